@@ -1,0 +1,60 @@
+# `make` alone says what there is.
+
+PYTHON ?= python3
+# Tests start servers of their own: more workers than cores mostly wait for each other.
+JOBS ?= 2
+
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+# Hashes do not cover what building a source archive downloads, so only wheels.
+INSTALL := $(PIP) install -q --require-hashes --only-binary :all:
+# The project itself is a link to this folder, made with the pinned setuptools; nothing is downloaded.
+LINK := $(PIP) install -q --no-index --no-deps --no-build-isolation -e .
+# For tools that talk when all is well.
+quiet = @out=$$($(1) 2>&1) || { echo "$$out"; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check bench
+
+help:
+	@echo 'make up      start NATS and one registry here (ARGS="--port 4222 --store DIR")'
+	@echo 'make test    run the tests (ARGS="-k lease", JOBS=$(JOBS))'
+	@echo 'make check   formatting, lint, types, import rules'
+	@echo 'make bench   measure against the raw client'
+	@echo 'Each makes $(VENV) first, from Python 3.11 or newer (PYTHON=$(PYTHON)).'
+
+# exec: the signal that stops make must reach the registry, not a shell in between.
+up: $(VENV)/.runtime
+	@exec $(VENV)/bin/agent-registry up $(ARGS)
+
+test: $(VENV)/.dev
+	@exec $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
+
+check: $(VENV)/.dev
+	@$(VENV)/bin/ruff format --check --quiet --diff .
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy --no-error-summary
+	$(call quiet,$(VENV)/bin/lint-imports --no-logo)
+	$(call quiet,$(PIP) check)
+
+bench: $(VENV)/.dev
+	@exec $(VENV)/bin/python -m bench $(ARGS)
+
+# A stamp is touched last, so what failed half-way is done again.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo '$(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=python3.12' >&2; exit 1; }
+	@echo 'making $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.made requirements.txt pyproject.toml
+	@echo 'installing what requirements.txt pins'
+	@$(INSTALL) -r requirements.txt
+	@$(LINK)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	@echo 'installing what requirements-dev.txt pins'
+	@$(INSTALL) -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,145 @@
+"""JSON bytes to checked messages, and back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from agents_sdk.protocol.errors import Detail, InvalidRequestError, PayloadTooLargeError, RegistryError, error_from_body
+from agents_sdk.protocol.fields import PATTERN_IN_WORDS
+
+MAX_PAYLOAD_BYTES = 256 * 1024
+"""Larger payloads are refused; nats-server's own default limit is 1 MiB."""
+
+MAX_DETAILS = 20
+"""At most this many faults are named in one answer."""
+
+T = TypeVar("T")
+
+
+def parse(payload: bytes) -> dict[str, Any]:
+    """Return the JSON object in a payload; an empty payload is an empty object.
+
+    Raises:
+        PayloadTooLargeError: Above `MAX_PAYLOAD_BYTES`.
+        InvalidRequestError: If it is not JSON or not an object. NaN and Infinity are not JSON.
+    """
+    if not payload:
+        return {}
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLargeError(f"payload: {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are read")
+    try:
+        parsed = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise _refusal("payload", f"is not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise _refusal("payload", f"must be a JSON object; is {type(parsed).__name__}")
+    return parsed
+
+
+def check(adapter: TypeAdapter[T], fields: Mapping[str, Any]) -> T:
+    """Return the message that `fields` make.
+
+    Raises:
+        InvalidRequestError: With one detail a fault: the field, what was given, what would be accepted.
+    """
+    try:
+        return adapter.validate_python(fields)
+    except ValidationError as error:
+        raise refusal(error, fields) from None
+
+
+def refusal(error: ValidationError, given: Mapping[str, Any]) -> InvalidRequestError:
+    """Translate pydantic's findings into the contract's error."""
+    faults = error.errors(include_url=False, include_context=True)
+    details = [_detail(fault, error, given) for fault in faults[:MAX_DETAILS]]
+    message = "; ".join(f"{d.field}: {d.message}" for d in details[:3])
+    if len(faults) > 3:
+        message += f"; and {len(faults) - 3} more"
+    return InvalidRequestError(message, details)
+
+
+def encode(value: Any) -> bytes:
+    """Return `value` as JSON bytes."""
+    return orjson.dumps(value)
+
+
+def decode_reply(payload: bytes) -> dict[str, Any]:
+    """Return the JSON object of a reply.
+
+    Raises:
+        RegistryError: The class that belongs to the code, if the reply is an error.
+        InvalidRequestError: If the reply is not a JSON object.
+    """
+    reply = orjson.loads(payload)
+    if not isinstance(reply, dict):
+        raise _refusal("reply", f"must be a JSON object; is {type(reply).__name__}")
+    error = reply.get("error")
+    if isinstance(error, dict):
+        found: RegistryError = error_from_body(reply)
+        raise found
+    return reply
+
+
+def _refusal(field: str, message: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{field}: {message}", [Detail(field, message)])
+
+
+def _detail(fault: Mapping[str, Any], error: ValidationError, given: Mapping[str, Any]) -> Detail:
+    field = _path(fault["loc"]) or "payload"
+    kind = fault["type"]
+    if kind == "missing":
+        return Detail(field, "is required")
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return Detail(field, _unknown(str(fault["loc"][-1]), error, given))
+    if kind == "string_pattern_mismatch":
+        return Detail(field, f"must be {PATTERN_IN_WORDS[fault['ctx']['pattern']]}; got {_shown(fault['input'])}")
+    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ").removeprefix("Value ")
+    for python, json in (
+        ("a valid tuple", "an array"),
+        ("a valid dictionary", "an object"),
+        ("a valid set", "an array"),
+    ):
+        message = message.replace(python, json)
+    return Detail(field, f"{message}; got {_shown(fault['input'])}")
+
+
+def _path(location: Sequence[str | int]) -> str:
+    path = ""
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif "[" not in step and "(" not in step:  # leaves out pydantic's names of union members
+            path += f".{step}" if path else step
+    return path
+
+
+def _unknown(name: str, error: ValidationError, given: Mapping[str, Any]) -> str:
+    known = _FIELDS.get(error.title, ())
+    near = difflib.get_close_matches(name, [field for field in known if field not in given], n=1)
+    if near:
+        return f"is not a field of this request; did you mean {near[0]!r}?"
+    return f"is not a field of this request; its fields are {', '.join(known) or 'none'}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:
+        text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_FIELDS: dict[str, tuple[str, ...]] = {}
+
+
+def adapter(message: type[T]) -> TypeAdapter[T]:
+    """Return the validator of a message class, and remember its fields for error texts."""
+    made = TypeAdapter(message)
+    names = getattr(message, "model_fields", None) or getattr(message, "__dataclass_fields__", {})
+    _FIELDS[message.__name__] = tuple(names)
+    return made

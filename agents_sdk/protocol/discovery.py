@@ -1,0 +1,175 @@
+"""Finding agents: the query, the agent as others see it, the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from agents_sdk.protocol.fields import AgentId, Capability, Count, Flag, JsonObject, Name, Score, Text
+from agents_sdk.protocol.model import Reply
+from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, SortBy
+
+MAX_LIMIT = 1000
+
+
+@dataclass
+class ServiceQuery:
+    """Which agents to find, and in which order.
+
+    Names, types and defaults of the first seven fields are the API reference's.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    capabilities: Annotated[AbstractSet[Capability], Field(max_length=64)] | None = None
+    """All of these must be there."""
+    agent_type: Name | None = None
+    min_health_score: Score = 0.5
+    max_load_factor: Score = 0.8
+    tags: Annotated[AbstractSet[Name], Field(max_length=64)] | None = None
+    """All of these must be there."""
+    limit: Annotated[int, Field(strict=True, ge=1, le=MAX_LIMIT)] = 10
+    """How many agents to return at most, 1 to 1000; `total` counts all that match."""
+    sort_by: SortBy = SortBy.PERFORMANCE
+    """Best first; agents that are nearly equal (within 0.02) come shuffled."""
+    version: Text | None = None
+    """A version specifier such as `>=2,<3`."""
+    metadata: JsonObject | None = None
+    """Fields that the agent's metadata must have with equal values."""
+    prefer_tags: Annotated[AbstractSet[Name], Field(max_length=64)] | None = None
+    """Agents with more of these come first."""
+    exclude: Annotated[AbstractSet[AgentId], Field(max_length=MAX_LIMIT)] | None = None
+    """Agents to leave out."""
+    statuses: Annotated[AbstractSet[AgentStatus], Field(min_length=1)] | None = None
+    """Statuses to find; `active` and `degraded` when left out."""
+    explain: Flag = False
+    """Also say of each near miss why it was left out."""
+    min_revision: Count = 0
+    """Answer only from a state at least this new, or with 503 `unavailable`."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON form: what differs from the defaults, sets as sorted arrays."""
+        wire: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and value != item.default:
+                wire[item.name] = sorted(value) if isinstance(value, AbstractSet) else value
+        return wire
+
+
+@dataclass
+class AgentInfo:
+    """An agent as the registry knows it.
+
+    Names, types and defaults of the first twelve fields are the API reference's.
+    """
+
+    agent_id: str
+    agent_type: str
+    capabilities: set[AgentCapability | str]
+    """Built-in ones as `AgentCapability`, a deployment's own as plain strings."""
+    status: AgentStatus = AgentStatus.REGISTERING
+    registered_at: float = field(default_factory=time.time)
+    """Unix time in seconds."""
+    last_heartbeat: float = field(default_factory=time.time)
+    """Unix time in seconds of the last sign of life."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    performance_metrics: dict[str, float] = field(default_factory=dict)
+    health_score: float = 1.0
+    """0.0 to 1.0."""
+    load_factor: float = 0.0
+    """0.0 to 1.0, the last report as it came."""
+    version: str = "1.0.0"
+    tags: set[str] = field(default_factory=set)
+    status_reason: str | None = None
+    """Why it has this status; see `Reason`."""
+    status_since: float | None = None
+    """Unix time in seconds."""
+    load_age: float | None = None
+    """Seconds since the load was reported; None when it never was."""
+    instance_id: str | None = None
+    incarnation: int = 0
+    revision: int = 0
+    """Revision of its record in the bucket."""
+    heartbeat_interval: float = 30.0
+    """Seconds."""
+    heartbeat_timeout: float = 90.0
+    """Seconds."""
+    health_subject: str | None = None
+    max_concurrency: int | None = None
+    claims: set[str] = field(default_factory=set)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> AgentInfo:
+        """Build from the JSON form; fields that this version does not know are left out."""
+        known = {name: wire[name] for name in _AGENT_FIELDS if name in wire}
+        known["capabilities"] = {_BUILTIN.get(name, name) for name in wire["capabilities"]}
+        known["status"] = AgentStatus(wire["status"])
+        known["tags"] = set(wire.get("tags", ()))
+        known["claims"] = set(wire.get("claims", ()))
+        return cls(**known)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON form, sets as sorted arrays."""
+        wire = {name: getattr(self, name) for name in _AGENT_FIELDS}
+        for name in ("capabilities", "tags", "claims"):
+            wire[name] = sorted(wire[name])
+        return wire
+
+
+_AGENT_FIELDS = tuple(item.name for item in fields(AgentInfo))
+_BUILTIN = {str(capability): capability for capability in AgentCapability}
+
+
+class NearMiss(Reply):
+    """An agent that has the capabilities asked for but was left out."""
+
+    agent_id: str
+    reasons: list[str]
+    """What did not fit, with what was wanted and what it has."""
+
+
+@dataclass
+class Listing:
+    """The answer to a query."""
+
+    agents: list[AgentInfo]
+    total: int
+    """How many match, not only those returned."""
+    revision: int
+    """The bucket's revision that the answer is from."""
+    near_misses: list[NearMiss] | None = None
+    """With `explain`: at most 100 agents that were left out, and why."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Listing:
+        """Build from the JSON form."""
+        misses = wire.get("near_misses")
+        return cls(
+            agents=[AgentInfo.from_wire(agent) for agent in wire["agents"]],
+            total=wire["total"],
+            revision=wire["revision"],
+            near_misses=None if misses is None else [NearMiss.model_validate(miss) for miss in misses],
+        )
+
+
+class CapabilityCount(Reply):
+    """A capability of the vocabulary, and how many agents have it now."""
+
+    name: str
+    agents: int
+    """Agents that are not offline."""
+    builtin: bool
+
+
+class Vocabulary(Reply):
+    """The capabilities that this registry knows."""
+
+    capabilities: list[CapabilityCount]
+    open: bool
+    """Whether any well-formed capability is accepted."""

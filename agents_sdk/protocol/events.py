@@ -1,0 +1,74 @@
+"""What the registry announces on `registry.events.>`, with CloudEvents headers in binary mode."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from pydantic import Field
+
+from agents_sdk.protocol.model import Reply
+from agents_sdk.protocol.vocabulary import AgentStatus
+
+
+class StatusEvent(Reply):
+    """An agent's registration or status changed, and the change is durable."""
+
+    event_id: str
+    """The same for every copy of the same event: bucket and revision."""
+    agent_id: str
+    agent_type: str
+    capabilities: list[str]
+    previous: AgentStatus | None = Field(alias="from")
+    """In JSON `from`; `registering` for an agent that was not there before."""
+    status: AgentStatus = Field(alias="to")
+    """In JSON `to`."""
+    reason: str
+    note: str | None = None
+    """What the caller gave as `reason`."""
+    removed: bool
+    """True when the record is gone; `to` is then the last status it had."""
+    incarnation: int
+    revision: int
+    previous_revision: int
+    """Revision of the agent's event before this one; 0 for the first. A different one seen last means a gap."""
+    at: float
+    """Unix time in seconds."""
+
+
+class RegistryEvent(Reply):
+    """Something happened to the registry itself."""
+
+    event_id: str
+    what: str
+    """`leader_changed`, `protection_on` or `protection_off`."""
+    replica: str
+    epoch: int
+    at: float
+
+
+CE_TYPES = {"status": "registry.agent.status", "scaling": "registry.scaling.order", "registry": "registry.state"}
+
+
+def cloud_event_headers(event_id: str, kind: str, source: str, subject: str, at: float) -> dict[str, str]:
+    """Return the headers of an event.
+
+    Args:
+        event_id: Unique id; also `Nats-Msg-Id`, by which JetStream drops a second copy.
+        kind: A key of `CE_TYPES`.
+        source: The registry, a URI reference such as `/registry`.
+        subject: What the event is about: an agent id or a capability.
+        at: Unix time in seconds.
+
+    Source: CloudEvents NATS protocol binding 1.0.3-wip, binary mode; values percent-encoded.
+    """
+    return {
+        "Nats-Msg-Id": event_id,
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-type": CE_TYPES[kind],
+        "ce-source": source,
+        "ce-subject": quote(subject, safe="/:@-_.~"),
+        "ce-time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ce-datacontenttype": "application/json",
+    }

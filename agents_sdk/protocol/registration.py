@@ -1,0 +1,110 @@
+"""Registering and deregistering, and the commands that name one agent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from agents_sdk.protocol.fields import (
+    AgentId,
+    Capabilities,
+    Count,
+    Flag,
+    JsonObject,
+    Name,
+    Names,
+    Subject,
+    Text,
+    Timestamp,
+)
+from agents_sdk.protocol.model import Command, Reply
+from agents_sdk.protocol.vocabulary import AgentStatus
+
+DEFAULT_HEARTBEAT_INTERVAL = 30.0
+HEARTBEATS_IN_TIMEOUT = 3
+"""A lease lasts this many intervals unless the registration says otherwise, as Eureka's and Synadia's do."""
+
+
+class Connection(Command):
+    """The NATS connection an agent speaks through, so that its closing can be noticed."""
+
+    server_id: Name
+    """Id of the NATS server, as in its INFO."""
+    client_id: Count
+    """Number of the connection on that server."""
+
+
+class Registration(Command):
+    """What an agent says of itself when it registers."""
+
+    agent_type: Name
+    """Type of agent, for example `trading_agent`."""
+    capabilities: Capabilities
+    """What it can do; at least one, read case-insensitively."""
+    agent_id: AgentId | None = None
+    """Stable id; the registry makes one when it is left out."""
+    metadata: JsonObject = Field(default_factory=dict)
+    """Free-form object, at most 16 KiB as JSON and 64 levels deep."""
+    version: Name = "1.0.0"
+    """Version of the agent's software."""
+    tags: Names = ()
+    """Labels to search by."""
+    instance_id: Name | None = None
+    """One life of the process; the same one may register again freely, another one is refused while this one lives."""
+    heartbeat_interval: Annotated[float, Field(strict=True, ge=0.1, le=3600.0, allow_inf_nan=False)] = (
+        DEFAULT_HEARTBEAT_INTERVAL
+    )
+    """Seconds between two heartbeats, 0.1 to 3600."""
+    heartbeat_timeout: Annotated[float, Field(strict=True, ge=0.2, le=86_400.0, allow_inf_nan=False)] | None = None
+    """Seconds of silence after which the lease lapses; three intervals when left out."""
+    health_subject: Subject | None = None
+    """Subject on which the agent answers health checks; without one it lives by its heartbeats alone."""
+    max_concurrency: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
+    """How many tasks it takes at once."""
+    claims: Names = ()
+    """Resources it holds alone; a claim held by another live agent is refused."""
+    takeover: Flag = False
+    """Take the id over from a live holder, whose heartbeats are then refused as stale."""
+    connection: Connection | None = None
+    """The NATS connection the agent speaks through."""
+
+
+class Receipt(Reply):
+    """The registration is durable."""
+
+    agent_id: str
+    status: AgentStatus
+    incarnation: int
+    """Grows with each new instance of the same id, from 1; heartbeats may carry it."""
+    revision: int
+    """Revision of the agent's record in the bucket."""
+    heartbeat_interval: float
+    """Seconds between two heartbeats that the registry expects."""
+    heartbeat_timeout: float
+    """Seconds of silence after which the lease lapses."""
+    registered_at: Timestamp
+
+
+class AgentCommand(Command):
+    """A command that names one agent: deregister, suspend, resume, drain."""
+
+    agent_id: AgentId
+    reason: Text | None = None
+    """Why, in a few words; it stands in the log and in the event's `note`."""
+
+
+class AgentQuery(Command):
+    """A question about one agent."""
+
+    agent_id: AgentId
+
+
+class Deregistered(Reply):
+    """Whether there was an agent to deregister."""
+
+    agent_id: str
+    deregistered: bool
+    """False when no such agent was registered."""
+    revision: int | None = None
+    """Revision of the removal in the bucket; absent when nothing was removed."""

@@ -1,0 +1,116 @@
+"""Scaling: policies, what is observed and wanted, orders."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from agents_sdk.protocol.fields import Capability, Score
+from agents_sdk.protocol.model import Command, Reply
+from agents_sdk.protocol.vocabulary import ScalingAction
+
+Agents = Annotated[int, Field(strict=True, ge=0, le=10_000)]
+Duration = Annotated[float, Field(strict=True, ge=0.0, le=86_400.0, allow_inf_nan=False)]
+
+
+class ScalingQuery(Command):
+    """Which capability's scaling to show."""
+
+    capability: Capability | None = None
+    """All when left out."""
+
+
+class PolicyChange(Command):
+    """A change of one capability's policy: what is left out keeps its value."""
+
+    capability: Capability
+    min_agents: Agents | None = None
+    max_agents: Agents | None = None
+    high_load: Score | None = None
+    low_load: Score | None = None
+    health_degraded: Score | None = None
+    target_load: Score | None = None
+    stabilisation: Duration | None = None
+    order_timeout: Annotated[float, Field(strict=True, ge=1.0, le=3600.0, allow_inf_nan=False)] | None = None
+    reset: Annotated[bool, Field(strict=True)] = False
+    """Drop the capability's own policy first, so that the defaults hold again."""
+
+
+class ScalingPolicy(Reply):
+    """How a capability is scaled; the defaults are the API reference's."""
+
+    capability: str
+    min_agents: int = 2
+    max_agents: int = 10
+    high_load: float = 0.8
+    """Scale up when the mean load is above."""
+    low_load: float = 0.3
+    """Scale down when the mean load is below."""
+    health_degraded: float = 0.6
+    """Replace agents whose health is below."""
+    target_load: float = 0.55
+    """The mean load to aim at, between low and high."""
+    stabilisation: float = 300.0
+    """Seconds for which load must stay low before scaling down."""
+    order_timeout: float = 120.0
+    """Seconds until an order expires and is issued again."""
+    source: str = "default"
+    """`default`, or `policy` when the capability has its own."""
+
+
+class Observed(Reply):
+    """What the scaler sees of a capability."""
+
+    agents: int
+    """Agents that can take work: active or degraded."""
+    pending: int
+    """Agents ordered and not yet seen."""
+    mean_load: float | None
+    """None when no agent has reported a load that is fresh enough."""
+    mean_health: float | None
+    sample_age: float | None
+    """Seconds since the oldest load report that counts."""
+
+
+class ScalingOrder(Reply):
+    """An order to an orchestrator; the payload of a scaling event."""
+
+    order_id: str
+    capability: str
+    action: ScalingAction
+    observed: Observed
+    desired: int
+    """How many agents there should be; act on this, not on `delta`, and a lost event costs nothing."""
+    delta: int
+    agents: list[str]
+    """Whom to drain or replace."""
+    reason: str
+    generation: int
+    """Grows with each new decision for the capability."""
+    attempt: int
+    """Grows with each repetition of the same decision."""
+    issued_at: float
+    expires_at: float
+    epoch: int
+    """Of the leader that issued it."""
+
+
+class CapabilityScaling(Reply):
+    """The scaler's view of one capability."""
+
+    capability: str
+    policy: ScalingPolicy
+    observed: Observed
+    desired: int
+    orders: list[ScalingOrder]
+    """Open orders."""
+    reason: str
+    """What was decided last and why, also when that was to do nothing."""
+
+
+class ScalingReport(Reply):
+    """The scaler's view of every capability."""
+
+    enabled: bool
+    capabilities: list[CapabilityScaling]

@@ -1,0 +1,53 @@
+"""What the registry says of itself."""
+
+from __future__ import annotations
+
+from agents_sdk.protocol.model import Command, Reply
+
+
+class Empty(Command):
+    """A request without fields."""
+
+
+class Statistics(Reply):
+    """Statistics of one replica; the first ten fields are the API reference's."""
+
+    total_registrations: int
+    """Registrations accepted since this replica started."""
+    active_agents: int
+    degraded_agents: int
+    health_checks_performed: int
+    """Probes finished and health reports taken since this replica started."""
+    failed_health_checks: int
+    """Of these, the ones without an answer or with a health below 0.5."""
+    auto_scaling_events: int
+    """Scaling orders issued since this replica started."""
+    service_discovery_requests: int
+    registered_agents: int
+    """All records, offline ones too."""
+    capabilities_distribution: dict[str, int]
+    """Capability to how many agents that are not offline have it."""
+    health_distribution: dict[str, int]
+    """`healthy` from 0.8, `degraded` from 0.5, `unhealthy` below; agents that are not offline."""
+    status_distribution: dict[str, int]
+    heartbeats_received: int
+    heartbeats_dropped: int
+    """Beats older than one already taken, or from a replaced incarnation."""
+    requests_refused: dict[str, int]
+    """Error code to how many requests were answered with it."""
+    events_published: int
+    write_conflicts: int
+    """Compare-and-set writes that somebody else won."""
+    pending_writes: int
+    """Agents with a write on its way now."""
+    revision: int
+    """The bucket's revision that this replica has applied."""
+    replica: str
+    leader: bool
+    leader_epoch: int
+    """Grows with each change of leader."""
+    uptime: float
+    """Seconds."""
+    version: str
+    nats: dict[str, int]
+    """`reconnects`, `errors`, `slow_consumer_drops` of this replica's connection."""

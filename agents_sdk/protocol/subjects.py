@@ -1,0 +1,151 @@
+"""The subjects of the wire contract: the only place where one is built or parsed.
+
+Every subject starts with a prefix, `registry` unless configured otherwise, so that two registries can share an account.
+A subject that names one agent is also served in its *agent-bound form* `<subject>.<agent_id>`, to which NATS
+permissions can bind an identity.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from agents_sdk.protocol.errors import Detail, ForbiddenError, InvalidRequestError
+from agents_sdk.protocol.fields import AGENT_ID_PATTERN, PATTERN_IN_WORDS
+
+DEFAULT_PREFIX = "registry"
+
+REGISTER = "register"
+DEREGISTER = "deregister"
+SUSPEND = "suspend"
+RESUME = "resume"
+DRAIN = "drain"
+HEARTBEAT = "heartbeat"
+HEALTH = "health"
+PERFORMANCE = "performance"
+DISCOVER = "discover"
+GET = "get"
+STATS = "stats"
+CAPABILITIES = "capabilities"
+SCALING_GET = "scaling.get"
+SCALING_SET = "scaling.set"
+
+AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, PERFORMANCE, GET)
+"""Operations that are also served as `<subject>.<agent_id>`."""
+
+TELEMETRY = (HEARTBEAT, HEALTH, PERFORMANCE)
+"""Operations that every replica hears; all others go to one replica of the queue group."""
+
+OPERATIONS = (*AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET)
+
+EVENT_KINDS = ("status", "scaling", "conflict", "registry")
+
+_AGENT_ID = re.compile(AGENT_ID_PATTERN)
+_PREFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Builds and parses the subjects of one registry.
+
+    Args:
+        prefix: First token or tokens of every subject.
+
+    Raises:
+        ValueError: If the prefix is not made of letters, digits, `_`, `-` and inner dots.
+    """
+
+    prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        """Check the prefix once, so that no subject built from it can be malformed."""
+        if _PREFIX.fullmatch(self.prefix) is None:
+            raise ValueError(f"prefix: {self.prefix!r} must be letters, digits, _ and -, in tokens joined by dots")
+
+    def operation(self, name: str, agent_id: str | None = None) -> str:
+        """Return the subject of an operation, agent-bound when an id is given."""
+        return f"{self.prefix}.{name}" if agent_id is None else f"{self.prefix}.{name}.{agent_id}"
+
+    def bound(self, name: str) -> str:
+        """Return the pattern that receives every agent-bound form of an operation, ill-formed ids included."""
+        return f"{self.prefix}.{name}.>"
+
+    def agent_id_of(self, subject: str, name: str) -> str | None:
+        """Return the agent id that a subject of this operation ends in, or None for the plain form.
+
+        Raises:
+            InvalidRequestError: If what follows the operation is not an agent id.
+        """
+        start = len(self.prefix) + len(name) + 2
+        if len(subject) < start:
+            return None
+        agent_id = subject[start:]
+        if _AGENT_ID.fullmatch(agent_id) is None:
+            message = f"in the subject must be {PATTERN_IN_WORDS[AGENT_ID_PATTERN]}; got {agent_id[:150]!r}"
+            raise InvalidRequestError(f"agent_id: {message}", [Detail("agent_id", message)])
+        return agent_id
+
+    def status_event(self, status: str, agent_id: str) -> str:
+        """Return the subject on which an agent's change to `status` is announced."""
+        return f"{self.prefix}.events.status.{status}.{agent_id}"
+
+    def scaling_event(self, action: str, capability: str) -> str:
+        """Return the subject of scaling orders."""
+        return f"{self.prefix}.events.scaling.{action}.{capability}"
+
+    def registry_event(self, what: str) -> str:
+        """Return the subject on which the registry speaks of itself."""
+        return f"{self.prefix}.events.registry.{what}"
+
+    @property
+    def all_events(self) -> str:
+        """The pattern that receives every event."""
+        return f"{self.prefix}.events.>"
+
+    def events_of(self, kind: str) -> str:
+        """Return the pattern that receives the events of one kind, see `EVENT_KINDS`."""
+        return f"{self.prefix}.events.{kind}.>"
+
+    @property
+    def events_stream(self) -> str:
+        """Name of the JetStream stream that keeps the events."""
+        return f"{self._name.upper()}_EVENTS"
+
+    @property
+    def agents_bucket(self) -> str:
+        """Name of the KV bucket that holds one record an agent."""
+        return f"{self._name}_agents"
+
+    @property
+    def control_bucket(self) -> str:
+        """Name of the KV bucket that holds scaling policies and the leader's lease."""
+        return f"{self._name}_control"
+
+    @property
+    def service(self) -> str:
+        """Name of the NATS micro service, and of the queue group."""
+        return self._name
+
+    def replica(self, replica_id: str) -> str:
+        """Return the subject on which one replica answers for itself."""
+        return f"{self.prefix}.replica.{replica_id}"
+
+    @property
+    def _name(self) -> str:
+        return self.prefix.replace(".", "-")
+
+
+def agent_topic(agent_id: str, topic: str) -> str:
+    """Return the subject of an agent's topic, for example `agent.trader-1.health_check`."""
+    return f"agent.{agent_id}.{topic}"
+
+
+def check_same_agent(in_subject: str, in_payload: str | None) -> None:
+    """Refuse a payload that speaks of another agent than the subject it came on.
+
+    Raises:
+        ForbiddenError: If both are there and differ.
+    """
+    if in_payload is not None and in_payload != in_subject:
+        message = f"{in_payload[:150]!r} differs from {in_subject!r} in the subject; send it on its own subject or leave it out"
+        raise ForbiddenError(f"agent_id: {message}", [Detail("agent_id", message)])

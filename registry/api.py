@@ -1,0 +1,319 @@
+"""The registry in process, as the API reference writes it.
+
+An `AgentRegistry` is a replica: what it registers is seen by every other replica and client, and the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import fields, replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from agents_sdk.protocol.codec import adapter, check, decode_reply, encode
+from agents_sdk.protocol.discovery import AgentInfo, ServiceQuery
+from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
+from agents_sdk.protocol.registration import AgentCommand, Registration
+from agents_sdk.protocol.subjects import HEALTH, PERFORMANCE
+from agents_sdk.protocol.telemetry import HealthReport, PerformanceReport
+from registry.core.agent import Agent
+from registry.core.errors import RefusedError
+from registry.core.events import Event
+from registry.replica import Replica, default_policy
+from registry.settings import Settings
+from registry.shell.bus_nats import NobodyThereError
+from registry.shell.clock import monotonic
+from registry.shell.embedded import NatsServer
+from registry.shell.facts import command, registration
+from registry.shell.replies import LocalReply
+from registry.shell.wire import agent_fields, load_age, to_error, to_query
+
+_REGISTRATION = adapter(Registration)
+_COMMAND = adapter(AgentCommand)
+_HEALTH = adapter(HealthReport)
+_PERFORMANCE = adapter(PerformanceReport)
+_QUERY = adapter(ServiceQuery)
+
+T = TypeVar("T")
+
+ANSWER_TIMEOUT = 15.0
+"""Seconds after which a command that JetStream does not settle is given up; its outcome is then unknown."""
+
+
+class CommunicationBus:
+    """Where NATS is.
+
+    Args:
+        url: Where it listens. Without one, `NATS_URL` is used; without that, a server is started on a free port of this
+            machine, with a temporary store, and ended on `stop`.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._given = url
+        self._server: NatsServer | None = None
+        self._url: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where NATS listens.
+
+        Raises:
+            RuntimeError: Before `start`.
+        """
+        if self._url is None:
+            raise RuntimeError("start the CommunicationBus first: await bus.start()")
+        return self._url
+
+    async def start(self) -> None:
+        """Find NATS, or start a server.
+
+        Raises:
+            ServerError: If a server is needed and cannot be had.
+        """
+        self._url = self._given or os.environ.get("NATS_URL")
+        if self._url is None:
+            self._server = await NatsServer.start(port=0, store=None)
+            self._url = self._server.url
+
+    async def stop(self) -> None:
+        """End the server, if this bus started one."""
+        self._url = None
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+
+
+class AgentRegistry:
+    """A replica of the registry in this process.
+
+    The coroutines belong to the event loop on which `start` ran; called on another one they are carried out there. The plain
+    calls may be made from any thread.
+
+    Args:
+        communication_bus: Where NATS is; started before the registry.
+        settings: Settings; read from the environment when left out.
+    """
+
+    def __init__(self, communication_bus: CommunicationBus, settings: Settings | None = None) -> None:
+        self._bus = communication_bus
+        self._settings = settings or Settings()
+        self._replica: Replica | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._auto_scaling = self._settings.auto_scaling_enabled
+        self._policy = default_policy(self._settings)
+
+    async def start(self) -> None:
+        """Start the replica; return when it answers.
+
+        Raises:
+            UnreachableError: If NATS cannot be reached.
+            StoreError: If JetStream does not do what is needed.
+        """
+        if self._replica is not None:
+            return
+        replica = Replica(self._settings, self._bus.url)
+        replica.state.scaler.enabled, replica.state.scaler.default = self._auto_scaling, self._policy
+        try:
+            await replica.start()
+        except BaseException:
+            await replica.stop()
+            raise
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._replica = replica
+
+    async def stop(self) -> None:
+        """Hand leadership over and disconnect. What is registered stays registered."""
+        replica, self._replica = self._replica, None
+        if replica is not None:
+            await replica.stop()
+
+    async def register_agent(self, agent_info: Mapping[str, Any]) -> str:
+        """Register an agent.
+
+        Args:
+            agent_info: `agent_type` and `capabilities`, and whatever else a registration may say.
+
+        Returns:
+            The agent's id.
+
+        Raises:
+            InvalidRequestError: A `ValueError` that names the field.
+            AlreadyRegisteredError: If a live agent holds the id.
+        """
+        message = check(_REGISTRATION, agent_info)
+        receipt = await self._ask(lambda at, reply: registration(message, at, reply, None))
+        return str(receipt["agent_id"])
+
+    async def deregister_agent(self, agent_id: str) -> bool:
+        """Deregister an agent; return whether there was one."""
+        message = check(_COMMAND, {"agent_id": agent_id})
+        answer = await self._ask(lambda at, reply: command("deregister")(message, at, reply, None))
+        return bool(answer["deregistered"])
+
+    async def discover_agents(self, query: ServiceQuery) -> list[AgentInfo]:
+        """Return the agents that match, best first.
+
+        Raises:
+            InvalidRequestError: If the query is not one.
+        """
+        checked = check(_QUERY, {item.name: getattr(query, item.name) for item in fields(query)})
+
+        async def find() -> list[AgentInfo]:
+            try:
+                agents, _ = self._running.state.find(to_query(checked))
+            except RefusedError as refused:
+                raise to_error(refused) from None
+            return [_info(agent) for agent in agents]
+
+        return await self._carried_out(find())
+
+    async def update_agent_health(self, agent_id: str, health_data: Mapping[str, Any]) -> None:
+        """Report an agent's health; renews its lease.
+
+        Args:
+            agent_id: Its id.
+            health_data: `health_score`, `load_factor`, `response_time` (s), and further numbers, which become metrics.
+
+        Raises:
+            InvalidRequestError: A `ValueError` that names the field.
+            NotFoundError: If no such agent is registered.
+        """
+        report = {**health_data, "agent_id": agent_id}
+        check(_HEALTH, report)
+        await self._carried_out(self._report(HEALTH, report))
+
+    async def update_agent_performance(self, agent_id: str, metrics: Mapping[str, float]) -> None:
+        """Report an agent's performance; renews its lease.
+
+        Args:
+            agent_id: Its id.
+            metrics: Name to number: `requests_served` (a total), `avg_response_time` (s), `success_rate` (0 to 1), `uptime`, ...
+
+        Raises:
+            InvalidRequestError: A `ValueError` that names the field.
+            NotFoundError: If no such agent is registered.
+        """
+        report = {"agent_id": agent_id, "metrics": dict(metrics)}
+        check(_PERFORMANCE, report)
+        await self._carried_out(self._report(PERFORMANCE, report))
+
+    def get_agent_info(self, agent_id: str) -> AgentInfo | None:
+        """Return an agent, or None if no such agent is registered."""
+
+        def get() -> AgentInfo | None:
+            agent = self._running.state.agents.get(agent_id)
+            return None if agent is None else _info(agent)
+
+        return self._called(get)
+
+    def get_registry_stats(self) -> dict[str, Any]:
+        """Return the statistics of this replica: the API reference's ten, and more."""
+        return self._called(lambda: self._running.statistics())
+
+    @property
+    def auto_scaling_enabled(self) -> bool:
+        """Whether this replica, when it leads, issues scaling orders."""
+        return self._auto_scaling
+
+    @auto_scaling_enabled.setter
+    def auto_scaling_enabled(self, enabled: bool) -> None:
+        self._auto_scaling = bool(enabled)
+        if self._replica is not None:
+            self._replica.state.scaler.enabled = self._auto_scaling
+
+    @property
+    def min_agents_per_capability(self) -> int:
+        """Fewer agents than this are ordered up, for capabilities without a policy of their own."""
+        return self._policy.min_agents
+
+    @min_agents_per_capability.setter
+    def min_agents_per_capability(self, count: int) -> None:
+        self._set_policy(min_agents=count, max_agents=max(count, self._policy.max_agents))
+
+    @property
+    def max_agents_per_capability(self) -> int:
+        """More agents than this are ordered down, for capabilities without a policy of their own."""
+        return self._policy.max_agents
+
+    @max_agents_per_capability.setter
+    def max_agents_per_capability(self, count: int) -> None:
+        self._set_policy(max_agents=count, min_agents=min(count, self._policy.min_agents))
+
+    @property
+    def scaling_thresholds(self) -> Mapping[str, float]:
+        """`high_load`, `low_load`, `health_degraded`; assign a mapping to change some or all of them."""
+        policy = self._policy
+        known = {"high_load": policy.high_load, "low_load": policy.low_load, "health_degraded": policy.health_degraded}
+        return MappingProxyType(known)
+
+    @scaling_thresholds.setter
+    def scaling_thresholds(self, thresholds: Mapping[str, float]) -> None:
+        unknown = set(thresholds) - set(self.scaling_thresholds)
+        if unknown:
+            known = ", ".join(self.scaling_thresholds)
+            raise InvalidRequestError(f"scaling_thresholds: {sorted(unknown)} are unknown; known are {known}")
+        merged = {**self.scaling_thresholds, **thresholds}
+        self._set_policy(**merged, target_load=round((merged["high_load"] + merged["low_load"]) / 2, 4))
+
+    def _set_policy(self, **changes: Any) -> None:
+        policy = replace(self._policy, **changes)
+        try:
+            policy.check()
+        except RefusedError as refused:
+            raise to_error(refused) from None
+        self._policy = policy
+        if self._replica is not None:
+            self._replica.state.scaler.default = policy
+
+    @property
+    def _running(self) -> Replica:
+        if self._replica is None:
+            raise RuntimeError("start the AgentRegistry first: await registry.start()")
+        return self._replica
+
+    async def _ask(self, make: Callable[[float, LocalReply], Event]) -> Any:
+        """Hand a command to the core and wait for its answer."""
+
+        async def ask() -> Any:
+            reply = LocalReply()
+            await self._running.dispatch(make(monotonic(), reply))
+            try:
+                return await asyncio.wait_for(reply.future, ANSWER_TIMEOUT)
+            except TimeoutError:
+                raise UnavailableError(f"no outcome within {ANSWER_TIMEOUT:g} s; it may still take place") from None
+
+        return await self._carried_out(ask())
+
+    async def _report(self, operation: str, report: Mapping[str, Any]) -> None:
+        """Send a report the way agents do, so that every replica hears it; the leader answers."""
+        replica = self._running
+        subject = replica.subjects.operation(operation)
+        try:
+            answer = await replica.bus.request(subject, encode(report), ANSWER_TIMEOUT)
+        except (NobodyThereError, TimeoutError) as error:
+            raise UnavailableError(f"the report was not taken: {error}") from None
+        decode_reply(answer.data)
+
+    async def _carried_out(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the registry's own loop, wherever the caller's is."""
+        if self._loop is None or asyncio.get_running_loop() is self._loop:
+            return await coroutine
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+
+    def _called(self, function: Callable[[], T]) -> T:
+        """Call a function where nothing changes meanwhile: on the registry's own thread."""
+        if self._loop is None or threading.get_ident() == self._thread:
+            return function()
+
+        async def call() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(ANSWER_TIMEOUT)
+
+
+def _info(agent: Agent) -> AgentInfo:
+    return AgentInfo.from_wire({**agent_fields(agent), "load_age": load_age(agent, monotonic())})

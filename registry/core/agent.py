@@ -1,0 +1,107 @@
+"""An agent as one replica knows it: its durable record, and what was heard since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from registry.core.record import Record
+from registry.core.status import FAIR, HEALTHY, Status
+
+UNKNOWN_SUCCESS_RATE = 0.5
+"""What an agent that never reported a success rate is ranked with: proven success comes first."""
+
+
+class Agent:
+    """A record and the vitals heard since it was written. Instants are monotonic seconds, timestamps Unix seconds."""
+
+    __slots__ = (
+        "busy_until",
+        "change_revision",
+        "checkpoint_due",
+        "counted",
+        "encoded",
+        "health",
+        "heard",
+        "hung",
+        "last_heartbeat",
+        "load",
+        "load_at",
+        "metrics",
+        "missed",
+        "probe_at",
+        "record",
+        "revision",
+        "seq",
+        "since",
+    )
+
+    def __init__(self, record: Record, revision: int, heard: float, since: float, load_at: float | None) -> None:
+        self.record = record
+        self.revision = revision
+        self.change_revision = record.change_revision or revision
+        self.heard = heard
+        """Instant of the last sign of life."""
+        self.since = since
+        """Instant at which it took its status."""
+        self.last_heartbeat = record.last_heartbeat
+        self.health = record.health_score
+        self.load = record.load_factor
+        self.load_at = load_at
+        """Instant of the last load report; None when there was none."""
+        self.metrics: Mapping[str, float] = record.performance_metrics
+        self.seq = -1
+        self.hung = False
+        """Whether its last probe timed out."""
+        self.busy_until = 0.0
+        """Instant until which its silence means that it is busy."""
+        self.probe_at = 0.0
+        """Instant at which its next health check is due."""
+        self.missed = 0
+        """Probes in a row that found nobody."""
+        self.checkpoint_due = False
+        self.counted: str | None = None
+        """The bucket of the health distribution it is counted in; None while it is offline."""
+        self.encoded: Any = None
+        """A place for the shell's encoded form; dropped whenever the agent changes."""
+
+    @property
+    def agent_id(self) -> str:
+        """Its id."""
+        return self.record.agent_id
+
+    @property
+    def status(self) -> Status:
+        """Its status."""
+        return self.record.status
+
+    @property
+    def performance(self) -> float:
+        """The performance score, 0.0 to 1.0: 0.4 health + 0.3 (1 - load) + 0.3 success rate."""
+        success = self.metrics.get("success_rate", UNKNOWN_SUCCESS_RATE)
+        return 0.4 * self.health + 0.3 * (1.0 - self.load) + 0.3 * min(1.0, max(0.0, success))
+
+    def bucket(self) -> str:
+        """Return which bucket of the health distribution it is in."""
+        if self.health >= HEALTHY:
+            return "healthy"
+        return "degraded" if self.health >= FAIR else "unhealthy"
+
+
+def merge_metrics(known: Mapping[str, float], reported: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the metrics after a report.
+
+    `requests_served` is a total. An `avg_*` value is the average over the requests since the last report, and becomes
+    part of a running average weighted by them; a report that does not say how many there were counts as one. A total
+    that went back means that the agent started to count anew, and so do its averages. Every other metric is replaced.
+    """
+    merged = dict(known)
+    before = known.get("requests_served", 0.0)
+    total = reported.get("requests_served", before)
+    weight = total - before if total > before else 1.0
+    for name, value in reported.items():
+        if name.startswith("avg_") and name in known and before > 0 and total >= before:
+            merged[name] = (known[name] * before + value * weight) / (before + weight)
+        else:
+            merged[name] = value
+    return merged

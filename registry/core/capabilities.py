@@ -1,0 +1,40 @@
+"""The capability vocabulary: which names a registration and a query may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from registry.core.errors import RefusedError, invalid
+
+ANY = "*"
+"""As an extra name: every well-formed capability is accepted."""
+
+
+class Vocabulary:
+    """The capabilities that a deployment knows.
+
+    Args:
+        builtin: The ones that every registry knows.
+        extra: The deployment's own; `*` opens the vocabulary.
+    """
+
+    def __init__(self, builtin: Iterable[str], extra: Iterable[str] = ()) -> None:
+        own = set(extra)
+        self.open = ANY in own
+        self.builtin = frozenset(builtin)
+        self.names = sorted(self.builtin | (own - {ANY}))
+        self._known = frozenset(self.names)
+
+    def check(self, capabilities: Iterable[str]) -> None:
+        """Refuse names that are not known.
+
+        Raises:
+            RefusedError: `invalid_request`, with the list of known names.
+        """
+        if not self.open:
+            for name in capabilities:
+                if name not in self._known:
+                    raise self._unknown(name)
+
+    def _unknown(self, name: str) -> RefusedError:
+        return invalid("capabilities", f"{name!r} is not known here; known are {', '.join(self.names)}")

@@ -1,0 +1,108 @@
+"""Changes of a record: made from what is known, ordered as a write, remembered until the write ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from registry.core.agent import Agent
+from registry.core.effects import Effect, PutRecord, SendReply
+from registry.core.errors import RefusedError
+from registry.core.events import CommandRequested
+from registry.core.record import Change, Record
+from registry.core.status import Cause, Status, grade, move
+from registry.core.writes import Command, Write
+
+if TYPE_CHECKING:
+    from registry.core.state import RegistryState
+
+
+def refuse(state: RegistryState, reply: Any, refused: RefusedError) -> list[Effect]:
+    """Answer with a refusal, and count it."""
+    state.statistics.refused[refused.code] += 1
+    return [] if reply is None else [SendReply(reply, refused)]
+
+
+def changed(
+    state: RegistryState,
+    agent: Agent,
+    at: float,
+    status: Status,
+    reason: str,
+    command: CommandRequested | None = None,
+    removed: bool = False,
+) -> Record:
+    """Return the agent's record with another status, its vitals as they are now."""
+    known, now = agent.record, state.wall(at)
+    note = None if command is None else command.note
+    return replace(
+        known,
+        **_vitals(state, agent),
+        status=status,
+        status_reason=reason,
+        status_since=known.status_since if status is known.status else now,
+        change=Change(known.status, reason, now, agent.change_revision, note, removed),
+        change_revision=0,
+        write_id=state.new_id() if command is None else command.write_id,
+    )
+
+
+def checkpointed(state: RegistryState, agent: Agent) -> Record:
+    """Return the agent's record with its vitals as they are now, and no change."""
+    return replace(
+        agent.record,
+        **_vitals(state, agent),
+        change=None,
+        change_revision=agent.change_revision,
+        write_id=state.new_id(),
+    )
+
+
+def _vitals(state: RegistryState, agent: Agent) -> dict[str, Any]:
+    return {
+        "health_score": agent.health,
+        "load_factor": agent.load,
+        "performance_metrics": agent.metrics,
+        "last_heartbeat": agent.last_heartbeat,
+        "load_reported_at": None if agent.load_at is None else state.wall(agent.load_at),
+    }
+
+
+def change(state: RegistryState, agent: Agent, at: float, cause: Cause, reason: str) -> list[Effect]:
+    """Order what the registry decided by itself: the status that follows from `cause`."""
+    if not state.leading or agent.agent_id in state.writes:
+        return []
+    record = agent.record
+    status = move(record.status, record.held, cause)
+    return write(state, changed(state, agent, at, status, reason), agent.revision, None, 1)
+
+
+def remove(state: RegistryState, agent: Agent, at: float, reason: str) -> list[Effect]:
+    """Order the removal of an agent that the registry decided by itself."""
+    if not state.leading or agent.agent_id in state.writes:
+        return []
+    gone = changed(state, agent, at, agent.status, reason, removed=True)
+    return write(state, gone, agent.revision, None, 1, removed=True)
+
+
+def write(
+    state: RegistryState, record: Record, expected: int, command: Command | None, attempts: int, removed: bool = False
+) -> list[Effect]:
+    """Order a write and remember it until it ends."""
+    state.writes.start(Write(record, removed, command, attempts))
+    return [PutRecord(record, expected, removed)]
+
+
+def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
+    """Move an agent to the status that its condition asks for. The leader's to do; it does so after each write too."""
+    if not state.leading:
+        return []
+    cause = grade(agent.health, agent.hung)
+    record = agent.record
+    if move(record.status, record.held, cause) is record.status or record.agent_id in state.writes:
+        return []
+    if cause is Cause.HEALTH_GOOD:
+        reason = "recovered"
+    else:
+        reason = "probe_timeout" if agent.hung and cause is not Cause.HEALTH_POOR else "health"
+    return change(state, agent, at, cause, reason)

@@ -1,0 +1,248 @@
+"""Commands: registering, and what can be asked for an agent that exists. Decided here, written, and answered when durable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from registry.core.agent import Agent
+from registry.core.changes import changed, refuse, write
+from registry.core.effects import Effect, Probe, SendReply
+from registry.core.errors import RefusedError, invalid, not_found
+from registry.core.events import Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
+from registry.core.limits import HEARTBEATS_IN_TIMEOUT, PROBE_REPEAT
+from registry.core.record import Change, Record
+from registry.core.status import DISCOVERABLE, Cause, Status, grade, move
+from registry.core.writes import Command, Write
+
+if TYPE_CHECKING:
+    from registry.core.state import RegistryState
+
+_CAUSES = {Verb.SUSPEND: Cause.SUSPEND, Verb.DRAIN: Cause.DRAIN, Verb.RESUME: Cause.RESUME}
+
+_REGISTRATION = (
+    "agent_type", "capabilities", "metadata", "version", "tags", "instance_id", "heartbeat_interval",
+    "heartbeat_timeout", "health_subject", "max_concurrency", "claims", "connection",
+)  # fmt: skip
+"""The fields of a record that a registration sets."""
+
+
+def requested(state: RegistryState, command: Command) -> list[Effect]:
+    """Decide a command, or let it wait for the agent's write that is on its way."""
+    try:
+        if command.agent_id is not None and command.agent_id in state.writes:
+            state.writes.wait(command.agent_id, command)
+            return []
+        state.writes.check_room()
+        return decide(state, command, attempts=1)
+    except RefusedError as refused:
+        return refuse(state, command.reply, refused)
+
+
+def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect]:
+    """Decide a command on what is known now.
+
+    Raises:
+        RefusedError: If it is refused.
+    """
+    command.write_id = command.write_id or state.new_id()
+    if isinstance(command, RegisterRequested):
+        return _register(state, command, attempts, holder_is_gone=False)
+    agent = state.agents.get(command.agent_id)
+    if agent is None:
+        if command.verb is Verb.DEREGISTER:
+            return [SendReply(command.reply, {"agent_id": command.agent_id, "deregistered": False})]
+        raise not_found(command.agent_id)
+    _check_identity(agent, command.identity)
+    if command.verb is Verb.DEREGISTER:
+        gone = changed(state, agent, command.at, agent.status, "deregistered", command, removed=True)
+        return write(state, gone, agent.revision, command, attempts, removed=True)
+    if _is_done(agent.record, command.verb):
+        return [SendReply(command.reply, agent)]
+    status, reason = _after(agent, command.verb)
+    record = changed(state, agent, command.at, status, reason, command)
+    return write(state, record, agent.revision, command, attempts)
+
+
+def _is_done(record: Record, verb: Verb) -> bool:
+    """Return whether an agent already is what the verb asks for."""
+    if verb is Verb.SUSPEND:
+        return record.held
+    if verb is Verb.RESUME:
+        return record.status in DISCOVERABLE
+    return record.status is Status.DEREGISTERING
+
+
+def _after(agent: Agent, verb: Verb) -> tuple[Status, str]:
+    """Return the status and the reason that a verb leads to.
+
+    Raises:
+        RefusedError: `conflict`, if the agent's status does not allow it.
+    """
+    record = agent.record
+    if record.status in (Status.OFFLINE, Status.DEREGISTERING):
+        message = (
+            f"{record.agent_id!r} is {record.status} ({record.status_reason}); only registering it again brings it back"
+        )
+        raise RefusedError("conflict", f"agent_id: {message}", ("agent_id", message))
+    status = move(record.status, record.held, _CAUSES[verb])
+    if verb is Verb.RESUME:
+        status = move(status, False, grade(agent.health, agent.hung))
+        return status, "health" if status is Status.SUSPENDED else "operator"
+    return status, "draining" if verb is Verb.DRAIN else "operator"
+
+
+def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, holder_is_gone: bool) -> list[Effect]:
+    state.vocabulary.check(wanted.capabilities)
+    if wanted.agent_id is None:
+        wanted.agent_id = f"{wanted.agent_type[:96].replace('.', '-').replace('+', '-')}-{state.new_id()}"
+    timeout = wanted.heartbeat_timeout
+    if timeout is None:
+        wanted.heartbeat_timeout = timeout = wanted.heartbeat_interval * HEARTBEATS_IN_TIMEOUT
+    if timeout < wanted.heartbeat_interval:
+        raise invalid(
+            "heartbeat_timeout", f"must be at least heartbeat_interval, {wanted.heartbeat_interval:g}; got {timeout:g}"
+        )
+    agent = state.agents.get(wanted.agent_id)
+    if agent is not None:
+        _check_identity(agent, wanted.identity)
+    _check_claims(state, wanted)
+    now = state.wall(wanted.at)
+    fields = {name: getattr(wanted, name) for name in _REGISTRATION}
+    if agent is None:
+        record = Record(
+            agent_id=wanted.agent_id, status=Status.ACTIVE, status_reason="registered", status_since=now, registered_at=now,
+            last_heartbeat=now, identity=wanted.identity, write_id=wanted.write_id,
+            change=Change(Status.REGISTERING, "registered", now, 0), **fields,
+        )  # fmt: skip
+        return write(state, record, state.removed.get(wanted.agent_id, 0), wanted, attempts)
+    known = agent.record
+    same = known.instance_id is not None and known.instance_id == wanted.instance_id
+    if known.status is Status.OFFLINE:
+        record = _reborn(
+            known, fields, known.incarnation if same else known.incarnation + 1, "registered", agent, wanted, now
+        )
+    elif same:
+        record = replace(known, **fields)
+        if record == known:
+            agent.heard = wanted.at
+            return [SendReply(wanted.reply, receipt(agent))]
+        record = replace(
+            record,
+            change=Change(known.status, "updated", now, agent.change_revision),
+            change_revision=0,
+            write_id=wanted.write_id,
+        )
+    elif wanted.takeover or holder_is_gone:
+        record = _reborn(known, fields, known.incarnation + 1, "takeover", agent, wanted, now)
+    elif known.health_subject is not None and known.agent_id not in state.probing:
+        state.writes.start(Write(known, command=wanted, attempts=attempts))
+        state.probing.add(known.agent_id)
+        return [Probe(known.agent_id, known.incarnation, known.health_subject, Purpose.HOLDER)]
+    else:
+        raise _already_registered(known)
+    return write(state, record, agent.revision, wanted, attempts)
+
+
+def _reborn(
+    known: Record,
+    fields: dict[str, Any],
+    incarnation: int,
+    reason: str,
+    agent: Agent,
+    wanted: RegisterRequested,
+    now: float,
+) -> Record:
+    """Return the record of an id that another instance takes, or that comes back from being offline."""
+    status = move(known.status, known.held, Cause.REGISTER)
+    fresh = {
+        "health_score": 1.0,
+        "load_factor": 0.0,
+        "performance_metrics": {},
+        "load_reported_at": None,
+        "last_heartbeat": now,
+    }
+    return replace(
+        known, **fields, **fresh, incarnation=incarnation, registered_at=now, identity=wanted.identity,
+        status=status, status_reason="operator" if known.held else reason,
+        status_since=known.status_since if status is known.status else now,
+        change=Change(known.status, reason, now, agent.change_revision), change_revision=0, write_id=wanted.write_id,
+    )  # fmt: skip
+
+
+def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
+    """Judge a registration for an id that another instance holds, now that the holder was probed."""
+    pending = state.writes.get(event.agent_id)
+    if pending is None or not isinstance(pending.command, RegisterRequested):
+        return []
+    agent, command = state.agents.get(event.agent_id), pending.command
+    if event.outcome is Outcome.NO_RESPONDERS and agent is not None:
+        agent.missed += 1
+        if agent.missed < 2:
+            state.probing.add(event.agent_id)
+            return [
+                Probe(
+                    event.agent_id, event.incarnation, agent.record.health_subject or "", Purpose.HOLDER, PROBE_REPEAT
+                )
+            ]
+    waiting = state.writes.end(event.agent_id)
+    try:
+        gone = event.outcome is Outcome.NO_RESPONDERS
+        if agent is not None and not gone:
+            raise _already_registered(agent.record)
+        effects = _register(state, command, pending.attempts, holder_is_gone=gone)
+    except RefusedError as refused:
+        effects = refuse(state, command.reply, refused)
+    return effects + resume(state, waiting)
+
+
+def _already_registered(record: Record) -> RefusedError:
+    holder = record.instance_id or "unknown"
+    message = (
+        f"{record.agent_id!r} is held by instance {holder}, incarnation {record.incarnation}, which is {record.status}"
+    )
+    return RefusedError(
+        "already_registered",
+        f"agent_id: {message}; use another id, the same instance_id, or takeover: true",
+        ("agent_id", message),
+        ("instance_id", holder),
+    )
+
+
+def _check_identity(agent: Agent, identity: str | None) -> None:
+    if agent.record.identity is not None and agent.record.identity != identity:
+        message = f"{agent.agent_id!r} was registered by another identity"
+        raise RefusedError("forbidden", f"agent_id: {message}", ("agent_id", message))
+
+
+def _check_claims(state: RegistryState, wanted: RegisterRequested) -> None:
+    if not wanted.claims:
+        return
+    coming = dict(state.writes.claims(wanted.agent_id or ""))
+    for claim in wanted.claims:
+        holder = state.catalog.by_claim.get(claim) or coming.get(claim)
+        if holder is not None and holder != wanted.agent_id:
+            message = f"{claim!r} is held by agent {holder!r}"
+            raise RefusedError("conflict", f"claims: {message}", ("claims", message))
+
+
+def receipt(agent: Agent) -> dict[str, Any]:
+    """Return the answer to a registration."""
+    record = agent.record
+    return {
+        "agent_id": record.agent_id,
+        "status": record.status,
+        "incarnation": record.incarnation,
+        "revision": agent.revision,
+        "heartbeat_interval": record.heartbeat_interval,
+        "heartbeat_timeout": record.heartbeat_timeout,
+        "registered_at": record.registered_at,
+    }
+
+
+def resume(state: RegistryState, waiting: list[Command]) -> list[Effect]:
+    """Decide the commands that waited for a write, now that it has ended."""
+    effects: list[Effect] = []
+    for command in waiting:
+        effects += requested(state, command)
+    return effects

@@ -1,0 +1,80 @@
+"""Orders: everything the core can ask the shell to do. How each one ended comes back as an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from registry.core.agent import Agent
+from registry.core.errors import RefusedError
+from registry.core.events import Purpose
+from registry.core.record import Record
+
+
+@dataclass(slots=True)
+class PutRecord:
+    """Write a record if the key's revision is still `expected`; 0 means that there must be none.
+
+    Ends in `WriteCommitted` or `WriteUncertain`.
+    """
+
+    record: Record
+    expected: int
+    removed: bool = False
+    """Write it as a removal: the key reads as deleted, the log keeps what it was."""
+
+
+@dataclass(slots=True)
+class ReadRecord:
+    """Read a key from the bucket's leader. Ends in `RecordRead` or `ReadFailed`."""
+
+    agent_id: str
+
+
+@dataclass(slots=True)
+class SendReply:
+    """Answer a request with fields, with an agent, or with a refusal."""
+
+    to: Any
+    body: Mapping[str, Any] | Agent | RefusedError
+
+
+@dataclass(slots=True)
+class Probe:
+    """Ask an agent's health subject. Ends in `ProbeFinished`."""
+
+    agent_id: str
+    incarnation: int
+    subject: str
+    purpose: Purpose
+    delay: float = 0.0
+    """Seconds to wait first."""
+
+
+@dataclass(slots=True)
+class TellAgent:
+    """Publish to a topic of an agent."""
+
+    agent_id: str
+    topic: str
+    body: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class PublishOrder:
+    """Publish a scaling order."""
+
+    order: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class PutPolicy:
+    """Write a capability's policy, or remove it. Ends in `PolicyChanged`, or in an answer that it is unavailable."""
+
+    capability: str
+    policy: Mapping[str, Any] | None
+    reply: Any
+
+
+Effect = PutRecord | ReadRecord | SendReply | Probe | TellAgent | PublishOrder | PutPolicy

@@ -1,0 +1,225 @@
+"""Facts: everything that can happen to the registry. `at` is a monotonic instant in seconds, stamped on receipt.
+
+`reply` is where the answer goes; the core passes it on without looking at it, None when nobody waits.
+`identity` is who the NATS server says is asking; None where identities are not verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from registry.core.record import Record
+
+
+@dataclass(slots=True)
+class RegisterRequested:
+    """An agent asks to be registered."""
+
+    at: float
+    reply: Any
+    identity: str | None
+    agent_type: str
+    capabilities: tuple[str, ...]
+    agent_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    version: str = "1.0.0"
+    tags: tuple[str, ...] = ()
+    instance_id: str | None = None
+    heartbeat_interval: float = 30.0
+    heartbeat_timeout: float | None = None
+    health_subject: str | None = None
+    max_concurrency: int | None = None
+    claims: tuple[str, ...] = ()
+    takeover: bool = False
+    connection: Mapping[str, Any] | None = None
+    write_id: str = ""
+    """Names the write that the command leads to, the same however often it is decided; given by the core."""
+
+
+class Verb(StrEnum):
+    """What a command asks for an agent that exists."""
+
+    DEREGISTER = "deregister"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    DRAIN = "drain"
+
+
+@dataclass(slots=True)
+class CommandRequested:
+    """Somebody asks for a change to an agent."""
+
+    at: float
+    reply: Any
+    identity: str | None
+    verb: Verb
+    agent_id: str
+    note: str | None = None
+    write_id: str = ""
+
+
+@dataclass(slots=True)
+class TelemetryReceived:
+    """An agent reports; what is None was not reported. `busy_until` is a Unix time."""
+
+    at: float
+    reply: Any
+    identity: str | None
+    agent_id: str
+    incarnation: int | None = None
+    seq: int | None = None
+    health_score: float | None = None
+    load_factor: float | None = None
+    metrics: Mapping[str, float] | None = None
+    busy_until: float | None = None
+    is_health_check: bool = False
+
+
+class Outcome(StrEnum):
+    """How a probe ended."""
+
+    ANSWERED = "answered"
+    NO_RESPONDERS = "no_responders"
+    TIMEOUT = "timeout"
+
+
+class Purpose(StrEnum):
+    """Why an agent is probed."""
+
+    HEALTH = "health"
+    HOLDER = "holder"
+    """Another instance wants its id."""
+
+
+@dataclass(slots=True)
+class ProbeFinished:
+    """A probe of an agent's health subject has ended."""
+
+    at: float
+    agent_id: str
+    incarnation: int
+    purpose: Purpose
+    outcome: Outcome
+    health_score: float | None = None
+    load_factor: float | None = None
+
+
+@dataclass(slots=True)
+class WriteCommitted:
+    """The bucket acknowledged a write."""
+
+    at: float
+    agent_id: str
+    write_id: str
+    revision: int
+
+
+@dataclass(slots=True)
+class WriteUncertain:
+    """A write lost against another one, or its outcome is unknown: the bucket has to be read."""
+
+    at: float
+    agent_id: str
+    write_id: str
+
+
+@dataclass(slots=True)
+class RecordRead:
+    """The bucket was read. `record` is None when the key never existed; a removed one says so in its change."""
+
+    at: float
+    agent_id: str
+    record: Record | None
+    revision: int
+
+
+@dataclass(slots=True)
+class ReadFailed:
+    """The bucket could not be read."""
+
+    at: float
+    agent_id: str
+
+
+@dataclass(slots=True)
+class RecordChanged:
+    """The bucket's log has a new entry, written by whomever. `record` is None when the key was removed by hand."""
+
+    at: float
+    agent_id: str
+    record: Record | None
+    revision: int
+
+
+@dataclass(slots=True)
+class PolicyRequested:
+    """Somebody asks for a change of a capability's scaling policy. `changes` holds only what is to change."""
+
+    at: float
+    reply: Any
+    capability: str
+    changes: Mapping[str, Any]
+    reset: bool = False
+
+
+@dataclass(slots=True)
+class PolicyChanged:
+    """A policy is durable; None when the capability has none of its own any more."""
+
+    at: float
+    capability: str
+    policy: Mapping[str, Any] | None
+    reply: Any = None
+
+
+@dataclass(slots=True)
+class Connected:
+    """NATS is there again, or for the first time."""
+
+    at: float
+
+
+@dataclass(slots=True)
+class Disconnected:
+    """NATS is away."""
+
+    at: float
+
+
+@dataclass(slots=True)
+class LeadershipChanged:
+    """This replica leads now, or no longer does."""
+
+    at: float
+    leading: bool
+    epoch: int
+
+
+@dataclass(slots=True)
+class Tick:
+    """Time passes. `wall` is Unix time at the instant `at`."""
+
+    at: float
+    wall: float
+
+
+Event = (
+    RegisterRequested
+    | CommandRequested
+    | TelemetryReceived
+    | ProbeFinished
+    | WriteCommitted
+    | WriteUncertain
+    | RecordRead
+    | ReadFailed
+    | RecordChanged
+    | PolicyRequested
+    | PolicyChanged
+    | Connected
+    | Disconnected
+    | LeadershipChanged
+    | Tick
+)

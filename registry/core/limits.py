@@ -1,0 +1,58 @@
+"""The numbers that decisions depend on. Durations are seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Limits:
+    """Times and bounds, as the deployment set them."""
+
+    heartbeat_interval: float = 30.0
+    """For agents that do not say theirs."""
+    health_check_interval: float = 30.0
+    """Between two probes of the same agent; more finds a silent death later and costs less traffic."""
+    offline_retention: float = 3600.0
+    """How long the record of an offline agent is kept."""
+    drain_timeout: float = 300.0
+    """How long a draining agent may take to finish."""
+    checkpoint_interval: float = 30.0
+    """Between two saves of the same agent's vitals."""
+    scaling_interval: float = 5.0
+    """Between two looks at the same capability."""
+
+
+HEARTBEATS_IN_TIMEOUT = 3
+"""A lease lasts this many intervals unless the registration says otherwise."""
+
+MAX_GRACE = 10.0
+"""Longest extra time a lease gets after a start, a fail-over or an outage."""
+
+MAX_BUSY = 600.0
+"""An agent that says it is busy is believed this long after its last sign of life."""
+
+LATE = 1.0
+"""A tick that comes this much later than the one before should have been followed means that this process stalled:
+beats may wait unread, so no lease is judged by them."""
+
+PROBE_REPEAT = 0.05
+"""No responders twice, this far apart, is gone: a reconnecting client is back in 1 to 10 ms."""
+
+MAX_PROBES = 256
+"""Probes in flight at once."""
+
+MAX_EXPIRIES = 500
+"""Leases and retentions that end in one tick; the rest wait for the next, so that no tick takes long."""
+
+MAX_WRITES = 10_000
+"""Agents with a write on its way at once; beyond, commands are answered `overloaded`."""
+
+MAX_WAITING = 64
+"""Commands that wait for one agent's write; beyond, they are answered `overloaded`."""
+
+MAX_ATTEMPTS = 5
+"""Times a command is decided anew because somebody else changed its agent."""
+
+MAX_REMEMBERED = 50_000
+"""Removals whose revisions are remembered."""

@@ -1,0 +1,121 @@
+"""A query: which agents it matches, how it ranks them, and why it leaves one out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from registry.core.agent import Agent
+from registry.core.status import DISCOVERABLE, Status
+
+STEP = 0.02
+"""Agents whose rank falls in the same step are nearly equal, and are shuffled: reports are up to a heartbeat old, and
+sending every caller to the one that looked best then is worse than random (Mitzenmacher, TPDS 2000)."""
+
+_STEPS = round(1.0 / STEP) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRange:
+    """A version specifier as text, and whether a version satisfies it."""
+
+    text: str
+    accepts: Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which agents to find, and in which order. `limit` and `exclude` are the caller's, not the view's."""
+
+    capabilities: frozenset[str] = frozenset()
+    agent_type: str | None = None
+    min_health: float = 0.5
+    max_load: float = 0.8
+    tags: frozenset[str] = frozenset()
+    sort_by: str = "performance"
+    version: VersionRange | None = None
+    metadata: Mapping[str, Any] | None = None
+    prefer_tags: frozenset[str] = frozenset()
+    statuses: frozenset[Status] = DISCOVERABLE
+    limit: int = 10
+    exclude: frozenset[str] = frozenset()
+
+    def key(self) -> tuple[object, ...]:
+        """Return what tells apart the queries that match or rank differently."""
+        return (
+            self.capabilities,
+            self.agent_type,
+            self.min_health,
+            self.max_load,
+            self.tags,
+            self.sort_by,
+            self.version and self.version.text,
+            self.metadata and repr(self.metadata),
+            self.prefer_tags,
+            self.statuses,
+        )
+
+    def rungs(self) -> int:
+        """Return how many rungs the ladder of this query has."""
+        return _STEPS * (len(self.prefer_tags) + 1)
+
+    def rung(self, agent: Agent) -> int:
+        """Return the rung on which an agent that matches stands; a higher one is better."""
+        if self.sort_by == "performance":
+            rank = agent.performance
+        elif self.sort_by == "load":
+            rank = 1.0 - agent.load
+        elif self.sort_by == "health":
+            rank = agent.health
+        else:
+            rank = 0.0
+        rung = int(rank / STEP + 1e-6)
+        if self.prefer_tags:
+            rung += _STEPS * len(self.prefer_tags.intersection(agent.record.tags))
+        return rung
+
+    def matches(self, agent: Agent) -> bool:
+        """Return whether an agent is what the query asks for."""
+        record = agent.record
+        return (
+            record.status in self.statuses
+            and agent.health >= self.min_health
+            and agent.load <= self.max_load
+            and self.capabilities.issubset(record.capabilities)
+            and (self.agent_type is None or record.agent_type == self.agent_type)
+            and (not self.tags or self.tags.issubset(record.tags))
+            and (self.version is None or self.version.accepts(record.version))
+            and (self.metadata is None or _has(record.metadata, self.metadata))
+        )
+
+    def shortfalls(self, agent: Agent) -> list[str]:
+        """Return every reason why an agent does not match; empty when it does."""
+        record, reasons = agent.record, []
+        if record.status not in self.statuses:
+            wanted = ", ".join(sorted(self.statuses))
+            reasons.append(f"status is {record.status} ({record.status_reason}); wanted {wanted}")
+        if agent.health < self.min_health:
+            reasons.append(f"health_score is {agent.health:g}; wanted at least {self.min_health:g}")
+        if agent.load > self.max_load:
+            reasons.append(f"load_factor is {agent.load:g}; wanted at most {self.max_load:g}")
+        if self.agent_type is not None and record.agent_type != self.agent_type:
+            reasons.append(f"agent_type is {record.agent_type}; wanted {self.agent_type}")
+        missing = self.capabilities.difference(record.capabilities)
+        if missing:
+            reasons.append(f"capabilities lack {', '.join(sorted(missing))}")
+        missing = self.tags.difference(record.tags)
+        if missing:
+            reasons.append(f"tags lack {', '.join(sorted(missing))}")
+        if self.version is not None and not self.version.accepts(record.version):
+            reasons.append(f"version is {record.version}; wanted {self.version.text}")
+        for name, value in (self.metadata or {}).items():
+            if record.metadata.get(name) != value:
+                reasons.append(f"metadata.{name} is {record.metadata.get(name)!r}; wanted {value!r}")
+        if record.agent_id in self.exclude:
+            reasons.append("excluded by the query")
+        return reasons
+
+
+def _has(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(name in metadata and metadata[name] == value for name, value in wanted.items())

@@ -1,0 +1,149 @@
+"""What is durable of an agent: one record a key in the bucket, immutable in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from registry.core.status import Status
+
+RECORD_VERSION = 1
+"""Version of the record's form. A newer one is kept and served as far as it is understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The change that a record's newest revision made; absent from revisions that only saved a checkpoint."""
+
+    previous: Status
+    reason: str
+    at: float
+    """Unix time, s."""
+    previous_revision: int
+    """Revision of the change before; 0 for the first."""
+    note: str | None = None
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything of an agent that outlives the registry's processes. Times are Unix seconds, durations seconds."""
+
+    agent_id: str
+    agent_type: str
+    capabilities: tuple[str, ...]
+    status: Status = Status.REGISTERING
+    status_reason: str = "registered"
+    status_since: float = 0.0
+    registered_at: float = 0.0
+    incarnation: int = 1
+    instance_id: str | None = None
+    version: str = "1.0.0"
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    heartbeat_interval: float = 30.0
+    heartbeat_timeout: float = 90.0
+    health_subject: str | None = None
+    max_concurrency: int | None = None
+    claims: tuple[str, ...] = ()
+    connection: Mapping[str, Any] | None = None
+    identity: str | None = None
+    """Who registered it, as the NATS server vouches; None where identities are not verified."""
+    health_score: float = 1.0
+    load_factor: float = 0.0
+    performance_metrics: Mapping[str, float] = field(default_factory=dict)
+    last_heartbeat: float = 0.0
+    load_reported_at: float | None = None
+    change_revision: int = 0
+    """Revision of the last change when this revision only saves a checkpoint; 0 when it is a change itself."""
+    write_id: str = ""
+    """Names the write that made this revision, so that a write of unknown outcome can be recognised."""
+    change: Change | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a newer version, kept as they are."""
+
+    @property
+    def held(self) -> bool:
+        """Whether an operator suspended it."""
+        return self.status is Status.SUSPENDED and self.status_reason == "operator"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, readable with `nats kv get`."""
+        form: dict[str, Any] = {"v": RECORD_VERSION}
+        for name in _PLAIN:
+            form[name] = getattr(self, name)
+        if self.change is not None:
+            change = self.change
+            form["change"] = {
+                "from": change.previous,
+                "reason": change.reason,
+                "at": change.at,
+                "previous_revision": change.previous_revision,
+                "note": change.note,
+                "removed": change.removed,
+            }
+        if self.extra:
+            form.update(self.extra)
+        return form
+
+    @classmethod
+    def from_json(cls, form: Mapping[str, Any]) -> Record:
+        """Build from the JSON form.
+
+        Raises:
+            KeyError, ValueError: If it is not a record.
+        """
+        known: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for name, value in form.items():
+            if name in _PLAIN_SET:
+                known[name] = value
+            elif name not in ("v", "change"):
+                extra[name] = value
+        if form["v"] > RECORD_VERSION:
+            extra["v"] = form["v"]
+        for name in ("capabilities", "tags", "claims"):
+            known[name] = tuple(known.get(name, ()))
+        known["status"] = _STATUS[known["status"]]
+        change = form.get("change")
+        if change is not None:
+            known["change"] = Change(
+                previous=_STATUS[change["from"]],
+                reason=change["reason"],
+                at=change["at"],
+                previous_revision=change["previous_revision"],
+                note=change.get("note"),
+                removed=change.get("removed", False),
+            )
+        return cls(**known, extra=extra)
+
+
+_PLAIN = tuple(item.name for item in fields(Record) if item.name not in ("change", "extra"))
+_PLAIN_SET = frozenset(_PLAIN)
+_STATUS = {str(status): status for status in Status}
+
+
+def event_of(record: Record, revision: int, bucket: str) -> dict[str, Any] | None:
+    """Return the status event that a revision of a record stands for, or None if it changed nothing to speak of.
+
+    A pure function of one entry of the bucket's log, so that whoever publishes it publishes the same.
+    """
+    change = record.change
+    if change is None:
+        return None
+    return {
+        "event_id": f"{bucket}:{revision}",
+        "agent_id": record.agent_id,
+        "agent_type": record.agent_type,
+        "capabilities": record.capabilities,
+        "from": change.previous,
+        "to": record.status,
+        "reason": change.reason,
+        "note": change.note,
+        "removed": change.removed,
+        "incarnation": record.incarnation,
+        "revision": revision,
+        "previous_revision": change.previous_revision,
+        "at": change.at,
+    }

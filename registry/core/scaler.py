@@ -1,0 +1,318 @@
+"""The scaler: how many agents a capability should have, and the order that says so.
+
+Level-triggered: every look at a capability computes a desired number from its whole state, so a lost order costs nothing.
+One order at a time for each capability; while it is open nothing is repeated, and when it expires it is issued again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from registry.core.agent import Agent
+from registry.core.errors import invalid
+from registry.core.status import DISCOVERABLE, Status
+
+FRESH = 3
+"""A load report older than this many heartbeat intervals does not count."""
+
+MAX_NAMED = 100
+"""At most this many agents are named in one order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a capability is scaled. The defaults are the API reference's; durations are seconds."""
+
+    min_agents: int = 2
+    max_agents: int = 10
+    high_load: float = 0.8
+    low_load: float = 0.3
+    health_degraded: float = 0.6
+    target_load: float = 0.55
+    stabilisation: float = 300.0
+    order_timeout: float = 120.0
+
+    def check(self) -> None:
+        """Refuse a policy that contradicts itself or must oscillate.
+
+        Raises:
+            RefusedError: `invalid_request`, naming the field.
+        """
+        if self.min_agents > self.max_agents:
+            raise invalid("min_agents", f"must be at most max_agents, {self.max_agents}; got {self.min_agents}")
+        if self.max_agents < 1:
+            raise invalid("max_agents", f"must be at least 1; got {self.max_agents}")
+        if self.low_load >= self.high_load:
+            raise invalid("low_load", f"must be below high_load, {self.high_load:g}; got {self.low_load:g}")
+        if not self.low_load < self.target_load <= self.high_load:
+            raise invalid(
+                "target_load",
+                f"must be above low_load, {self.low_load:g}, and at most high_load, {self.high_load:g}; got {self.target_load:g}",
+            )
+        fewest = max(self.min_agents + 1, 2)
+        if fewest <= self.max_agents and self.low_load * fewest / (fewest - 1) >= self.high_load:
+            raise invalid(
+                "low_load",
+                f"would oscillate: with {fewest} agents at {self.low_load:g}, one fewer carries {self.low_load * fewest / (fewest - 1):g}, which is not below high_load, {self.high_load:g}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is seen of a capability. `mean_load` is None when too few loads are fresh."""
+
+    agents: int
+    pending: int
+    mean_load: float | None
+    mean_health: float | None
+    sample_age: float | None
+
+
+@dataclass(slots=True)
+class Order:
+    """An order that has been issued. Times are Unix seconds on the wire and instants here."""
+
+    order_id: str
+    action: str
+    desired: int
+    agents: tuple[str, ...]
+    generation: int
+    attempt: int
+    expires: float
+    wire: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Scaling:
+    """What the scaler remembers of a capability."""
+
+    observation: Observation = Observation(0, 0, None, None, None)
+    desired: int = 0
+    reason: str = "not looked at yet"
+    order: Order | None = None
+    generation: int = 0
+    low_since: float | None = None
+    """Instant since which the load has been low."""
+
+
+class Scaler:
+    """Decides for each capability.
+
+    Args:
+        enabled: Whether orders are issued.
+        default: The policy of capabilities that have none of their own.
+        new_id: Returns a new unique id.
+    """
+
+    def __init__(self, enabled: bool, default: Policy, new_id: Callable[[], str]) -> None:
+        self.enabled = enabled
+        self.default = default
+        self.policies: dict[str, Mapping[str, Any]] = {}
+        """What a capability's own policy sets, over the default."""
+        self._new_id = new_id
+        self._scalings: dict[str, Scaling] = {}
+
+    def policy(self, capability: str) -> Policy:
+        """Return the policy that holds for a capability."""
+        own = self.policies.get(capability)
+        return self.default if own is None else replace(self.default, **own)
+
+    def changed_policy(self, capability: str, changes: Mapping[str, Any], reset: bool) -> Mapping[str, Any] | None:
+        """Return what a capability's own policy would be after a change; None when it would have none.
+
+        Raises:
+            RefusedError: If the policy would not do.
+        """
+        own = {**({} if reset else self.policies.get(capability, {})), **changes}
+        if "target_load" not in own and ("low_load" in own or "high_load" in own):
+            merged = replace(self.default, **own)
+            own["target_load"] = round((merged.low_load + merged.high_load) / 2, 4)
+        replace(self.default, **own).check()
+        return own or None
+
+    def look(
+        self, capability: str, agents: Iterable[Agent], at: float, wall: float, epoch: int
+    ) -> dict[str, Any] | None:
+        """Observe a capability, decide, and return the order to publish, if one is due.
+
+        Args:
+            capability: Its name.
+            agents: Every agent that has it.
+            at: The instant now.
+            wall: Unix time now.
+            epoch: Of the leader that decides.
+        """
+        policy, agents = self.policy(capability), list(agents)
+        scaling = self._scalings.setdefault(capability, Scaling())
+        serving = [agent for agent in agents if agent.status in DISCOVERABLE]
+        self._close(scaling, serving, at)
+        scaling.observation = observe(serving, scaling.order, at)
+        action, desired, named, reason = self._decide(scaling, policy, agents, serving, at)
+        scaling.desired, scaling.reason = desired, reason
+        if not self.enabled:
+            scaling.reason = f"auto-scaling is off; would be: {reason}"
+            return None
+        if action is None or (scaling.order is not None and at < scaling.order.expires):
+            if action is not None and scaling.order is not None:
+                scaling.reason = f"order {scaling.order.order_id} is open; {reason}"
+            return None
+        return self._issue(scaling, capability, policy, action, desired, named, reason, at, wall, epoch)
+
+    def _close(self, scaling: Scaling, serving: list[Agent], at: float) -> None:
+        """Forget an order whose effect is there."""
+        order, count = scaling.order, len(serving)
+        if order is None:
+            return
+        ids = {agent.agent_id for agent in serving}
+        fulfilled = {
+            "scale_up": count >= order.desired,
+            "scale_down": count <= order.desired,
+            "replace": ids.isdisjoint(order.agents),
+        }[order.action]
+        if fulfilled:
+            scaling.order = None
+
+    def _decide(
+        self, scaling: Scaling, policy: Policy, agents: list[Agent], serving: list[Agent], at: float
+    ) -> tuple[str | None, int, tuple[str, ...], str]:
+        """Return action, desired number, agents to name, and why; no action when all is well."""
+        seen, count = scaling.observation, len(serving)
+        load = seen.mean_load
+        if load is None or load >= policy.low_load:
+            scaling.low_since = None
+        elif scaling.low_since is None:
+            scaling.low_since = at
+        if count < policy.min_agents:
+            return "scale_up", policy.min_agents, (), f"{count} agents, fewer than min_agents {policy.min_agents}"
+        if count > policy.max_agents:
+            return (
+                "scale_down",
+                policy.max_agents,
+                victims(serving, count - policy.max_agents),
+                f"{count} agents, more than max_agents {policy.max_agents}",
+            )
+        unfit = sorted(
+            (agent for agent in agents if agent.health < policy.health_degraded and _unhealthy(agent)),
+            key=lambda agent: (agent.health, agent.agent_id),
+        )
+        if unfit:
+            worst = unfit[0]
+            return (
+                "replace",
+                count,
+                (worst.agent_id,),
+                f"{worst.agent_id} has health {worst.health:g}, below {policy.health_degraded:g}",
+            )
+        if load is None:
+            return None, count, (), "nothing done: fewer than half of the agents have a fresh load report"
+        if load > policy.high_load:
+            desired = min(policy.max_agents, max(count + 1, math.ceil(count * load / policy.target_load)))
+            if desired == count:
+                return (
+                    None,
+                    count,
+                    (),
+                    f"nothing done: mean load {load:.2f} is above {policy.high_load:g}, but max_agents {policy.max_agents} is reached",
+                )
+            return "scale_up", desired, (), f"mean load {load:.2f} is above {policy.high_load:g}"
+        if scaling.low_since is not None and count > policy.min_agents:
+            low_for = at - scaling.low_since
+            if low_for < policy.stabilisation:
+                return (
+                    None,
+                    count,
+                    (),
+                    f"nothing done: mean load {load:.2f} is below {policy.low_load:g} for {low_for:.0f} s of {policy.stabilisation:g} s",
+                )
+            scaling.low_since = at
+            return (
+                "scale_down",
+                count - 1,
+                victims(serving, 1),
+                f"mean load {load:.2f} was below {policy.low_load:g} for {policy.stabilisation:g} s",
+            )
+        return None, count, (), f"nothing done: {count} agents at mean load {load:.2f} are right"
+
+    def _issue(
+        self, scaling: Scaling, capability: str, policy: Policy, action: str, desired: int,
+        named: tuple[str, ...], reason: str, at: float, wall: float, epoch: int,
+    ) -> dict[str, Any]:  # fmt: skip
+        last = scaling.order
+        again = last is not None and last.action == action
+        if not again:
+            scaling.generation += 1
+        attempt = last.attempt + 1 if again and last is not None else 1
+        order = Order(self._new_id(), action, desired, named, scaling.generation, attempt, at + policy.order_timeout)
+        order.wire = {
+            "order_id": order.order_id,
+            "capability": capability,
+            "action": action,
+            "observed": asdict(scaling.observation),
+            "desired": desired,
+            "delta": desired - scaling.observation.agents,
+            "agents": named,
+            "reason": reason,
+            "generation": order.generation,
+            "attempt": attempt,
+            "issued_at": wall,
+            "expires_at": round(wall + policy.order_timeout, 3),
+            "epoch": epoch,
+        }
+        scaling.order = order
+        return order.wire
+
+    def report(self, capability: str) -> dict[str, Any]:
+        """Return the wire's view of one capability."""
+        scaling = self._scalings.get(capability, Scaling())
+        own = "policy" if capability in self.policies else "default"
+        return {
+            "capability": capability,
+            "policy": {"capability": capability, **asdict(self.policy(capability)), "source": own},
+            "observed": asdict(scaling.observation),
+            "desired": scaling.desired,
+            "orders": [] if scaling.order is None else [scaling.order.wire],
+            "reason": scaling.reason,
+        }
+
+    def withdraw(self, capability: str) -> None:
+        """Take back a capability's open order: it was decided by another policy."""
+        if capability in self._scalings:
+            self._scalings[capability].order = None
+
+    def forget(self, known: Iterable[str]) -> None:
+        """Forget capabilities that neither an agent nor a policy speaks of any more."""
+        keep = set(known) | set(self.policies)
+        for capability in [name for name in self._scalings if name not in keep]:
+            del self._scalings[capability]
+
+
+def observe(serving: list[Agent], order: Order | None, at: float) -> Observation:
+    """Return what is seen of the agents that serve a capability. Loads count only while fresh, and only if most are."""
+    ages, loads = [], []
+    for agent in serving:
+        if agent.load_at is not None and at - agent.load_at <= FRESH * agent.record.heartbeat_interval:
+            ages.append(at - agent.load_at)
+            loads.append(agent.load)
+    count = len(serving)
+    enough = bool(loads) and len(loads) * 2 >= count
+    pending = max(0, order.desired - count) if order is not None and order.action == "scale_up" else 0
+    return Observation(
+        agents=count,
+        pending=pending,
+        mean_load=round(sum(loads) / len(loads), 4) if enough else None,
+        mean_health=round(sum(agent.health for agent in serving) / count, 4) if count else None,
+        sample_age=round(max(ages), 3) if enough else None,
+    )
+
+
+def victims(serving: list[Agent], count: int) -> tuple[str, ...]:
+    """Name the agents to drain: the least healthy, then the least loaded, then the youngest."""
+    ranked = sorted(serving, key=lambda agent: (agent.health, agent.load, -agent.record.registered_at, agent.agent_id))
+    return tuple(agent.agent_id for agent in ranked[: min(count, MAX_NAMED)])
+
+
+def _unhealthy(agent: Agent) -> bool:
+    return agent.status in DISCOVERABLE or (agent.status is Status.SUSPENDED and not agent.record.held)

@@ -1,0 +1,236 @@
+"""The registry's state: the one place where facts become orders.
+
+Theory of operation
+-------------------
+`handle` takes one event and returns effects. It never waits, reads no clock and draws no chance of its own, so the same
+events give the same effects. The shell stamps events with the instant of their arrival and performs the effects.
+
+An agent is a *record*, durable in the bucket, and its *vitals*, heard in memory (`agent.py`). Vitals change at once. A record
+changes in three steps: a decision makes the record that should be and orders `PutRecord`, guarded by the revision it was
+decided on; the bucket answers; only then is the record applied and only then are answers sent. Until it has ended, further
+commands for the same agent wait (`writes.py`). A write that lost, or whose outcome is unknown, is followed by reading the
+bucket and deciding anew.
+
+Records written by others arrive as `RecordChanged` from the bucket's log and are applied by revision, so that our own echo
+is nothing new. Every replica holds the whole state; only the leader starts writes that nobody asked for: leases that lapse,
+health that moves a status, retentions that end, checkpoints (`upkeep.py`). Status events are not ordered here: they are a
+projection of the log (`record.event_of`).
+
+Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or from
+the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS, a stall of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from registry.core import commands, events, outcomes, telemetry, upkeep
+from registry.core.agent import Agent
+from registry.core.capabilities import Vocabulary
+from registry.core.catalog import Catalog
+from registry.core.deadlines import Deadlines
+from registry.core.effects import Effect
+from registry.core.errors import not_found
+from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, Limits
+from registry.core.query import Query
+from registry.core.record import Record
+from registry.core.scaler import Scaler
+from registry.core.statistics import Statistics
+from registry.core.status import Status
+from registry.core.writes import Writes
+
+
+class RegistryState:
+    """Everything one replica knows.
+
+    Args:
+        limits: Times and bounds.
+        vocabulary: The capabilities that may be used.
+        scaler: Decides how many agents there should be.
+        random: Returns a number from 0.0 up to but without 1.0.
+        new_id: Returns a new unique id, usable as an agent id.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        vocabulary: Vocabulary,
+        scaler: Scaler,
+        random: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.limits = limits
+        self.vocabulary = vocabulary
+        self.scaler = scaler
+        self.random = random
+        self.new_id = new_id
+        self.catalog = Catalog(random)
+        self.agents = self.catalog.agents
+        self.writes = Writes()
+        self.removed: dict[str, int] = {}
+        """Revisions of the latest removals: older entries of the log bring nobody back, and whoever registers the id again
+        writes over the removal. Only an optimisation beyond that: a forgotten one is found by reading the bucket."""
+        self.deadlines = Deadlines(self.due_at)
+        self.probes = Deadlines(self._probe_at)
+        self.probing: set[str] = set()
+        """Agents with a probe on its way."""
+        self.unsaved: dict[str, float] = {}
+        """Agents whose vitals differ from their checkpoint, by the instant at which to save them, earliest first."""
+        self.statistics = Statistics()
+        self.connected = False
+        self.leading = False
+        self.epoch = 0
+        self.amnesty = 0.0
+        """Instant from which every lease runs again; see `pardon`."""
+        self.last_tick: float | None = None
+        self.scaling_at = 0.0
+        """Instant of the next look at all capabilities."""
+        self.scaling_queue: list[str] = []
+        """Capabilities not looked at yet in this round, the next one last."""
+        self.wall_offset = 0.0
+        """Unix time minus the monotonic instant, as of the last tick."""
+        self._handlers: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
+            events.TelemetryReceived: telemetry.heard,
+            events.ProbeFinished: telemetry.probe_finished,
+            events.RegisterRequested: commands.requested,
+            events.CommandRequested: commands.requested,
+            events.WriteCommitted: outcomes.committed,
+            events.WriteUncertain: outcomes.uncertain,
+            events.RecordRead: outcomes.record_read,
+            events.ReadFailed: outcomes.read_failed,
+            events.RecordChanged: outcomes.record_changed,
+            events.PolicyRequested: upkeep.policy_requested,
+            events.PolicyChanged: upkeep.policy_changed,
+            events.Connected: upkeep.connected,
+            events.Disconnected: upkeep.disconnected,
+            events.LeadershipChanged: upkeep.leadership_changed,
+            events.Tick: upkeep.tick,
+        }
+
+    def handle(self, event: events.Event) -> list[Effect]:
+        """Take a fact, return orders.
+
+        A request that is refused is an effect like any other; an exception out of here is a defect.
+        """
+        return self._handlers[type(event)](self, event)
+
+    def find(self, query: Query) -> tuple[list[Agent], int]:
+        """Return the best agents for a query, and how many match.
+
+        Raises:
+            RefusedError: If the query names a capability that is not known.
+        """
+        self.statistics.discoveries += 1
+        self.vocabulary.check(query.capabilities)
+        return self.catalog.find(query)
+
+    def get(self, agent_id: str) -> Agent:
+        """Return one agent.
+
+        Raises:
+            RefusedError: `not_found`.
+        """
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            raise not_found(agent_id)
+        return agent
+
+    def wall(self, at: float) -> float:
+        """Return the Unix time of an instant, in whole milliseconds."""
+        return round(at + self.wall_offset, 3)
+
+    def pardon(self, at: float) -> None:
+        """Let every lease run its full time again from now, plus grace: what was missed was not the agents' fault."""
+        self.amnesty = at
+
+    def due_at(self, agent_id: str) -> float | None:
+        """Return the instant at which something is to be done about an agent if nothing is heard until then."""
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            return None
+        record = agent.record
+        if record.status is Status.OFFLINE:
+            return agent.since + self.limits.offline_retention
+        lease = max(agent.heard + record.heartbeat_timeout, min(agent.busy_until, agent.heard + MAX_BUSY))
+        if self.amnesty > 0.0:
+            grace = min(record.heartbeat_interval, MAX_GRACE)
+            lease = max(lease, self.amnesty + record.heartbeat_timeout + grace)
+        if record.status is Status.DEREGISTERING:
+            return min(lease, agent.since + self.limits.drain_timeout)
+        return lease
+
+    def _probe_at(self, agent_id: str) -> float | None:
+        agent = self.agents.get(agent_id)
+        if agent is None or agent.record.health_subject is None or agent.status is Status.OFFLINE:
+            return None
+        return agent.probe_at
+
+    def apply(self, record: Record, revision: int, at: float) -> Agent:
+        """Make a durable record the one that is known."""
+        agent = self.agents.get(record.agent_id)
+        wall = self.wall(at)
+        if agent is None:
+            since = at - max(0.0, wall - record.status_since)
+            load_at = None
+            if record.load_reported_at is not None:
+                load_at = at - max(0.0, wall - record.load_reported_at)
+            agent = Agent(record, revision, heard=at, since=since, load_at=load_at)
+            self.removed.pop(record.agent_id, None)
+            self.catalog.add(agent)
+        else:
+            before = agent.record
+            agent.revision = revision
+            agent.change_revision = record.change_revision or revision
+            if record.incarnation != before.incarnation:
+                _reset_vitals(agent, record)
+            if record.change is not None and record.change.reason in ("registered", "takeover", "updated"):
+                agent.heard = at
+            if record.status is not before.status:
+                agent.since = at
+            self.catalog.replace(agent, record)
+        self.deadlines.watch(record.agent_id)
+        if record.health_subject is not None and record.agent_id not in self.probes:
+            agent.probe_at = at + self.random() * self.limits.health_check_interval
+            self.probes.watch(record.agent_id)
+        return agent
+
+    def forget(self, agent_id: str, revision: int) -> None:
+        """Take an agent out that is durably gone since `revision`; 0 if the bucket never had it."""
+        self.removed.pop(agent_id, None)
+        if revision:
+            self.removed[agent_id] = revision
+            if len(self.removed) > MAX_REMEMBERED:
+                del self.removed[next(iter(self.removed))]
+        agent = self.agents.get(agent_id)
+        if agent is not None:
+            self.catalog.remove(agent)
+            self.unsaved.pop(agent_id, None)
+
+    def validate(self) -> None:
+        """Check every cross-reference.
+
+        Raises:
+            AssertionError: Naming the first that does not hold.
+        """
+        self.catalog.validate()
+        self.deadlines.validate()
+        self.probes.validate()
+        self.writes.validate()
+        for agent_id in self.agents:
+            assert agent_id in self.deadlines, f"{agent_id} has no deadline"
+        for agent_id in self.unsaved:
+            assert agent_id in self.agents, f"{agent_id} is unsaved but unknown"
+
+
+def _reset_vitals(agent: Agent, record: Record) -> None:
+    """Start anew with what a new instance's record says."""
+    agent.health = record.health_score
+    agent.load = record.load_factor
+    agent.load_at = None
+    agent.metrics = record.performance_metrics
+    agent.last_heartbeat = record.last_heartbeat
+    agent.seq = -1
+    agent.missed = 0
+    agent.hung = False
+    agent.busy_until = 0.0

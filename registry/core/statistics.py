@@ -1,0 +1,20 @@
+"""Counts since this replica started."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class Statistics:
+    """What `stats` reports beside what the catalog counts."""
+
+    def __init__(self) -> None:
+        self.registrations = 0
+        self.discoveries = 0
+        self.heartbeats = 0
+        self.heartbeats_dropped = 0
+        self.health_checks = 0
+        self.failed_health_checks = 0
+        self.scaling_orders = 0
+        self.write_conflicts = 0
+        self.refused: Counter[str] = Counter()

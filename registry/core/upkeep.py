@@ -1,0 +1,153 @@
+"""What time brings: leases that lapse, probes, checkpoints, scaling; and the registry's own ups and downs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from registry.core.changes import assess, change, checkpointed, refuse, remove, write
+from registry.core.effects import Effect, Probe, PublishOrder, PutPolicy, SendReply
+from registry.core.errors import RefusedError
+from registry.core.events import (
+    Connected,
+    Disconnected,
+    LeadershipChanged,
+    PolicyChanged,
+    PolicyRequested,
+    Purpose,
+    Tick,
+)
+from registry.core.limits import LATE, MAX_EXPIRIES, MAX_PROBES
+from registry.core.status import Cause, Status
+
+if TYPE_CHECKING:
+    from registry.core.state import RegistryState
+
+SCALING_WORK = 5_000
+"""Agents looked at for scaling in one tick; further capabilities wait for the next, so that no tick takes long."""
+
+
+def tick(state: RegistryState, event: Tick) -> list[Effect]:
+    """Do what is due. Only the leader acts, and only while it hears and is heard."""
+    at = event.at
+    state.wall_offset = event.wall - at
+    if state.last_tick is not None and at - state.last_tick > LATE:
+        state.pardon(at)
+    state.last_tick = at
+    if not (state.leading and state.connected):
+        return []
+    return _lapse(state, at) + _probe(state, at) + _save(state, at) + _scale(state, at)
+
+
+def _lapse(state: RegistryState, at: float) -> list[Effect]:
+    effects: list[Effect] = []
+    for agent_id in list(state.deadlines.due(at, MAX_EXPIRIES)):
+        agent = state.agents[agent_id]
+        if agent.status is Status.OFFLINE:
+            effects += remove(state, agent, at, "retention")
+        elif agent.status is Status.DEREGISTERING:
+            effects += remove(state, agent, at, "draining")
+        else:
+            effects += change(state, agent, at, Cause.LOST, "heartbeat_timeout")
+        # Looked at again should the write not take place; one that does brings its own deadline.
+        state.deadlines.watch(agent_id)
+    return effects
+
+
+def _probe(state: RegistryState, at: float) -> list[Effect]:
+    effects: list[Effect] = []
+    for agent_id in list(state.probes.due(at, MAX_PROBES - len(state.probing))):
+        agent = state.agents[agent_id]
+        agent.probe_at = at + state.limits.health_check_interval
+        state.probes.watch(agent_id)
+        subject = agent.record.health_subject
+        if subject is not None and agent_id not in state.probing:
+            state.probing.add(agent_id)
+            effects.append(Probe(agent_id, agent.record.incarnation, subject, Purpose.HEALTH))
+    return effects
+
+
+def _save(state: RegistryState, at: float) -> list[Effect]:
+    effects: list[Effect] = []
+    for agent_id, due in list(state.unsaved.items())[:MAX_EXPIRIES]:
+        if due > at:
+            break
+        del state.unsaved[agent_id]
+        agent = state.agents[agent_id]
+        agent.checkpoint_due = False
+        if agent_id not in state.writes and agent.status is not Status.OFFLINE:
+            effects += write(state, checkpointed(state, agent), agent.revision, None, 1)
+    return effects
+
+
+def _scale(state: RegistryState, at: float) -> list[Effect]:
+    effects: list[Effect] = []
+    if not state.scaling_queue and at >= state.scaling_at:
+        state.scaling_at = at + state.limits.scaling_interval
+        known = {name for name, count in state.catalog.capabilities.items() if count} | set(state.catalog.by_capability)
+        state.scaler.forget(known)
+        state.scaling_queue = sorted(known | set(state.scaler.policies), reverse=True)
+    work = 0
+    while state.scaling_queue and work < SCALING_WORK:
+        capability = state.scaling_queue.pop()
+        agents = [state.agents[agent_id] for agent_id in state.catalog.by_capability.get(capability, ())]
+        work += len(agents) + 1
+        order = state.scaler.look(capability, agents, at, state.wall(at), state.epoch)
+        if order is not None:
+            state.statistics.scaling_orders += 1
+            effects.append(PublishOrder(order))
+    return effects
+
+
+def connected(state: RegistryState, event: Connected) -> list[Effect]:
+    """Judge again, from now on."""
+    state.connected = True
+    state.pardon(event.at)
+    return []
+
+
+def disconnected(state: RegistryState, event: Disconnected) -> list[Effect]:
+    """Judge nobody while nobody can be heard."""
+    state.connected = False
+    return []
+
+
+def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[Effect]:
+    """Start to lead, with every lease running anew; or stop."""
+    state.leading, state.epoch = event.leading, event.epoch
+    effects: list[Effect] = []
+    if event.leading:
+        state.pardon(event.at)
+        for agent_id, agent in state.agents.items():
+            state.deadlines.watch(agent_id)
+            effects += assess(state, agent, event.at)
+    return effects
+
+
+def policy_requested(state: RegistryState, event: PolicyRequested) -> list[Effect]:
+    """Check a change of a scaling policy and have it written."""
+    try:
+        state.vocabulary.check((event.capability,))
+        policy = state.scaler.changed_policy(event.capability, event.changes, event.reset)
+    except RefusedError as refused:
+        return refuse(state, event.reply, refused)
+    return [PutPolicy(event.capability, policy, event.reply)]
+
+
+def policy_changed(state: RegistryState, event: PolicyChanged) -> list[Effect]:
+    """Apply a policy that is durable, and answer with the capability's scaling."""
+    state.scaler.withdraw(event.capability)
+    if event.policy is None:
+        state.scaler.policies.pop(event.capability, None)
+    else:
+        state.scaler.policies[event.capability] = event.policy
+    return [] if event.reply is None else [SendReply(event.reply, scaling_report(state, event.capability))]
+
+
+def scaling_report(state: RegistryState, capability: str | None) -> dict[str, Any]:
+    """Return the scaler's view of one capability, or of all that agents have or policies name."""
+    if capability is None:
+        names = sorted(set(state.catalog.by_capability) | set(state.scaler.policies))
+    else:
+        state.vocabulary.check((capability,))
+        names = [capability]
+    return {"enabled": state.scaler.enabled, "capabilities": [state.scaler.report(name) for name in names]}

@@ -1,0 +1,93 @@
+"""Writes on their way: at most one an agent, with the commands that wait for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from registry.core.errors import RefusedError
+from registry.core.events import CommandRequested, RegisterRequested
+from registry.core.limits import MAX_WAITING, MAX_WRITES
+from registry.core.record import Record
+
+Command = RegisterRequested | CommandRequested
+
+
+@dataclass(slots=True)
+class Write:
+    """One write on its way.
+
+    Attributes:
+        record: What is being written.
+        removed: Whether it removes the key.
+        command: Who asked for it; None when the registry decided it by itself.
+        attempts: How often it was decided.
+        waiting: Commands for the same agent that came meanwhile, oldest first.
+    """
+
+    record: Record
+    removed: bool = False
+    command: Command | None = None
+    attempts: int = 1
+    waiting: list[Command] = field(default_factory=list)
+
+
+class Writes:
+    """The writes on their way, by agent id. A command that waits for a probe holds its agent's place too."""
+
+    def __init__(self) -> None:
+        self._writes: dict[str, Write] = {}
+
+    def __len__(self) -> int:
+        return len(self._writes)
+
+    def __contains__(self, agent_id: str) -> bool:
+        return agent_id in self._writes
+
+    def get(self, agent_id: str) -> Write | None:
+        """Return the agent's write, if one is on its way."""
+        return self._writes.get(agent_id)
+
+    def start(self, write: Write) -> None:
+        """Note a write that has been ordered, keeping whoever waited for the one before."""
+        self._writes[write.record.agent_id] = write
+
+    def wait(self, agent_id: str, command: Command) -> None:
+        """Let a command wait until the agent's write has ended.
+
+        Raises:
+            RefusedError: `overloaded` when too many wait already.
+        """
+        waiting = self._writes[agent_id].waiting
+        if len(waiting) >= MAX_WAITING:
+            raise RefusedError("overloaded", f"agent_id: {MAX_WAITING} commands wait for {agent_id!r}; try again later")
+        waiting.append(command)
+
+    def end(self, agent_id: str) -> list[Command]:
+        """Note that the agent's write has ended; return the commands that waited, oldest first."""
+        return self._writes.pop(agent_id).waiting
+
+    def check_room(self) -> None:
+        """Refuse more work than can be kept in memory.
+
+        Raises:
+            RefusedError: `overloaded`.
+        """
+        if len(self._writes) >= MAX_WRITES:
+            raise RefusedError("overloaded", f"{MAX_WRITES} writes are on their way; try again later")
+
+    def claims(self, agent_id: str) -> Iterator[tuple[str, str]]:
+        """Yield the claims, with their holders, that writes of other agents are about to make."""
+        for other, write in self._writes.items():
+            if other != agent_id and not write.removed:
+                for claim in write.record.claims:
+                    yield claim, other
+
+    def validate(self) -> None:
+        """Check that every write is filed under its agent.
+
+        Raises:
+            AssertionError: If one is not.
+        """
+        for agent_id, write in self._writes.items():
+            assert write.record.agent_id == agent_id, agent_id

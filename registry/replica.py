@@ -1,0 +1,240 @@
+"""One replica of the registry: everything put together, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import orjson
+import structlog
+
+from agents_sdk.protocol.subjects import Subjects
+from agents_sdk.protocol.vocabulary import AgentCapability
+from registry.core.capabilities import Vocabulary
+from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, Tick
+from registry.core.limits import Limits
+from registry.core.scaler import Policy, Scaler
+from registry.core.state import RegistryState
+from registry.core.status import Status
+from registry.settings import Settings
+from registry.shell import observability
+from registry.shell.bucket_log import BucketLog
+from registry.shell.bus_nats import Bus
+from registry.shell.clock import id_source, monotonic, new_replica_id, wall
+from registry.shell.effector import Effector
+from registry.shell.election import KEY as LEADER_KEY
+from registry.shell.election import Election
+from registry.shell.micro import MicroService
+from registry.shell.projector import Projector
+from registry.shell.queries import Queries
+from registry.shell.routes import Routes
+from registry.shell.store_nats import Entry, Store
+
+log = structlog.get_logger(__name__)
+
+TICK = 0.1
+"""Seconds between two ticks."""
+
+POLICY_PREFIX = "policy."
+
+
+class Replica:
+    """A replica; start as many as wanted against the same NATS.
+
+    Args:
+        settings: Its settings.
+        nats_url: Where NATS listens.
+    """
+
+    def __init__(self, settings: Settings, nats_url: str) -> None:
+        self.settings = settings
+        self.replica_id = new_replica_id()
+        self.subjects = Subjects(settings.prefix)
+        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", settings.credentials)
+        self.state = _state(settings, self.replica_id)
+        self.failed: asyncio.Future[str] | None = None
+        """Resolved with a sentence when the replica cannot go on."""
+        self._started = monotonic()
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect, restore, serve; return when requests are answered.
+
+        Raises:
+            UnreachableError: If NATS cannot be reached.
+            StoreError: If JetStream does not do what is needed.
+        """
+        self.failed = asyncio.get_running_loop().create_future()
+        await self.bus.connect()
+        self.store = Store(self.bus, self.subjects, self.settings.kv_replicas)
+        await self.store.open()
+        self.projector = Projector(self.store, self.subjects, self.replica_id)
+        self.log = BucketLog(self.store, self.dispatch, self.projector.advanced)
+        self.effector = Effector(
+            self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
+        )
+        self.election = Election(
+            self.bus, self.store, self.subjects, self.replica_id, self.settings.leader_lease, self._led
+        )
+        await self._tick()
+        await self.log.start()
+        await self._control_start()
+        self.bus.on_connected = self._connected
+        self.bus.on_disconnected = self._disconnected
+        self.bus.on_closed = self._closed
+        await self._connected()
+        await self.bus.subscribe(self.subjects.replica(self.replica_id), self._present)
+        await self.election.start()
+        self.queries = Queries(self.state, self.log, self.statistics)
+        watcher = None
+        if observability.is_configured():
+            watcher = observability.Observability(self.state, self.subjects.service)
+        verify = self.settings.identity == "request-info"
+        routes = Routes(self.bus, self.subjects, self.state, self.queries, self.dispatch, verify, watcher)
+        await routes.start()
+        metadata = {"prefix": self.settings.prefix, "replica": self.replica_id}
+        service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, routes.endpoints)
+        await service.start(self.bus)
+        self._ticker = asyncio.ensure_future(self._ticking())
+        await self.bus.client.flush()
+        log.info("serving", nats=self.bus.url, replica=self.replica_id, agents=len(self.state.agents))
+
+    async def stop(self) -> None:
+        """Hand leadership over, let what is under way end, disconnect."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await self.election.stop()
+            await self.projector.follow()
+            await self.effector.stop()
+        await self.bus.close()
+
+    async def dispatch(self, event: Event) -> None:
+        """Hand a fact to the core and carry out its orders."""
+        await self.effector.perform(self.state.handle(event))
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what `stats` answers."""
+        state, counts = self.state, self.state.statistics
+        statuses = state.catalog.statuses
+        return {
+            "total_registrations": counts.registrations,
+            "active_agents": statuses[Status.ACTIVE],
+            "degraded_agents": statuses[Status.DEGRADED],
+            "health_checks_performed": counts.health_checks,
+            "failed_health_checks": counts.failed_health_checks,
+            "auto_scaling_events": counts.scaling_orders,
+            "service_discovery_requests": counts.discoveries,
+            "registered_agents": len(state.agents),
+            "capabilities_distribution": {name: n for name, n in sorted(state.catalog.capabilities.items()) if n},
+            "health_distribution": dict(state.catalog.healths),
+            "status_distribution": {str(status): statuses[status] for status in Status if statuses[status]},
+            "heartbeats_received": counts.heartbeats,
+            "heartbeats_dropped": counts.heartbeats_dropped,
+            "requests_refused": dict(counts.refused),
+            "events_published": self.projector.published,
+            "write_conflicts": counts.write_conflicts,
+            "pending_writes": len(state.writes),
+            "revision": self.log.revision,
+            "replica": self.replica_id,
+            "leader": state.leading,
+            "leader_epoch": state.epoch,
+            "uptime": round(monotonic() - self._started, 3),
+            "version": VERSION,
+            "nats": {
+                "reconnects": self.bus.reconnects,
+                "errors": self.bus.errors,
+                "slow_consumer_drops": self.bus.slow_consumer_drops,
+            },
+        }
+
+    async def _control_start(self) -> None:
+        """Follow policies and the leader's lease."""
+        caught_up = asyncio.Event()
+        if await self.store.is_empty(self.subjects.control_bucket):
+            caught_up.set()
+
+        async def heard(entry: Entry) -> None:
+            if entry.key == LEADER_KEY:
+                self.election.noticed(entry)
+            elif entry.key.startswith(POLICY_PREFIX):
+                policy = None if entry.removed else orjson.loads(entry.value)
+                await self.dispatch(PolicyChanged(monotonic(), entry.key.removeprefix(POLICY_PREFIX), policy))
+            if entry.pending == 0:
+                caught_up.set()
+
+        await self.store.follow(heard, bucket=self.subjects.control_bucket)
+        await caught_up.wait()
+
+    async def _led(self, leading: bool, epoch: int) -> None:
+        await self.dispatch(LeadershipChanged(monotonic(), leading, epoch))
+        if leading:
+            await self.projector.lead()
+            await self.projector.publish_state("leader_changed", epoch)
+        else:
+            await self.projector.follow()
+
+    async def _present(self, msg: Any) -> None:
+        if msg.reply:
+            answer = {"replica": self.replica_id, "leader": self.state.leading, "revision": self.log.revision}
+            await self.bus.publish(msg.reply, orjson.dumps(answer))
+
+    async def _connected(self) -> None:
+        await self.dispatch(Connected(monotonic()))
+
+    async def _disconnected(self) -> None:
+        await self.dispatch(Disconnected(monotonic()))
+
+    def _closed(self) -> None:
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_result("NATS closed the connection for good; its log and ours say why")
+
+    async def _tick(self) -> None:
+        await self.dispatch(Tick(monotonic(), wall()))
+
+    async def _ticking(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            try:
+                await self._tick()
+            except Exception:
+                log.exception("tick_failed")
+
+
+def _state(settings: Settings, replica_id: str) -> RegistryState:
+    new_id = id_source(replica_id)
+    limits = Limits(
+        heartbeat_interval=settings.heartbeat_interval,
+        health_check_interval=settings.health_check_interval,
+        offline_retention=settings.offline_retention,
+        drain_timeout=settings.drain_timeout,
+        checkpoint_interval=settings.checkpoint_interval,
+        scaling_interval=settings.scaling_interval,
+    )
+    vocabulary = Vocabulary([str(name) for name in AgentCapability], settings.extra_capabilities())
+    scaler = Scaler(settings.auto_scaling_enabled, default_policy(settings), new_id)
+    return RegistryState(limits, vocabulary, scaler, random.random, new_id)
+
+
+def default_policy(settings: Settings) -> Policy:
+    """Return the scaling policy of capabilities that have none of their own."""
+    return Policy(
+        min_agents=settings.min_agents_per_capability,
+        max_agents=settings.max_agents_per_capability,
+        high_load=settings.scale_up_load,
+        low_load=settings.scale_down_load,
+        health_degraded=settings.replace_below_health,
+        target_load=round((settings.scale_up_load + settings.scale_down_load) / 2, 4),
+        stabilisation=settings.scale_down_stabilisation,
+    )
+
+
+def _version() -> str:
+    try:
+        return version("agent-registry")
+    except PackageNotFoundError:
+        return "0.0.0"  # run from a checkout that was not installed
+
+
+VERSION = _version()

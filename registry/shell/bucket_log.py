@@ -1,0 +1,112 @@
+"""The bucket's log, folded into memory: what others wrote, our own echo, and how far it has been applied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import structlog
+
+from registry.core.events import RecordChanged
+from registry.core.record import Record
+from registry.shell.clock import monotonic
+from registry.shell.store_nats import Entry, Store
+
+log = structlog.get_logger(__name__)
+
+MAX_OWN = 10_000
+"""Own records remembered until the log shows them; a forgotten one is only parsed again."""
+
+
+class BucketLog:
+    """Follows the log of agents.
+
+    Args:
+        store: Where the log is.
+        apply: Takes each entry that is not known yet.
+        advanced: Told each entry once, in the log's order, our own as soon as it is acknowledged.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        apply: Callable[[RecordChanged], Awaitable[None]],
+        advanced: Callable[[int, Record | None], Awaitable[None]],
+    ) -> None:
+        self.revision = 0
+        """Everything up to this revision is applied."""
+        self._store = store
+        self._apply = apply
+        self._advanced = advanced
+        self._own: dict[int, Record] = {}
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._restored = asyncio.Event()
+        self._subscription: Any = None
+
+    async def start(self) -> None:
+        """Follow the log; return when all of it that exists now has been applied.
+
+        Raises:
+            StoreError: If JetStream does not answer.
+        """
+        if await self._store.is_empty():
+            self._restored.set()
+        self._subscription = await self._store.follow(self._heard)
+        await self._restored.wait()
+
+    async def stop(self) -> None:
+        """Follow no longer."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    async def committed(self, record: Record, revision: int) -> None:
+        """Note an own write that was acknowledged. If it is the next entry, there is no need to wait for its echo."""
+        if revision == self.revision + 1 and self._restored.is_set():
+            await self._advance(revision, record)
+        elif revision > self.revision:
+            self._own[revision] = record
+            if len(self._own) > MAX_OWN:
+                del self._own[next(iter(self._own))]
+
+    async def reached(self, revision: int, timeout: float) -> bool:
+        """Wait until a revision is applied; return whether it was within `timeout` seconds."""
+        if revision <= self.revision:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((revision, future))
+        try:
+            await asyncio.wait_for(future, timeout)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting = [entry for entry in self._waiting if entry[1] is not future]
+        return True
+
+    async def _heard(self, entry: Entry) -> None:
+        if entry.revision > self.revision:
+            record = self._own.pop(entry.revision, None)
+            if record is None:
+                record = self._parse(entry)
+                if record is not None or entry.removed or not entry.value:
+                    await self._apply(RecordChanged(monotonic(), entry.key, record, entry.revision))
+            await self._advance(entry.revision, record)
+        if entry.pending == 0:
+            self._restored.set()
+
+    def _parse(self, entry: Entry) -> Record | None:
+        if not entry.value:
+            return None
+        try:
+            return Record.from_json(orjson.loads(entry.value))
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("record_unreadable", key=entry.key, revision=entry.revision, error=repr(error))
+            return None
+
+    async def _advance(self, revision: int, record: Record | None) -> None:
+        self.revision = revision
+        for wanted, future in self._waiting:
+            if wanted <= revision and not future.done():
+                future.set_result(None)
+        await self._advanced(revision, record)

@@ -1,0 +1,149 @@
+"""Leadership: a lease in the control bucket, renewed by compare-and-set; its epoch grows with each leader.
+
+Followers ask the leader's own subject twice a second: when nobody listens there any more it is gone, and one of them takes the
+lease at once. A leader that is only silent is replaced when its lease has not been renewed for its whole time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import orjson
+import structlog
+
+from registry.shell.bus_nats import Bus, NobodyThereError
+from registry.shell.clock import monotonic
+from registry.shell.store_nats import Entry, Store, StoreError
+
+if TYPE_CHECKING:
+    from agents_sdk.protocol.subjects import Subjects
+
+log = structlog.get_logger(__name__)
+
+KEY = "leader"
+WATCH_INTERVAL = 0.5
+"""Seconds between two looks of a follower at the leader."""
+
+
+class Election:
+    """Takes part in the election.
+
+    Args:
+        bus: The connection.
+        store: Where the lease is.
+        subjects: Names.
+        replica: Id of this replica.
+        lease: Seconds for which a lease holds.
+        changed: Told whether this replica leads, and the epoch.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        subjects: Subjects,
+        replica: str,
+        lease: float,
+        changed: Callable[[bool, int], Awaitable[None]],
+    ) -> None:
+        self.leading = False
+        self.epoch = 0
+        self._bus = bus
+        self._store = store
+        self._subjects = subjects
+        self._replica = replica
+        self._lease = lease
+        self._changed = changed
+        self._revision = 0
+        self._renewed = 0.0
+        self._unchanged: tuple[int, float] = (0, 0.0)
+        """Revision of somebody else's lease, and the instant since which it has not been renewed."""
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Stand for election; return after the first round, so that a lone replica leads at once."""
+        await self._round()
+        self._task = asyncio.ensure_future(self._run())
+
+    async def stop(self) -> None:
+        """Step down and hand the lease over."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.leading:
+            await self._set(False)
+            try:
+                await self._store.put_control(KEY, {"replica": "", "epoch": self.epoch}, self._revision)
+            except StoreError as error:
+                log.warning("lease_not_handed_over", error=str(error))
+
+    def noticed(self, entry: Entry) -> None:
+        """Look at once when the control bucket shows that the lease was handed over."""
+        if not self.leading and entry.value and not orjson.loads(entry.value)["replica"]:
+            self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            interval = self._lease / 3 if self.leading else WATCH_INTERVAL
+            try:
+                await asyncio.wait_for(self._wake.wait(), interval * random.uniform(0.8, 1.2))
+            except TimeoutError:
+                pass  # nothing was handed over; look as planned
+            self._wake.clear()
+            await self._round()
+
+    async def _round(self) -> None:
+        try:
+            await (self._renew() if self.leading else self._stand())
+        except StoreError as error:
+            log.warning("lease_unknown", error=str(error))
+        if self.leading and monotonic() - self._renewed > self._lease:
+            log.warning("stepped_down", reason="the lease could not be renewed in time")
+            await self._set(False)
+
+    async def _renew(self) -> None:
+        asked = monotonic()
+        revision = await self._store.put_control(KEY, {"replica": self._replica, "epoch": self.epoch}, self._revision)
+        if revision is not None:
+            self._revision, self._renewed = revision, asked
+            return
+        found = await self._store.read_control(KEY)
+        lease = {} if found is None or not found.value else orjson.loads(found.value)
+        if found is not None and lease.get("replica") == self._replica and lease.get("epoch") == self.epoch:
+            self._revision, self._renewed = found.revision, asked  # an earlier renewal took place after all
+            return
+        log.warning("stepped_down", reason="another replica took the lease")
+        await self._set(False)
+
+    async def _stand(self) -> None:
+        found = await self._store.read_control(KEY)
+        lease = {} if found is None or not found.value else orjson.loads(found.value)
+        revision = 0 if found is None else found.revision
+        if lease.get("replica") and not await self._is_free(lease["replica"], revision):
+            return
+        epoch = int(lease.get("epoch", 0)) + 1
+        asked = monotonic()
+        taken = await self._store.put_control(KEY, {"replica": self._replica, "epoch": epoch}, revision)
+        if taken is not None:
+            self._revision, self._renewed, self.epoch = taken, asked, epoch
+            await self._set(True)
+
+    async def _is_free(self, holder: str, revision: int) -> bool:
+        """Return whether the holder is gone, or has not renewed its lease for the whole of its time."""
+        if self._unchanged[0] != revision:
+            self._unchanged = (revision, monotonic())
+        try:
+            await self._bus.request(self._subjects.replica(holder), b"", WATCH_INTERVAL)
+        except NobodyThereError:
+            return True
+        except TimeoutError:
+            pass  # silent, not provably gone: its lease decides
+        return monotonic() - self._unchanged[1] > self._lease
+
+    async def _set(self, leading: bool) -> None:
+        self.leading = leading
+        log.info("leader" if leading else "follower", replica=self._replica, epoch=self.epoch)
+        await self._changed(leading, self.epoch)

@@ -1,0 +1,73 @@
+"""From checked messages to the core's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agents_sdk.protocol.registration import AgentCommand, Registration
+from agents_sdk.protocol.scaling import PolicyChange
+from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
+from registry.core.events import (
+    CommandRequested,
+    PolicyRequested,
+    RegisterRequested,
+    TelemetryReceived,
+    Verb,
+)
+from registry.shell.replies import Reply
+
+
+def registration(message: Registration, at: float, reply: Reply | None, identity: str | None) -> RegisterRequested:
+    """Return the fact that an agent asks to be registered."""
+    fields = dict(message.__dict__)
+    if message.connection is not None:
+        fields["connection"] = dict(message.connection.__dict__)
+    return RegisterRequested(at, reply, identity, **fields)
+
+
+def command(verb: str) -> Callable[[AgentCommand, float, Reply | None, str | None], CommandRequested]:
+    """Return what makes the fact that somebody asks `verb` of an agent."""
+    asked = Verb(verb)
+
+    def make(message: AgentCommand, at: float, reply: Reply | None, identity: str | None) -> CommandRequested:
+        return CommandRequested(at, reply, identity, asked, message.agent_id, message.reason)
+
+    return make
+
+
+def heartbeat(message: Heartbeat, at: float, reply: Reply | None, identity: str | None) -> TelemetryReceived:
+    """Return the fact that an agent's heart beat."""
+    metrics = message.metrics
+    if message.response_time is not None:
+        metrics = {**(metrics or {}), "response_time": message.response_time}
+    return TelemetryReceived(
+        at, reply, identity, message.agent_id, message.incarnation, message.seq,
+        message.health_score, message.load_factor, metrics, message.busy_until,
+    )  # fmt: skip
+
+
+def health(message: HealthReport, at: float, reply: Reply | None, identity: str | None) -> TelemetryReceived:
+    """Return the fact that an agent reported its health; further numbers that it sent are metrics."""
+    metrics: dict[str, Any] = {
+        name: value
+        for name, value in (message.model_extra or {}).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    if message.response_time is not None:
+        metrics["response_time"] = message.response_time
+    return TelemetryReceived(
+        at, reply, identity, message.agent_id, message.incarnation, None,
+        message.health_score, message.load_factor, metrics, None, is_health_check=True,
+    )  # fmt: skip
+
+
+def performance(message: PerformanceReport, at: float, reply: Reply | None, identity: str | None) -> TelemetryReceived:
+    """Return the fact that an agent reported its performance."""
+    return TelemetryReceived(at, reply, identity, message.agent_id, message.incarnation, metrics=message.metrics)
+
+
+def policy_change(message: PolicyChange, at: float, reply: Reply | None, identity: str | None) -> PolicyRequested:
+    """Return the fact that somebody asks for another scaling policy."""
+    changes = message.model_dump(exclude={"capability", "reset"}, exclude_none=True)
+    return PolicyRequested(at, reply, message.capability, changes, message.reset)

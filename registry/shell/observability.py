@@ -1,0 +1,104 @@
+"""OpenTelemetry traces and metrics, for deployments that configure an `OTEL_*` exporter; nothing is paid otherwise.
+
+Spans follow the messaging conventions (semconv 1.44, development). `traceparent` is read from a request's headers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+if TYPE_CHECKING:
+    from registry.core.state import RegistryState
+
+log = structlog.get_logger(__name__)
+
+OnEnd = Callable[[str | None], None]
+"""Ends a span; takes the error code, or None."""
+
+_EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER")
+
+
+def is_configured() -> bool:
+    """Return whether an exporter is named in the environment."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true" and any(
+        os.environ.get(name, "none") not in ("", "none") for name in _EXPORTERS
+    )
+
+
+def configure() -> None:
+    """Set OpenTelemetry up from the `OTEL_*` environment variables, as its own `opentelemetry-instrument` does."""
+    os.environ.setdefault("OTEL_SERVICE_NAME", "agent-registry")
+    for point in entry_points(group="opentelemetry_configurator"):
+        point.load()().configure()
+
+
+class Observability:
+    """Spans and metrics of one replica. Make one only when somebody will see them.
+
+    Args:
+        state: Where the gauges read.
+        queue_group: Queue group of the replica's subscriptions.
+    """
+
+    def __init__(self, state: RegistryState, queue_group: str) -> None:
+        from opentelemetry import metrics, trace
+
+        self._trace = trace
+        self._tracer = trace.get_tracer("agent-registry")
+        self._queue_group = queue_group
+        meter = metrics.get_meter("agent-registry")
+        self._duration = meter.create_histogram(
+            "messaging.process.duration", unit="s", description="From the arrival of a request to its answer"
+        )
+
+        def agents(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            for status, count in state.catalog.statuses.items():
+                yield metrics.Observation(count, {"agent.status": str(status)})
+
+        def leads(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            yield metrics.Observation(int(state.leading))
+
+        def heartbeats(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            yield metrics.Observation(state.statistics.heartbeats)
+
+        meter.create_observable_gauge("registry.agents", [agents], unit="{agent}")
+        meter.create_observable_gauge("registry.leader", [leads])
+        meter.create_observable_counter("registry.heartbeats", [heartbeats], unit="{beat}")
+
+    def begin(self, operation: str, subject: str, size: int, headers: Mapping[str, str] | None) -> OnEnd:
+        """Begin the span of a request; call what is returned when it has been answered."""
+        import time
+
+        from opentelemetry.propagate import extract
+
+        attributes: dict[str, Any] = {
+            "messaging.system": "nats",
+            "messaging.operation.name": operation,
+            "messaging.operation.type": "process",
+            "messaging.destination.name": subject,
+            "messaging.consumer.group.name": self._queue_group,
+            "messaging.message.body.size": size,
+        }
+        started = time.perf_counter()
+        span = self._tracer.start_span(
+            f"process {operation}",
+            context=extract(dict(headers or {})),
+            kind=self._trace.SpanKind.CONSUMER,
+            attributes=attributes,
+        )
+
+        def end(code: str | None) -> None:
+            labels = {"messaging.system": "nats", "messaging.operation.name": operation}
+            if code is not None:
+                labels["error.type"] = code
+                span.set_attribute("error.type", code)
+                span.set_status(self._trace.StatusCode.ERROR, code)
+            span.end()
+            self._duration.record(time.perf_counter() - started, labels)
+
+        return end

@@ -1,0 +1,95 @@
+"""Answers to queries, from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from agents_sdk.protocol.discovery import ServiceQuery
+from agents_sdk.protocol.registration import AgentQuery
+from agents_sdk.protocol.scaling import ScalingQuery
+from agents_sdk.protocol.statistics import Empty
+from registry.core.errors import RefusedError
+from registry.core.query import Query
+from registry.core.upkeep import scaling_report
+from registry.shell.wire import encode_agent, encode_listing, to_query
+
+if TYPE_CHECKING:
+    from registry.core.state import RegistryState
+    from registry.shell.bucket_log import BucketLog
+
+REVISION_WAIT = 1.0
+"""Seconds a query waits for the revision that it asks for; replicas lag by milliseconds."""
+
+
+class Queries:
+    """Answers what is asked.
+
+    Args:
+        state: What is known.
+        bucket_log: Says up to which revision it is known.
+        statistics: Returns what `stats` answers.
+    """
+
+    def __init__(self, state: RegistryState, bucket_log: BucketLog, statistics: Callable[[], dict[str, Any]]) -> None:
+        self._state = state
+        self._log = bucket_log
+        self._statistics = statistics
+
+    async def discover(self, query: ServiceQuery, at: float) -> bytes:
+        """Return the agents that match.
+
+        Raises:
+            RefusedError: For an unknown capability, a wrong version specifier, a revision that does not come.
+        """
+        if query.min_revision > self._log.revision:
+            await self._reach(query.min_revision)
+        wanted = self._plan(query)
+        agents, total = self._state.find(wanted)
+        misses = self._state.catalog.near_misses(wanted) if query.explain else None
+        return encode_listing(agents, total, self._log.revision, at, misses)
+
+    def _plan(self, query: ServiceQuery) -> Query:
+        """Return the core's form of a query, made once for each."""
+        plan: Query | None = query.__dict__.get("_plan")
+        if plan is None:
+            plan = query.__dict__["_plan"] = to_query(query)
+        return plan
+
+    async def _reach(self, revision: int) -> None:
+        if not await self._log.reached(revision, REVISION_WAIT):
+            known = self._log.revision
+            raise RefusedError(
+                "unavailable",
+                f"min_revision: {revision} is not known here yet, {known} is; try again",
+                ("min_revision", f"{known} is known here"),
+            )
+
+    async def get(self, query: AgentQuery, at: float) -> bytes:
+        """Return one agent.
+
+        Raises:
+            RefusedError: `not_found`.
+        """
+        return encode_agent(self._state.get(query.agent_id), at)
+
+    async def stats(self, query: Empty, at: float) -> bytes:
+        """Return the statistics of this replica."""
+        return orjson.dumps(self._statistics())
+
+    async def capabilities(self, query: Empty, at: float) -> bytes:
+        """Return the vocabulary, with how many agents have each capability now."""
+        vocabulary, counts = self._state.vocabulary, self._state.catalog.capabilities
+        names = sorted(set(vocabulary.names) | {name for name, count in counts.items() if count})
+        listed = [{"name": name, "agents": counts[name], "builtin": name in vocabulary.builtin} for name in names]
+        return orjson.dumps({"capabilities": listed, "open": vocabulary.open})
+
+    async def scaling(self, query: ScalingQuery, at: float) -> bytes:
+        """Return the scaler's view.
+
+        Raises:
+            RefusedError: For an unknown capability.
+        """
+        return orjson.dumps(scaling_report(self._state, query.capability))

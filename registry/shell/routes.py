@@ -1,0 +1,204 @@
+"""From subjects to facts: every operation of the wire contract, checked here and handed to the core.
+
+A handler never waits for JetStream: nats-py runs one callback of a subscription at a time, so waiting would make every request
+wait for the one before. Queries are answered from memory on the spot; commands are answered when the core says so.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+from pydantic import TypeAdapter
+
+from agents_sdk.protocol import subjects as operations
+from agents_sdk.protocol.codec import adapter, check, parse
+from agents_sdk.protocol.discovery import ServiceQuery
+from agents_sdk.protocol.errors import InternalError, RegistryError
+from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Registration
+from agents_sdk.protocol.scaling import PolicyChange, ScalingQuery
+from agents_sdk.protocol.statistics import Empty
+from agents_sdk.protocol.subjects import TELEMETRY, Subjects, check_same_agent
+from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
+from registry.core.errors import RefusedError
+from registry.core.events import Event
+from registry.shell.clock import monotonic
+from registry.shell.facts import command, health, heartbeat, performance, policy_change, registration
+from registry.shell.micro import Endpoint
+from registry.shell.replies import NatsReply, Reply
+from registry.shell.wire import to_error
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+    from registry.core.state import RegistryState
+    from registry.shell.bus_nats import Bus
+    from registry.shell.observability import Observability
+    from registry.shell.queries import Queries
+
+log = structlog.get_logger(__name__)
+
+REQUEST_INFO = "Nats-Request-Info"
+"""Header that a NATS server writes on requests through a service import with `share: true`, over any that was forged."""
+
+Answer = Callable[[Any, float], Awaitable[bytes]]
+"""Takes a checked query and the instant of its arrival, returns the answer."""
+
+ToFact = Callable[[Any, float, Reply | None, str | None], Event]
+"""Takes a checked message, the instant of its arrival, where to answer, and who sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation: how its messages are checked, and what is made of them. Either `answer` or `to_fact` is set."""
+
+    name: str
+    adapter: TypeAdapter[Any]
+    endpoint: Endpoint
+    to_fact: ToFact | None = None
+    answer: Answer | None = None
+
+
+class Routes:
+    """Serves the operations.
+
+    Args:
+        bus: The connection.
+        subjects: Names.
+        state: Where refusals are counted, and who leads is known.
+        queries: Answers queries.
+        dispatch: Takes facts.
+        verify_identity: Whether the `Nats-Request-Info` header is trusted.
+        observability: Where spans go, if anywhere.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        state: RegistryState,
+        queries: Queries,
+        dispatch: Callable[[Event], Awaitable[None]],
+        verify_identity: bool,
+        observability: Observability | None,
+    ) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._state = state
+        self._dispatch = dispatch
+        self._verify_identity = verify_identity
+        self._observability = observability
+        self._operations = [
+            self._operation(operations.REGISTER, Registration, to_fact=registration),
+            self._operation(operations.DEREGISTER, AgentCommand, to_fact=command("deregister")),
+            self._operation(operations.SUSPEND, AgentCommand, to_fact=command("suspend")),
+            self._operation(operations.RESUME, AgentCommand, to_fact=command("resume")),
+            self._operation(operations.DRAIN, AgentCommand, to_fact=command("drain")),
+            self._operation(operations.HEARTBEAT, Heartbeat, to_fact=heartbeat),
+            self._operation(operations.HEALTH, HealthReport, to_fact=health),
+            self._operation(operations.PERFORMANCE, PerformanceReport, to_fact=performance),
+            self._operation(operations.DISCOVER, ServiceQuery, answer=queries.discover),
+            self._operation(operations.GET, AgentQuery, answer=queries.get),
+            self._operation(operations.STATS, Empty, answer=queries.stats),
+            self._operation(operations.CAPABILITIES, Empty, answer=queries.capabilities),
+            self._operation(operations.SCALING_GET, ScalingQuery, answer=queries.scaling),
+            self._operation(operations.SCALING_SET, PolicyChange, to_fact=policy_change),
+        ]
+        self._known: dict[bytes, Any] = {}
+        """Checked queries by payload: callers ask the same again and again."""
+
+    def _operation(
+        self, name: str, message: type[Any], to_fact: ToFact | None = None, answer: Answer | None = None
+    ) -> Operation:
+        queue = "" if name in TELEMETRY else self._subjects.service
+        endpoint = Endpoint(name.replace(".", "-"), self._subjects.operation(name), queue)
+        return Operation(name, adapter(message), endpoint, to_fact, answer)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """What is served, for `$SRV`."""
+        return [operation.endpoint for operation in self._operations]
+
+    async def start(self) -> None:
+        """Serve from now on."""
+        for operation in self._operations:
+            handler = self._handler(operation)
+            queue = operation.endpoint.queue_group
+            await self._bus.subscribe(self._subjects.operation(operation.name), handler, queue)
+            if operation.name in operations.AGENT_BOUND:
+                await self._bus.subscribe(self._subjects.bound(operation.name), handler, queue)
+
+    def _handler(self, operation: Operation) -> Callable[[Msg], Awaitable[None]]:
+        take = self._query if operation.answer is not None else self._fact
+
+        async def handle(msg: Msg) -> None:
+            started, at = time.perf_counter_ns(), monotonic()
+            on_end = None
+            if self._observability is not None:
+                on_end = self._observability.begin(operation.name, msg.subject, len(msg.data), msg.headers)
+            reply = NatsReply(self._bus, msg.reply, operation.endpoint, started, on_end)
+            try:
+                await take(operation, msg, at, reply)
+            except RefusedError as refused:
+                await self._refuse(operation, reply, to_error(refused))
+            except RegistryError as error:
+                await self._refuse(operation, reply, error)
+            except Exception:
+                incident = secrets.token_hex(4)
+                log.exception("request_failed", operation=operation.name, incident=incident)
+                await self._refuse(
+                    operation, reply, InternalError(f"the registry failed; its log says more under {incident}")
+                )
+
+        return handle
+
+    async def _refuse(self, operation: Operation, reply: NatsReply, error: RegistryError) -> None:
+        self._state.statistics.refused[error.code] += 1
+        if operation.name in TELEMETRY and not self._state.leading:
+            reply.mute()
+        await reply.fail(error)
+
+    async def _query(self, operation: Operation, msg: Msg, at: float, reply: NatsReply) -> None:
+        assert operation.answer is not None
+        message = self._known.get(msg.data) if operation.name == operations.DISCOVER else None
+        if message is None:
+            message = self._check(operation, msg)
+            if operation.name == operations.DISCOVER:
+                if len(self._known) >= 1024:
+                    self._known.clear()
+                self._known[msg.data] = message
+        await reply.answer(await operation.answer(message, at))
+
+    async def _fact(self, operation: Operation, msg: Msg, at: float, reply: NatsReply) -> None:
+        assert operation.to_fact is not None
+        if operation.name in TELEMETRY and (not msg.reply or not self._state.leading):
+            reply.mute()
+        identity = self._identity(msg)
+        await self._dispatch(operation.to_fact(self._check(operation, msg), at, reply, identity))
+
+    def _check(self, operation: Operation, msg: Msg) -> Any:
+        fields = parse(msg.data)
+        if operation.name in operations.AGENT_BOUND:
+            agent_id = self._subjects.agent_id_of(msg.subject, operation.name)
+            if agent_id is not None:
+                given = fields.setdefault("agent_id", agent_id)
+                if isinstance(given, str):
+                    check_same_agent(agent_id, given)
+        return check(operation.adapter, fields)
+
+    def _identity(self, msg: Msg) -> str | None:
+        if not self._verify_identity:
+            return None
+        info = (msg.headers or {}).get(REQUEST_INFO)
+        if info is None:
+            raise RefusedError(
+                "forbidden",
+                "the request came without a verified identity; connect through an account that imports the registry with share: true",
+            )
+        known = orjson.loads(info)
+        return f"{known.get('acc', '')}/{known.get('user', '')}"

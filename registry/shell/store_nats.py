@@ -1,0 +1,278 @@
+"""What is durable, in JetStream: the bucket of agents with its log, the control bucket, the stream of events.
+
+The other module that imports nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import nats.errors
+import nats.js.errors
+import orjson
+import structlog
+from nats.js.api import (
+    ConsumerConfig,
+    DeliverPolicy,
+    KeyValueConfig,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from registry.shell.bus_nats import Ack, Bus, Headers, OnAck
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+    from nats.js.client import JetStreamContext
+
+    from agents_sdk.protocol.subjects import Subjects
+
+log = structlog.get_logger(__name__)
+
+HISTORY = 8
+"""Revisions kept of each agent's record: what a new leader may find unpublished."""
+
+EVENTS_MAX_AGE = 7 * 24 * 3600.0
+EVENTS_MAX_BYTES = 1024**3
+DUPLICATE_WINDOW = 120.0
+"""Seconds within which a second copy of an event is dropped by its id."""
+
+IDLE_HEARTBEAT = 0.5
+"""Seconds; a lost consumer is noticed after two. nats-py's own watch takes 10 to 20 s."""
+
+WRONG_LAST_SEQUENCE = (10071, 10164)
+"""The compare-and-set was lost; the second code comes from replicated streams."""
+
+TOMBSTONE_SECONDS = 3600
+"""How long a removal stays in the log after its clean-up."""
+
+
+class StoreError(Exception):
+    """JetStream does not answer, or refuses what the registry needs; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a bucket's log. `value` is empty for a removal made by hand."""
+
+    key: str
+    revision: int
+    value: bytes
+    removed: bool
+    pending: int
+    """Entries that follow before the log is caught up with."""
+
+
+OnEntry = Callable[[Entry], Awaitable[None]]
+
+
+class Store:
+    """Buckets and streams of one registry.
+
+    Args:
+        bus: The connection, connected.
+        subjects: Names of buckets and streams.
+        replicas: Copies that JetStream keeps of each.
+    """
+
+    def __init__(self, bus: Bus, subjects: Subjects, replicas: int) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._replicas = replicas
+        self._js: JetStreamContext = bus.client.jetstream(timeout=5.0)
+        self.bucket = subjects.agents_bucket
+        self._put_subject = f"$KV.{self.bucket}."
+        self._follower: Any = None
+
+    async def open(self) -> None:
+        """Make the buckets and the stream, or find them as they are.
+
+        Raises:
+            StoreError: If JetStream is off or does not answer.
+        """
+        try:
+            for bucket, history in ((self.bucket, HISTORY), (self._subjects.control_bucket, 1)):
+                await self._open_bucket(bucket, history)
+            await self._open_events()
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"JetStream at {self._bus.url} does not do what is needed: {error!r}") from error
+
+    async def _open_bucket(self, bucket: str, history: int) -> None:
+        try:
+            await self._js.stream_info(f"KV_{bucket}")
+        except nats.js.errors.NotFoundError:
+            await self._js.create_key_value(
+                KeyValueConfig(
+                    bucket=bucket, history=history, replicas=self._replicas, storage=StorageType.FILE,
+                    direct=True, limit_marker_ttl=TOMBSTONE_SECONDS,
+                )
+            )  # fmt: skip
+
+    async def _open_events(self) -> None:
+        config = StreamConfig(
+            name=self._subjects.events_stream,
+            description="Status and scaling events of the agent registry",
+            subjects=[self._subjects.all_events],
+            retention=RetentionPolicy.LIMITS,
+            max_age=EVENTS_MAX_AGE,
+            max_bytes=EVENTS_MAX_BYTES,
+            storage=StorageType.FILE,
+            num_replicas=self._replicas,
+            duplicate_window=DUPLICATE_WINDOW,
+            allow_direct=True,
+        )
+        try:
+            await self._js.stream_info(self._subjects.events_stream)
+        except nats.js.errors.NotFoundError:
+            await self._js.add_stream(config)
+
+    async def put(self, key: str, value: bytes, expected: int, removed: bool, on_ack: OnAck) -> None:
+        """Write a key if its last revision is still `expected`.
+
+        A removal carries its last value, so that one entry of the log says all; every client reads it as deleted.
+        """
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        if removed:
+            headers["KV-Operation"] = "DEL"
+        await self._bus.publish_acked(self._put_subject + key, value, headers, on_ack)
+
+    async def read(self, key: str) -> Entry | None:
+        """Read a key's newest entry from the bucket's leader, so that one's own writes are seen.
+
+        Raises:
+            StoreError: If it cannot be read now.
+        """
+        return await self._read(self.bucket, key)
+
+    async def _read(self, bucket: str, key: str) -> Entry | None:
+        try:
+            found = await self._js.get_last_msg(f"KV_{bucket}", f"$KV.{bucket}.{key}")
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{bucket}/{key} cannot be read: {error!r}") from error
+        assert found.seq is not None
+        return Entry(key, found.seq, found.data or b"", _is_removal(found.headers), 0)
+
+    async def last_revision(self) -> int:
+        """Return the newest revision of the bucket.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        try:
+            info = await self._js.stream_info(f"KV_{self.bucket}")
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{self.bucket} cannot be asked: {error!r}") from error
+        return info.state.last_seq
+
+    async def follow(self, on_entry: OnEntry, bucket: str | None = None, start: int = 0) -> Any:
+        """Hear every entry of a bucket's log: first the newest of each key, or all from `start`, then each as it comes.
+
+        After a gap only the newest entries of keys may come. Returns the subscription.
+
+        Raises:
+            StoreError: If JetStream does not answer.
+        """
+        bucket = bucket or self.bucket
+        prefix = len(f"$KV.{bucket}.")
+
+        async def hear(msg: Msg) -> None:
+            tokens = msg.reply.split(".")
+            await on_entry(
+                Entry(msg.subject[prefix:], int(tokens[-4]), msg.data, _is_removal(msg.headers), int(tokens[-2]))
+            )
+
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else DeliverPolicy.LAST_PER_SUBJECT,
+            opt_start_seq=start or None,
+        )
+        try:
+            return await self._js.subscribe(
+                f"$KV.{bucket}.>", stream=f"KV_{bucket}", cb=hear, ordered_consumer=True,
+                idle_heartbeat=IDLE_HEARTBEAT, config=config, pending_msgs_limit=-1, pending_bytes_limit=-1,
+            )  # fmt: skip
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{bucket} cannot be followed: {error!r}") from error
+
+    async def is_empty(self, bucket: str | None = None) -> bool:
+        """Return whether a bucket has no entry at all.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        try:
+            info = await self._js.stream_info(f"KV_{bucket or self.bucket}")
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{bucket or self.bucket} cannot be asked: {error!r}") from error
+        return info.state.messages == 0
+
+    async def publish_event(self, subject: str, payload: bytes, headers: Headers, on_ack: OnAck) -> None:
+        """Publish an event to the stream; a second copy with the same `Nats-Msg-Id` is dropped there."""
+        await self._bus.publish_acked(subject, payload, headers, on_ack)
+
+    async def last_status_event(self) -> bytes | None:
+        """Return the newest status event that was published, or None.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        try:
+            found = await self._js.get_last_msg(self._subjects.events_stream, self._subjects.events_of("status"))
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{self._subjects.events_stream} cannot be read: {error!r}") from error
+        return found.data
+
+    async def events_are_new(self) -> bool:
+        """Return whether nothing was ever published to the stream of events.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        try:
+            info = await self._js.stream_info(self._subjects.events_stream)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{self._subjects.events_stream} cannot be asked: {error!r}") from error
+        return info.state.last_seq == 0
+
+    async def read_control(self, key: str) -> Entry | None:
+        """Read a key of the control bucket.
+
+        Raises:
+            StoreError: If it cannot be read now.
+        """
+        return await self._read(self._subjects.control_bucket, key)
+
+    async def put_control(self, key: str, value: Any, expected: int | None = None) -> int | None:
+        """Write a key of the control bucket, a removal if `value` is None; return its revision, or None if the compare-and-set was lost.
+
+        Raises:
+            StoreError: If the outcome is unknown.
+        """
+        headers = {} if expected is None else {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        if value is None:
+            headers["KV-Operation"] = "DEL"
+        payload = b"" if value is None else orjson.dumps(value)
+        try:
+            ack = await self._js.publish(f"$KV.{self._subjects.control_bucket}.{key}", payload, headers=headers)
+        except nats.js.errors.APIError as error:
+            if is_conflict(Ack(err_code=error.err_code or 0)):
+                return None
+            raise StoreError(f"{key} cannot be written: {error!r}") from error
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{key} cannot be written: {error!r}") from error
+        return ack.seq
+
+
+def is_conflict(ack: Ack) -> bool:
+    """Return whether a write was refused because somebody else's came first."""
+    return ack.err_code in WRONG_LAST_SEQUENCE
+
+
+def _is_removal(headers: Headers | None) -> bool:
+    return headers is not None and (headers.get("KV-Operation") in ("DEL", "PURGE") or "Nats-Marker-Reason" in headers)

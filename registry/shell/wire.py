@@ -1,0 +1,124 @@
+"""From the core's objects to JSON bytes, and from messages to the core's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion
+
+from agents_sdk.protocol.discovery import ServiceQuery
+from agents_sdk.protocol.errors import ERRORS, Detail, RegistryError
+from registry.core.agent import Agent
+from registry.core.errors import RefusedError, invalid
+from registry.core.query import Query, VersionRange
+from registry.core.status import DISCOVERABLE, Status
+
+
+def agent_fields(agent: Agent) -> dict[str, Any]:
+    """Return an agent as the wire shows it, but for `load_age`."""
+    record = agent.record
+    return {
+        "agent_id": record.agent_id,
+        "agent_type": record.agent_type,
+        "capabilities": record.capabilities,
+        "status": record.status,
+        "registered_at": record.registered_at,
+        "last_heartbeat": agent.last_heartbeat,
+        "metadata": record.metadata,
+        "performance_metrics": agent.metrics,
+        "health_score": agent.health,
+        "load_factor": agent.load,
+        "version": record.version,
+        "tags": record.tags,
+        "status_reason": record.status_reason,
+        "status_since": record.status_since,
+        "instance_id": record.instance_id,
+        "incarnation": record.incarnation,
+        "revision": agent.revision,
+        "heartbeat_interval": record.heartbeat_interval,
+        "heartbeat_timeout": record.heartbeat_timeout,
+        "health_subject": record.health_subject,
+        "max_concurrency": record.max_concurrency,
+        "claims": record.claims,
+    }
+
+
+def load_age(agent: Agent, at: float) -> float | None:
+    """Return the seconds since the load was reported."""
+    return None if agent.load_at is None else round(max(0.0, at - agent.load_at), 3)
+
+
+def encode_agent(agent: Agent, at: float) -> bytes:
+    """Return an agent as JSON. All but the age of its load is kept until the agent changes."""
+    kept = agent.encoded
+    if kept is None:
+        kept = agent.encoded = orjson.dumps(agent_fields(agent))[:-1] + b',"load_age":'
+    if agent.load_at is None:
+        return kept + b"null}"  # type: ignore[no-any-return]
+    return kept + b"%.3f}" % max(0.0, at - agent.load_at)  # type: ignore[no-any-return]
+
+
+def encode_listing(
+    agents: Iterable[Agent],
+    total: int,
+    revision: int,
+    at: float,
+    near_misses: list[tuple[str, list[str]]] | None = None,
+) -> bytes:
+    """Return the answer to a query as JSON."""
+    listed = b",".join([encode_agent(agent, at) for agent in agents])
+    answer = b'{"agents":[%b],"total":%d,"revision":%d' % (listed, total, revision)
+    if near_misses is not None:
+        misses = [{"agent_id": agent_id, "reasons": reasons} for agent_id, reasons in near_misses]
+        answer += b',"near_misses":' + orjson.dumps(misses)
+    return answer + b"}"
+
+
+def encode_body(body: Mapping[str, Any] | Agent, at: float) -> bytes:
+    """Return a reply as JSON."""
+    return encode_agent(body, at) if isinstance(body, Agent) else orjson.dumps(body)
+
+
+def to_error(refused: RefusedError) -> RegistryError:
+    """Return the contract's error for a refusal of the core."""
+    return ERRORS[refused.code](refused.message, [Detail(field, message) for field, message in refused.details])
+
+
+def to_query(query: ServiceQuery) -> Query:
+    """Return the core's form of a query.
+
+    Raises:
+        RefusedError: If the version specifier is not one.
+    """
+    return Query(
+        capabilities=frozenset(query.capabilities or ()),
+        agent_type=query.agent_type,
+        min_health=query.min_health_score,
+        max_load=query.max_load_factor,
+        tags=frozenset(query.tags or ()),
+        sort_by=str(query.sort_by),
+        version=None if query.version is None else _version_range(query.version),
+        metadata=query.metadata,
+        prefer_tags=frozenset(query.prefer_tags or ()),
+        statuses=DISCOVERABLE if query.statuses is None else frozenset(Status(status) for status in query.statuses),
+        limit=query.limit,
+        exclude=frozenset(query.exclude or ()),
+    )
+
+
+def _version_range(text: str) -> VersionRange:
+    try:
+        specifier = SpecifierSet(text)
+    except InvalidSpecifier:
+        raise invalid("version", f"must be a version specifier such as '>=2,<3' or '==2.1.0'; got {text!r}") from None
+
+    def accepts(version: str) -> bool:
+        try:
+            return specifier.contains(version, prereleases=True)
+        except InvalidVersion:
+            return False
+
+    return VersionRange(text, accepts)
