@@ -89,8 +89,8 @@ class CommunicationBus:
 class AgentRegistry:
     """A replica of the registry in this process.
 
-    The coroutines belong to the event loop on which `start` ran; called on another one they are carried out there. The plain
-    calls may be made from any thread.
+    The coroutines belong to the event loop on which `start` ran; called on another one they are carried out there. The
+    plain calls may be made from any thread.
 
     Args:
         communication_bus: Where NATS is; started before the registry.
@@ -191,7 +191,8 @@ class AgentRegistry:
 
         Args:
             agent_id: Its id.
-            metrics: Name to number: `requests_served` (a total), `avg_response_time` (s), `success_rate` (0 to 1), `uptime`, ...
+            metrics: Name to number: `requests_served` (a total), `avg_response_time` (s), `success_rate` (0 to 1),
+            `uptime`, ...
 
         Raises:
             InvalidRequestError: A `ValueError` that names the field.
@@ -212,7 +213,10 @@ class AgentRegistry:
 
     def get_registry_stats(self) -> dict[str, Any]:
         """Return the statistics of this replica: the API reference's ten, and more."""
-        return self._called(lambda: self._running.statistics())
+        return self._called(self._statistics)
+
+    def _statistics(self) -> dict[str, Any]:
+        return self._running.statistics()
 
     @property
     def auto_scaling_enabled(self) -> bool:

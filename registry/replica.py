@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
-import structlog
 
 from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
@@ -26,13 +25,14 @@ from registry.shell.clock import id_source, monotonic, new_replica_id, wall
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
+from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
 from registry.shell.projector import Projector
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
 from registry.shell.store_nats import Entry, Store
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TICK = 0.1
 """Seconds between two ticks."""

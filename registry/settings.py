@@ -1,4 +1,4 @@
-"""The settings of a registry process: environment variables `AGENT_REGISTRY_<NAME>`, each with its unit and what it does."""
+"""The settings of a registry process: environment variables `AGENT_REGISTRY_<NAME>`, each with its unit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     scaling_interval: Seconds = 5.0
     """Seconds between two looks at a capability; less reacts sooner and costs more."""
     leader_lease: Seconds = 10.0
-    """Seconds after which a leader that is silent but not provably gone is replaced; less fails over sooner, and more often without need."""
+    """Seconds after which a leader that is silent but not provably gone is replaced; less fails over sooner, and more
+    often without need."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged, to standard error."""
     log_format: Literal["text", "json"] = "text"

@@ -1,4 +1,4 @@
-"""Real servers for tests: one nats-server and one registry a test, on free ports of this machine, in temporary folders."""
+"""Real servers for tests: one nats-server and one registry a test, on free ports, in temporary folders."""
 
 from __future__ import annotations
 

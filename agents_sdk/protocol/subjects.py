@@ -147,5 +147,6 @@ def check_same_agent(in_subject: str, in_payload: str | None) -> None:
         ForbiddenError: If both are there and differ.
     """
     if in_payload is not None and in_payload != in_subject:
-        message = f"{in_payload[:150]!r} differs from {in_subject!r} in the subject; send it on its own subject or leave it out"
+        differs = f"{in_payload[:150]!r} differs from {in_subject!r} in the subject"
+        message = f"{differs}; send it on its own subject or leave it out"
         raise ForbiddenError(f"agent_id: {message}", [Detail("agent_id", message)])

@@ -107,7 +107,7 @@ class Catalog:
         return view
 
     def _bound_views(self) -> None:
-        """Forget the views not read for the longest, so that all of them together cost a bounded multiple of the agents."""
+        """Forget the views not read for the longest: together they cost a bounded multiple of the agents."""
         most = max(MIN_LOG, 4 * len(self.agents))
         while len(self._views) > 1 and (len(self._views) > MAX_VIEWS or sum(map(len, self._views.values())) > most):
             self._views.popitem(last=False)

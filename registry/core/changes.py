@@ -29,12 +29,12 @@ def changed(
     at: float,
     status: Status,
     reason: str,
-    command: CommandRequested | None = None,
+    command: Command | None = None,
     removed: bool = False,
 ) -> Record:
     """Return the agent's record with another status, its vitals as they are now."""
     known, now = agent.record, state.wall(at)
-    note = None if command is None else command.note
+    note = command.note if isinstance(command, CommandRequested) else None
     return replace(
         known,
         **_vitals(state, agent),

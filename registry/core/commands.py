@@ -1,4 +1,4 @@
-"""Commands: registering, and what can be asked for an agent that exists. Decided here, written, and answered when durable."""
+"""Commands: registering, and what can be asked for an agent that exists. Decided here, answered when durable."""
 
 from __future__ import annotations
 
@@ -93,81 +93,81 @@ def _after(agent: Agent, verb: Verb) -> tuple[Status, str]:
 
 
 def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, holder_is_gone: bool) -> list[Effect]:
-    state.vocabulary.check(wanted.capabilities)
-    if wanted.agent_id is None:
-        wanted.agent_id = f"{wanted.agent_type[:96].replace('.', '-').replace('+', '-')}-{state.new_id()}"
-    timeout = wanted.heartbeat_timeout
-    if timeout is None:
-        wanted.heartbeat_timeout = timeout = wanted.heartbeat_interval * HEARTBEATS_IN_TIMEOUT
-    if timeout < wanted.heartbeat_interval:
-        raise invalid(
-            "heartbeat_timeout", f"must be at least heartbeat_interval, {wanted.heartbeat_interval:g}; got {timeout:g}"
-        )
-    agent = state.agents.get(wanted.agent_id)
+    agent_id = _complete(state, wanted)
+    agent = state.agents.get(agent_id)
     if agent is not None:
         _check_identity(agent, wanted.identity)
     _check_claims(state, wanted)
-    now = state.wall(wanted.at)
     fields = {name: getattr(wanted, name) for name in _REGISTRATION}
     if agent is None:
+        now = state.wall(wanted.at)
         record = Record(
-            agent_id=wanted.agent_id, status=Status.ACTIVE, status_reason="registered", status_since=now, registered_at=now,
-            last_heartbeat=now, identity=wanted.identity, write_id=wanted.write_id,
+            agent_id=agent_id, status=Status.ACTIVE, status_reason="registered", status_since=now,
+            registered_at=now, last_heartbeat=now, identity=wanted.identity, write_id=wanted.write_id,
             change=Change(Status.REGISTERING, "registered", now, 0), **fields,
         )  # fmt: skip
-        return write(state, record, state.removed.get(wanted.agent_id, 0), wanted, attempts)
+        return write(state, record, state.removed.get(agent_id, 0), wanted, attempts)
     known = agent.record
     same = known.instance_id is not None and known.instance_id == wanted.instance_id
     if known.status is Status.OFFLINE:
-        record = _reborn(
-            known, fields, known.incarnation if same else known.incarnation + 1, "registered", agent, wanted, now
-        )
+        record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
     elif same:
-        record = replace(known, **fields)
-        if record == known:
+        if replace(known, **fields) == known:
             agent.heard = wanted.at
             return [SendReply(wanted.reply, receipt(agent))]
-        record = replace(
-            record,
-            change=Change(known.status, "updated", now, agent.change_revision),
-            change_revision=0,
-            write_id=wanted.write_id,
-        )
+        updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
+        record = replace(updated, status_reason=known.status_reason, **fields)
     elif wanted.takeover or holder_is_gone:
-        record = _reborn(known, fields, known.incarnation + 1, "takeover", agent, wanted, now)
-    elif known.health_subject is not None and known.agent_id not in state.probing:
+        record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
+    elif known.health_subject is not None:
         state.writes.start(Write(known, command=wanted, attempts=attempts))
-        state.probing.add(known.agent_id)
-        return [Probe(known.agent_id, known.incarnation, known.health_subject, Purpose.HOLDER)]
+        return [Probe(agent_id, known.incarnation, known.health_subject, Purpose.HOLDER)]
     else:
         raise _already_registered(known)
     return write(state, record, agent.revision, wanted, attempts)
 
 
+def _complete(state: RegistryState, wanted: RegisterRequested) -> str:
+    """Check what the wire cannot know, fill in what was left out, and return the agent's id.
+
+    Raises:
+        RefusedError: For unknown capabilities, or a lease shorter than the interval.
+    """
+    state.vocabulary.check(wanted.capabilities)
+    interval, timeout = wanted.heartbeat_interval, wanted.heartbeat_timeout
+    if timeout is None:
+        wanted.heartbeat_timeout = interval * HEARTBEATS_IN_TIMEOUT
+    elif timeout < interval:
+        raise invalid("heartbeat_timeout", f"must be at least heartbeat_interval, {interval:g}; got {timeout:g}")
+    if wanted.agent_id is None:
+        kind = wanted.agent_type[:96].replace(".", "-").replace("+", "-")
+        wanted.agent_id = f"{kind}-{state.new_id()}"
+    return wanted.agent_id
+
+
 def _reborn(
-    known: Record,
-    fields: dict[str, Any],
-    incarnation: int,
-    reason: str,
+    state: RegistryState,
     agent: Agent,
     wanted: RegisterRequested,
-    now: float,
+    fields: dict[str, Any],
+    reason: str,
+    incarnation: int,
 ) -> Record:
     """Return the record of an id that another instance takes, or that comes back from being offline."""
+    known, now = agent.record, state.wall(wanted.at)
     status = move(known.status, known.held, Cause.REGISTER)
-    fresh = {
+    fresh: dict[str, Any] = {
+        "registered_at": now,
+        "last_heartbeat": now,
         "health_score": 1.0,
         "load_factor": 0.0,
         "performance_metrics": {},
         "load_reported_at": None,
-        "last_heartbeat": now,
+        "identity": wanted.identity,
+        "incarnation": incarnation,
     }
-    return replace(
-        known, **fields, **fresh, incarnation=incarnation, registered_at=now, identity=wanted.identity,
-        status=status, status_reason="operator" if known.held else reason,
-        status_since=known.status_since if status is known.status else now,
-        change=Change(known.status, reason, now, agent.change_revision), change_revision=0, write_id=wanted.write_id,
-    )  # fmt: skip
+    record = changed(state, agent, wanted.at, status, reason, wanted)
+    return replace(record, status_reason="operator" if known.held else reason, **fields, **fresh)
 
 
 def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:

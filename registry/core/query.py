@@ -91,30 +91,40 @@ class Query:
 
     def shortfalls(self, agent: Agent) -> list[str]:
         """Return every reason why an agent does not match; empty when it does."""
-        record, reasons = agent.record, []
-        if record.status not in self.statuses:
-            wanted = ", ".join(sorted(self.statuses))
-            reasons.append(f"status is {record.status} ({record.status_reason}); wanted {wanted}")
-        if agent.health < self.min_health:
-            reasons.append(f"health_score is {agent.health:g}; wanted at least {self.min_health:g}")
-        if agent.load > self.max_load:
-            reasons.append(f"load_factor is {agent.load:g}; wanted at most {self.max_load:g}")
-        if self.agent_type is not None and record.agent_type != self.agent_type:
-            reasons.append(f"agent_type is {record.agent_type}; wanted {self.agent_type}")
-        missing = self.capabilities.difference(record.capabilities)
-        if missing:
-            reasons.append(f"capabilities lack {', '.join(sorted(missing))}")
-        missing = self.tags.difference(record.tags)
-        if missing:
-            reasons.append(f"tags lack {', '.join(sorted(missing))}")
-        if self.version is not None and not self.version.accepts(record.version):
-            reasons.append(f"version is {record.version}; wanted {self.version.text}")
-        for name, value in (self.metadata or {}).items():
-            if record.metadata.get(name) != value:
-                reasons.append(f"metadata.{name} is {record.metadata.get(name)!r}; wanted {value!r}")
-        if record.agent_id in self.exclude:
-            reasons.append("excluded by the query")
-        return reasons
+        record, metadata = agent.record, self.metadata or {}
+        lacking = sorted(self.capabilities.difference(record.capabilities))
+        untagged = sorted(self.tags.difference(record.tags))
+        wanted_statuses = ", ".join(sorted(self.statuses))
+        checks = [
+            (
+                record.status in self.statuses,
+                f"status is {record.status} ({record.status_reason}); wanted {wanted_statuses}",
+            ),
+            (
+                agent.health >= self.min_health,
+                f"health_score is {agent.health:g}; wanted at least {self.min_health:g}",
+            ),
+            (agent.load <= self.max_load, f"load_factor is {agent.load:g}; wanted at most {self.max_load:g}"),
+            (
+                self.agent_type in (None, record.agent_type),
+                f"agent_type is {record.agent_type}; wanted {self.agent_type}",
+            ),
+            (not lacking, f"capabilities lack {', '.join(lacking)}"),
+            (not untagged, f"tags lack {', '.join(untagged)}"),
+            (
+                self.version is None or self.version.accepts(record.version),
+                f"version is {record.version}; wanted {self.version and self.version.text}",
+            ),
+            *(
+                (
+                    name in record.metadata and record.metadata[name] == value,
+                    f"metadata.{name} is {record.metadata.get(name)!r}; wanted {value!r}",
+                )
+                for name, value in metadata.items()
+            ),
+            (record.agent_id not in self.exclude, "excluded by the query"),
+        ]
+        return [reason for holds, reason in checks if not holds]
 
 
 def _has(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

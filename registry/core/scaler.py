@@ -1,7 +1,8 @@
 """The scaler: how many agents a capability should have, and the order that says so.
 
-Level-triggered: every look at a capability computes a desired number from its whole state, so a lost order costs nothing.
-One order at a time for each capability; while it is open nothing is repeated, and when it expires it is issued again.
+Level-triggered: every look at a capability computes a desired number from its whole state, so a lost order costs
+nothing. One order at a time for each capability; while it is open nothing is repeated, and when it expires it is issued
+again.
 """
 
 from __future__ import annotations
@@ -48,16 +49,13 @@ class Policy:
         if self.low_load >= self.high_load:
             raise invalid("low_load", f"must be below high_load, {self.high_load:g}; got {self.low_load:g}")
         if not self.low_load < self.target_load <= self.high_load:
-            raise invalid(
-                "target_load",
-                f"must be above low_load, {self.low_load:g}, and at most high_load, {self.high_load:g}; got {self.target_load:g}",
-            )
+            between = f"low_load, {self.low_load:g}, and at most high_load, {self.high_load:g}"
+            raise invalid("target_load", f"must be above {between}; got {self.target_load:g}")
         fewest = max(self.min_agents + 1, 2)
-        if fewest <= self.max_agents and self.low_load * fewest / (fewest - 1) >= self.high_load:
-            raise invalid(
-                "low_load",
-                f"would oscillate: with {fewest} agents at {self.low_load:g}, one fewer carries {self.low_load * fewest / (fewest - 1):g}, which is not below high_load, {self.high_load:g}",
-            )
+        carried = self.low_load * fewest / (fewest - 1)
+        if fewest <= self.max_agents and carried >= self.high_load:
+            then = f"one of {fewest} agents removed at low_load {self.low_load:g} leaves the others at {carried:g}"
+            raise invalid("low_load", f"would oscillate: {then}, not below high_load {self.high_load:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +67,16 @@ class Observation:
     mean_load: float | None
     mean_health: float | None
     sample_age: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What should be done: an action or None, how many agents there should be, why, and whom it concerns."""
+
+    action: str | None
+    desired: int
+    reason: str
+    agents: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -148,20 +156,37 @@ class Scaler:
         policy, agents = self.policy(capability), list(agents)
         scaling = self._scalings.setdefault(capability, Scaling())
         serving = [agent for agent in agents if agent.status in DISCOVERABLE]
-        self._close(scaling, serving, at)
+        self._close(scaling, serving)
         scaling.observation = observe(serving, scaling.order, at)
-        action, desired, named, reason = self._decide(scaling, policy, agents, serving, at)
-        scaling.desired, scaling.reason = desired, reason
+        decision = self._decide(scaling, policy, agents, serving, at)
+        scaling.desired, scaling.reason = decision.desired, decision.reason
         if not self.enabled:
-            scaling.reason = f"auto-scaling is off; would be: {reason}"
-            return None
-        if action is None or (scaling.order is not None and at < scaling.order.expires):
-            if action is not None and scaling.order is not None:
-                scaling.reason = f"order {scaling.order.order_id} is open; {reason}"
-            return None
-        return self._issue(scaling, capability, policy, action, desired, named, reason, at, wall, epoch)
+            scaling.reason = f"auto-scaling is off; would be: {decision.reason}"
+        elif decision.action is not None and scaling.order is not None and at < scaling.order.expires:
+            scaling.reason = f"order {scaling.order.order_id} is open; {decision.reason}"
+        elif decision.action is not None:
+            order = self._issue(scaling, decision, at + policy.order_timeout)
+            if decision.action == "scale_down":
+                scaling.low_since = at  # the next step down waits its own time
+            order.wire = {
+                "order_id": order.order_id,
+                "capability": capability,
+                "action": order.action,
+                "observed": asdict(scaling.observation),
+                "desired": order.desired,
+                "delta": order.desired - scaling.observation.agents,
+                "agents": order.agents,
+                "reason": decision.reason,
+                "generation": order.generation,
+                "attempt": order.attempt,
+                "issued_at": wall,
+                "expires_at": round(wall + policy.order_timeout, 3),
+                "epoch": epoch,
+            }
+            return order.wire
+        return None
 
-    def _close(self, scaling: Scaling, serving: list[Agent], at: float) -> None:
+    def _close(self, scaling: Scaling, serving: list[Agent]) -> None:
         """Forget an order whose effect is there."""
         order, count = scaling.order, len(serving)
         if order is None:
@@ -177,92 +202,59 @@ class Scaler:
 
     def _decide(
         self, scaling: Scaling, policy: Policy, agents: list[Agent], serving: list[Agent], at: float
-    ) -> tuple[str | None, int, tuple[str, ...], str]:
-        """Return action, desired number, agents to name, and why; no action when all is well."""
-        seen, count = scaling.observation, len(serving)
-        load = seen.mean_load
+    ) -> Decision:
+        """Decide: first the bounds, then the unfit, then the load."""
+        count, load = len(serving), scaling.observation.mean_load
         if load is None or load >= policy.low_load:
             scaling.low_since = None
         elif scaling.low_since is None:
             scaling.low_since = at
         if count < policy.min_agents:
-            return "scale_up", policy.min_agents, (), f"{count} agents, fewer than min_agents {policy.min_agents}"
+            why = f"{count} agents, fewer than min_agents {policy.min_agents}"
+            return Decision("scale_up", policy.min_agents, why)
         if count > policy.max_agents:
-            return (
-                "scale_down",
-                policy.max_agents,
-                victims(serving, count - policy.max_agents),
-                f"{count} agents, more than max_agents {policy.max_agents}",
-            )
-        unfit = sorted(
-            (agent for agent in agents if agent.health < policy.health_degraded and _unhealthy(agent)),
-            key=lambda agent: (agent.health, agent.agent_id),
-        )
+            why = f"{count} agents, more than max_agents {policy.max_agents}"
+            return Decision("scale_down", policy.max_agents, why, victims(serving, count - policy.max_agents))
+        unfit = [agent for agent in agents if agent.health < policy.health_degraded and _replaceable(agent)]
         if unfit:
-            worst = unfit[0]
-            return (
-                "replace",
-                count,
-                (worst.agent_id,),
-                f"{worst.agent_id} has health {worst.health:g}, below {policy.health_degraded:g}",
-            )
+            worst = min(unfit, key=lambda agent: (agent.health, agent.agent_id))
+            why = f"{worst.agent_id} has health {worst.health:g}, below {policy.health_degraded:g}"
+            return Decision("replace", count, why, (worst.agent_id,))
         if load is None:
-            return None, count, (), "nothing done: fewer than half of the agents have a fresh load report"
+            return Decision(None, count, "nothing done: fewer than half of the agents have a fresh load report")
+        return self._decide_by_load(scaling, policy, serving, load, at)
+
+    def _decide_by_load(
+        self, scaling: Scaling, policy: Policy, serving: list[Agent], load: float, at: float
+    ) -> Decision:
+        count = len(serving)
         if load > policy.high_load:
+            above = f"mean load {load:.2f} is above {policy.high_load:g}"
             desired = min(policy.max_agents, max(count + 1, math.ceil(count * load / policy.target_load)))
             if desired == count:
-                return (
-                    None,
-                    count,
-                    (),
-                    f"nothing done: mean load {load:.2f} is above {policy.high_load:g}, but max_agents {policy.max_agents} is reached",
-                )
-            return "scale_up", desired, (), f"mean load {load:.2f} is above {policy.high_load:g}"
+                return Decision(None, count, f"nothing done: {above}, but max_agents {policy.max_agents} is reached")
+            return Decision("scale_up", desired, above)
         if scaling.low_since is not None and count > policy.min_agents:
             low_for = at - scaling.low_since
+            below = f"mean load {load:.2f} is below {policy.low_load:g}"
             if low_for < policy.stabilisation:
-                return (
-                    None,
-                    count,
-                    (),
-                    f"nothing done: mean load {load:.2f} is below {policy.low_load:g} for {low_for:.0f} s of {policy.stabilisation:g} s",
-                )
-            scaling.low_since = at
-            return (
-                "scale_down",
-                count - 1,
-                victims(serving, 1),
-                f"mean load {load:.2f} was below {policy.low_load:g} for {policy.stabilisation:g} s",
-            )
-        return None, count, (), f"nothing done: {count} agents at mean load {load:.2f} are right"
+                return Decision(None, count, f"nothing done: {below} for {low_for:.0f} s of {policy.stabilisation:g} s")
+            why = f"{below} for {policy.stabilisation:g} s"
+            return Decision("scale_down", count - 1, why, victims(serving, 1))
+        return Decision(None, count, f"nothing done: {count} agents at mean load {load:.2f} are right")
 
-    def _issue(
-        self, scaling: Scaling, capability: str, policy: Policy, action: str, desired: int,
-        named: tuple[str, ...], reason: str, at: float, wall: float, epoch: int,
-    ) -> dict[str, Any]:  # fmt: skip
-        last = scaling.order
-        again = last is not None and last.action == action
-        if not again:
+    def _issue(self, scaling: Scaling, decision: Decision, expires: float) -> Order:
+        """Open an order; the same decision after an expiry is its next attempt."""
+        last, action = scaling.order, decision.action or ""
+        attempt = 1
+        if last is not None and last.action == action:
+            attempt = last.attempt + 1
+        else:
             scaling.generation += 1
-        attempt = last.attempt + 1 if again and last is not None else 1
-        order = Order(self._new_id(), action, desired, named, scaling.generation, attempt, at + policy.order_timeout)
-        order.wire = {
-            "order_id": order.order_id,
-            "capability": capability,
-            "action": action,
-            "observed": asdict(scaling.observation),
-            "desired": desired,
-            "delta": desired - scaling.observation.agents,
-            "agents": named,
-            "reason": reason,
-            "generation": order.generation,
-            "attempt": attempt,
-            "issued_at": wall,
-            "expires_at": round(wall + policy.order_timeout, 3),
-            "epoch": epoch,
-        }
-        scaling.order = order
-        return order.wire
+        scaling.order = Order(
+            self._new_id(), action, decision.desired, decision.agents, scaling.generation, attempt, expires
+        )
+        return scaling.order
 
     def report(self, capability: str) -> dict[str, Any]:
         """Return the wire's view of one capability."""
@@ -314,5 +306,5 @@ def victims(serving: list[Agent], count: int) -> tuple[str, ...]:
     return tuple(agent.agent_id for agent in ranked[: min(count, MAX_NAMED)])
 
 
-def _unhealthy(agent: Agent) -> bool:
+def _replaceable(agent: Agent) -> bool:
     return agent.status in DISCOVERABLE or (agent.status is Status.SUSPENDED and not agent.record.held)

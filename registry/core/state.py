@@ -5,19 +5,19 @@ Theory of operation
 `handle` takes one event and returns effects. It never waits, reads no clock and draws no chance of its own, so the same
 events give the same effects. The shell stamps events with the instant of their arrival and performs the effects.
 
-An agent is a *record*, durable in the bucket, and its *vitals*, heard in memory (`agent.py`). Vitals change at once. A record
-changes in three steps: a decision makes the record that should be and orders `PutRecord`, guarded by the revision it was
-decided on; the bucket answers; only then is the record applied and only then are answers sent. Until it has ended, further
-commands for the same agent wait (`writes.py`). A write that lost, or whose outcome is unknown, is followed by reading the
-bucket and deciding anew.
+An agent is a *record*, durable in the bucket, and its *vitals*, heard in memory (`agent.py`). Vitals change at once. A
+record changes in three steps: a decision makes the record that should be and orders `PutRecord`, guarded by the
+revision it was decided on; the bucket answers; only then is the record applied and only then are answers sent. Until it
+has ended, further commands for the same agent wait (`writes.py`). A write that lost, or whose outcome is unknown, is
+followed by reading the bucket and deciding anew.
 
-Records written by others arrive as `RecordChanged` from the bucket's log and are applied by revision, so that our own echo
-is nothing new. Every replica holds the whole state; only the leader starts writes that nobody asked for: leases that lapse,
-health that moves a status, retentions that end, checkpoints (`upkeep.py`). Status events are not ordered here: they are a
-projection of the log (`record.event_of`).
+Records written by others arrive as `RecordChanged` from the bucket's log and are applied by revision, so that our own
+echo is nothing new. Every replica holds the whole state; only the leader starts writes that nobody asked for: leases
+that lapse, health that moves a status, retentions that end, checkpoints (`upkeep.py`). Status events are not ordered
+here: they are a projection of the log (`record.event_of`).
 
-Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or from
-the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS, a stall of this process.
+Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or
+from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS, a stall of this process.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ class RegistryState:
         self.agents = self.catalog.agents
         self.writes = Writes()
         self.removed: dict[str, int] = {}
-        """Revisions of the latest removals: older entries of the log bring nobody back, and whoever registers the id again
-        writes over the removal. Only an optimisation beyond that: a forgotten one is found by reading the bucket."""
+        """Revisions of the latest removals: older entries of the log bring nobody back, and whoever registers the id
+        again writes over the removal. Only an optimisation beyond that: a forgotten one is found by reading the
+        bucket."""
         self.deadlines = Deadlines(self.due_at)
         self.probes = Deadlines(self._probe_at)
         self.probing: set[str] = set()

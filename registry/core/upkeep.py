@@ -105,7 +105,7 @@ def connected(state: RegistryState, event: Connected) -> list[Effect]:
     return []
 
 
-def disconnected(state: RegistryState, event: Disconnected) -> list[Effect]:
+def disconnected(state: RegistryState, _: Disconnected) -> list[Effect]:
     """Judge nobody while nobody can be heard."""
     state.connected = False
     return []

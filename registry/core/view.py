@@ -74,10 +74,8 @@ class View:
         for entries in reversed(self._ladder):
             if not entries:
                 continue
-            wanted = limit - len(found)
-            if exclude:
-                entries = [agent for agent in entries if agent.agent_id not in exclude]
-            found += sample(entries, wanted, random)
+            allowed = [agent for agent in entries if agent.agent_id not in exclude] if exclude else entries
+            found += sample(allowed, limit - len(found), random)
             if len(found) == limit:
                 break
         return found

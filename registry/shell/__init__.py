@@ -1,1 +1,1 @@
-"""Everything impure: NATS, the clock, chance, processes, logs. It stamps facts for the core and carries out its orders."""
+"""Everything impure: NATS, the clock, chance, processes. It stamps facts for the core and carries out its orders."""

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-import structlog
 
 from registry.core.events import RecordChanged
 from registry.core.record import Record
 from registry.shell.clock import monotonic
+from registry.shell.logs import get_logger
 from registry.shell.store_nats import Entry, Store
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_OWN = 10_000
 """Own records remembered until the log shows them; a forgotten one is only parsed again."""
@@ -70,14 +70,14 @@ class BucketLog:
             if len(self._own) > MAX_OWN:
                 del self._own[next(iter(self._own))]
 
-    async def reached(self, revision: int, timeout: float) -> bool:
-        """Wait until a revision is applied; return whether it was within `timeout` seconds."""
+    async def reached(self, revision: int, within: float) -> bool:
+        """Wait until a revision is applied; return whether it came within so many seconds."""
         if revision <= self.revision:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((revision, future))
         try:
-            await asyncio.wait_for(future, timeout)
+            await asyncio.wait_for(future, within)
         except TimeoutError:
             return False
         finally:
@@ -101,7 +101,7 @@ class BucketLog:
         try:
             return Record.from_json(orjson.loads(entry.value))
         except (ValueError, KeyError, TypeError) as error:
-            log.error("record_unreadable", key=entry.key, revision=entry.revision, error=repr(error))
+            log.error("record_unreadable", key=entry.key, revision=entry.revision, error=repr(error))  # noqa: TRY400
             return None
 
     async def _advance(self, revision: int, record: Record | None) -> None:

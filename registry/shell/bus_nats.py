@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import nats
 import nats.errors
 import orjson
-import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -22,10 +21,12 @@ from nats.aio.subscription import Subscription
 if TYPE_CHECKING:
     from pathlib import Path
 
-log = structlog.get_logger(__name__)
+from registry.shell.logs import get_logger
+
+log = get_logger(__name__)
 
 PING_INTERVAL = 5
-"""Seconds between pings; two unanswered ones end the connection. The default, 2 minutes, leaves a dead path unseen for long."""
+"""Seconds between pings; two unanswered ones end the connection. The default is 2 minutes."""
 
 RECONNECT_WAIT = 0.1
 """Seconds between attempts on the same server, with up to as much again as jitter."""
@@ -39,8 +40,11 @@ PENDING_BYTES = 64 * 1024 * 1024
 
 NO_RESPONDERS = "503"
 
+Message = Msg
+"""A message as nats-py delivers it: `subject`, `reply`, `data`, `headers`."""
+
 Headers = Mapping[str, str]
-Handler = Callable[[Msg], Awaitable[None]]
+Handler = Callable[[Message], Awaitable[None]]
 
 
 class UnreachableError(Exception):
@@ -173,7 +177,7 @@ class Bus:
             self.errors += 1
             log.warning("publish_failed", subject=subject, error=repr(error))
 
-    async def request(self, subject: str, payload: bytes, timeout: float, headers: Headers | None = None) -> Msg:
+    async def request(self, subject: str, payload: bytes, within: float) -> Msg:
         """Ask and return the first answer.
 
         Raises:
@@ -181,11 +185,11 @@ class Bus:
             TimeoutError: When nobody answers in time, or NATS is away.
         """
         try:
-            return await self._nc.request(subject, payload, timeout=timeout, headers=dict(headers) if headers else None)
+            return await self._nc.request(subject, payload, timeout=within)
         except nats.errors.NoRespondersError:
             raise NobodyThereError(subject) from None
         except nats.errors.TimeoutError:
-            raise TimeoutError(f"{subject}: no answer within {timeout} s") from None
+            raise TimeoutError(f"{subject}: no answer within {within:g} s") from None
         except nats.errors.Error as error:
             raise TimeoutError(f"{subject}: {error!r}") from error
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import structlog
 
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
@@ -35,13 +34,14 @@ from registry.core.events import (
 from registry.core.record import Record
 from registry.shell.bus_nats import Ack, Bus, NobodyThereError
 from registry.shell.clock import monotonic
+from registry.shell.logs import get_logger
 from registry.shell.store_nats import Store, StoreError, is_conflict
 
 if TYPE_CHECKING:
     from registry.shell.bucket_log import BucketLog
     from registry.shell.projector import Projector
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 READ_ATTEMPTS = 4
 READ_WAIT = 0.25

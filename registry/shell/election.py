@@ -1,27 +1,29 @@
 """Leadership: a lease in the control bucket, renewed by compare-and-set; its epoch grows with each leader.
 
-Followers ask the leader's own subject twice a second: when nobody listens there any more it is gone, and one of them takes the
-lease at once. A leader that is only silent is replaced when its lease has not been renewed for its whole time.
+Followers ask the leader's own subject twice a second: when nobody listens there any more it is gone, and one of them
+takes the lease at once. A leader that is only silent is replaced when its lease has not been renewed for its whole
+time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import orjson
-import structlog
 
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
+from registry.shell.logs import get_logger
 from registry.shell.store_nats import Entry, Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 KEY = "leader"
 WATCH_INTERVAL = 0.5
@@ -88,10 +90,8 @@ class Election:
     async def _run(self) -> None:
         while True:
             interval = self._lease / 3 if self.leading else WATCH_INTERVAL
-            try:
+            with contextlib.suppress(TimeoutError):  # when nothing was handed over, look as planned
                 await asyncio.wait_for(self._wake.wait(), interval * random.uniform(0.8, 1.2))
-            except TimeoutError:
-                pass  # nothing was handed over; look as planned
             self._wake.clear()
             await self._round()
 

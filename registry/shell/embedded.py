@@ -18,9 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
-import structlog
 
-log = structlog.get_logger(__name__)
+from registry.shell.logs import get_logger
+
+log = get_logger(__name__)
 
 MINIMUM_VERSION = (2, 11)
 """The first with per-message TTL, which the buckets use for the marks of removals."""
@@ -93,9 +94,8 @@ class NatsServer:
         """
         binary = find_binary()
         if port and _is_taken(port):
-            raise ServerError(
-                f"port {port} is in use on 127.0.0.1{_who(store)}; use --port 0 for a free one, or serve --nats URL to use what runs there"
-            )
+            hint = "use --port 0 for a free one, or serve --nats URL to use what runs there"
+            raise ServerError(f"port {port} is in use on 127.0.0.1{_who(store)}; {hint}")
         directory = Path(tempfile.mkdtemp(prefix="agent-registry-")) if store is None else store.resolve()
         directory.mkdir(parents=True, exist_ok=True)
         server = cls(binary, directory, temporary=store is None)
@@ -168,7 +168,7 @@ class NatsServer:
             try:
                 await self._launch(int(self.url.rpartition(":")[2]))
             except ServerError as error:
-                log.error("nats_server_restart_failed", error=str(error))
+                log.error("nats_server_restart_failed", error=str(error))  # noqa: TRY400
                 break
         else:
             await self._process.wait()

@@ -67,7 +67,7 @@ def performance(message: PerformanceReport, at: float, reply: Reply | None, iden
     return TelemetryReceived(at, reply, identity, message.agent_id, message.incarnation, metrics=message.metrics)
 
 
-def policy_change(message: PolicyChange, at: float, reply: Reply | None, identity: str | None) -> PolicyRequested:
+def policy_change(message: PolicyChange, at: float, reply: Reply | None, _: str | None) -> PolicyRequested:
     """Return the fact that somebody asks for another scaling policy."""
     changes = message.model_dump(exclude={"capability", "reset"}, exclude_none=True)
     return PolicyRequested(at, reply, message.capability, changes, message.reset)

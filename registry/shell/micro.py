@@ -1,7 +1,8 @@
 """The registry as a NATS micro service (ADR-32): PING, INFO and STATS under `$SRV`.
 
-Answered here instead of by `nats.micro`, which hides a service without a description from the `nats` CLI, leaves requests
-unanswered when it stops, sends exception texts to callers and does not count the time of work that outlives its handler.
+Answered here instead of by `nats.micro`, which hides a service without a description from the `nats` CLI, leaves
+requests unanswered when it stops, sends exception texts to callers and does not count the time of work that outlives
+its handler.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
-
-    from registry.shell.bus_nats import Bus
+    from registry.shell.bus_nats import Bus, Message
 
 _TYPE = "io.nats.micro.v1."
 
@@ -71,7 +70,7 @@ class MicroService:
         """Answer from now on."""
         for verb, answer in (("PING", self.ping), ("INFO", self.info), ("STATS", self.stats)):
 
-            async def respond(msg: Msg, answer: Any = answer) -> None:
+            async def respond(msg: Message, answer: Any = answer) -> None:
                 if msg.reply:
                     await bus.publish(msg.reply, orjson.dumps(answer()))
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
 
-log = structlog.get_logger(__name__)
+from registry.shell.logs import get_logger
+
+log = get_logger(__name__)
 
 OnEnd = Callable[[str | None], None]
 """Ends a span; takes the error code, or None."""

@@ -1,8 +1,9 @@
 """Publishes events: the bucket's log as status events, in the log's order, by the leader alone.
 
-What an entry of the log means is decided by the entry alone (`record.event_of`), and the event's id is its revision. So a new
-leader reads in the stream of events how far they were published, publishes the log from there on, and what its predecessor
-had published already is dropped as a duplicate. The same repair serves when the stream did not take an event.
+What an entry of the log means is decided by the entry alone (`record.event_of`), and the event's id is its revision. So
+a new leader reads in the stream of events how far they were published, publishes the log from there on, and what its
+predecessor had published already is dropped as a duplicate. The same repair serves when the stream did not take an
+event.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import structlog
 
 from agents_sdk.protocol.events import cloud_event_headers
 from registry.core.record import Record, event_of
 from registry.shell.clock import wall
+from registry.shell.logs import get_logger
 from registry.shell.store_nats import Entry, Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
     from registry.shell.bus_nats import Ack
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 RETRY_WAIT = 0.5
 """Seconds, with as much again as jitter, before the stream is tried again."""

@@ -75,18 +75,18 @@ class Queries:
         """
         return encode_agent(self._state.get(query.agent_id), at)
 
-    async def stats(self, query: Empty, at: float) -> bytes:
+    async def stats(self, _query: Empty, _at: float) -> bytes:
         """Return the statistics of this replica."""
         return orjson.dumps(self._statistics())
 
-    async def capabilities(self, query: Empty, at: float) -> bytes:
+    async def capabilities(self, _query: Empty, _at: float) -> bytes:
         """Return the vocabulary, with how many agents have each capability now."""
         vocabulary, counts = self._state.vocabulary, self._state.catalog.capabilities
         names = sorted(set(vocabulary.names) | {name for name, count in counts.items() if count})
         listed = [{"name": name, "agents": counts[name], "builtin": name in vocabulary.builtin} for name in names]
         return orjson.dumps({"capabilities": listed, "open": vocabulary.open})
 
-    async def scaling(self, query: ScalingQuery, at: float) -> bytes:
+    async def scaling(self, query: ScalingQuery, _at: float) -> bytes:
         """Return the scaler's view.
 
         Raises:

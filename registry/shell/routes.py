@@ -1,7 +1,8 @@
 """From subjects to facts: every operation of the wire contract, checked here and handed to the core.
 
-A handler never waits for JetStream: nats-py runs one callback of a subscription at a time, so waiting would make every request
-wait for the one before. Queries are answered from memory on the spot; commands are answered when the core says so.
+A handler never waits for JetStream: nats-py runs one callback of a subscription at a time, so waiting would make every
+request wait for the one before. Queries are answered from memory on the spot; commands are answered when the core says
+so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import structlog
 from pydantic import TypeAdapter
 
 from agents_sdk.protocol import subjects as operations
@@ -29,22 +29,21 @@ from registry.core.errors import RefusedError
 from registry.core.events import Event
 from registry.shell.clock import monotonic
 from registry.shell.facts import command, health, heartbeat, performance, policy_change, registration
+from registry.shell.logs import get_logger
 from registry.shell.micro import Endpoint
 from registry.shell.replies import NatsReply, Reply
 from registry.shell.wire import to_error
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
-
     from registry.core.state import RegistryState
-    from registry.shell.bus_nats import Bus
+    from registry.shell.bus_nats import Bus, Message
     from registry.shell.observability import Observability
     from registry.shell.queries import Queries
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 REQUEST_INFO = "Nats-Request-Info"
-"""Header that a NATS server writes on requests through a service import with `share: true`, over any that was forged."""
+"""Header that a NATS server writes on requests through a service import with `share: true`, over a forged one."""
 
 Answer = Callable[[Any, float], Awaitable[bytes]]
 """Takes a checked query and the instant of its arrival, returns the answer."""
@@ -133,10 +132,10 @@ class Routes:
             if operation.name in operations.AGENT_BOUND:
                 await self._bus.subscribe(self._subjects.bound(operation.name), handler, queue)
 
-    def _handler(self, operation: Operation) -> Callable[[Msg], Awaitable[None]]:
+    def _handler(self, operation: Operation) -> Callable[[Message], Awaitable[None]]:
         take = self._query if operation.answer is not None else self._fact
 
-        async def handle(msg: Msg) -> None:
+        async def handle(msg: Message) -> None:
             started, at = time.perf_counter_ns(), monotonic()
             on_end = None
             if self._observability is not None:
@@ -163,7 +162,7 @@ class Routes:
             reply.mute()
         await reply.fail(error)
 
-    async def _query(self, operation: Operation, msg: Msg, at: float, reply: NatsReply) -> None:
+    async def _query(self, operation: Operation, msg: Message, at: float, reply: NatsReply) -> None:
         assert operation.answer is not None
         message = self._known.get(msg.data) if operation.name == operations.DISCOVER else None
         if message is None:
@@ -174,14 +173,14 @@ class Routes:
                 self._known[msg.data] = message
         await reply.answer(await operation.answer(message, at))
 
-    async def _fact(self, operation: Operation, msg: Msg, at: float, reply: NatsReply) -> None:
+    async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply) -> None:
         assert operation.to_fact is not None
         if operation.name in TELEMETRY and (not msg.reply or not self._state.leading):
             reply.mute()
         identity = self._identity(msg)
         await self._dispatch(operation.to_fact(self._check(operation, msg), at, reply, identity))
 
-    def _check(self, operation: Operation, msg: Msg) -> Any:
+    def _check(self, operation: Operation, msg: Message) -> Any:
         fields = parse(msg.data)
         if operation.name in operations.AGENT_BOUND:
             agent_id = self._subjects.agent_id_of(msg.subject, operation.name)
@@ -191,14 +190,14 @@ class Routes:
                     check_same_agent(agent_id, given)
         return check(operation.adapter, fields)
 
-    def _identity(self, msg: Msg) -> str | None:
+    def _identity(self, msg: Message) -> str | None:
         if not self._verify_identity:
             return None
         info = (msg.headers or {}).get(REQUEST_INFO)
         if info is None:
             raise RefusedError(
                 "forbidden",
-                "the request came without a verified identity; connect through an account that imports the registry with share: true",
+                "the request came without a verified identity; use an account that imports it with share: true",
             )
         known = orjson.loads(info)
         return f"{known.get('acc', '')}/{known.get('user', '')}"

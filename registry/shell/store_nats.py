@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import nats.errors
 import nats.js.errors
 import orjson
-import structlog
 from nats.js.api import (
     ConsumerConfig,
     DeliverPolicy,
@@ -23,6 +22,7 @@ from nats.js.api import (
 )
 
 from registry.shell.bus_nats import Ack, Bus, Headers, OnAck
+from registry.shell.logs import get_logger
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from agents_sdk.protocol.subjects import Subjects
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 HISTORY = 8
 """Revisions kept of each agent's record: what a new leader may find unpublished."""
@@ -249,7 +249,9 @@ class Store:
         return await self._read(self._subjects.control_bucket, key)
 
     async def put_control(self, key: str, value: Any, expected: int | None = None) -> int | None:
-        """Write a key of the control bucket, a removal if `value` is None; return its revision, or None if the compare-and-set was lost.
+        """Write a key of the control bucket, or remove it if `value` is None.
+
+        Returns the new revision, or None if the compare-and-set was lost.
 
         Raises:
             StoreError: If the outcome is unknown.
