@@ -197,6 +197,7 @@ class Replica:
         while True:
             await asyncio.sleep(TICK)
             try:
+                await self.election.check()  # before anything is decided in the name of a lease that has run out
                 await self._tick()
             except Exception:
                 log.exception("tick_failed")

@@ -138,11 +138,16 @@ class Catalog:
             yield self.by_tag, tag
 
     def _index(self, record: Record) -> None:
+        agent_id = record.agent_id
         for index, name in self._postings(record):
-            index.setdefault(name, set()).add(record.agent_id)
-        if record.status is not Status.OFFLINE:
+            ids = index.get(name)
+            if ids is None:
+                index[name] = {agent_id}
+            else:
+                ids.add(agent_id)
+        if record.claims and record.status is not Status.OFFLINE:
             for claim in record.claims:
-                self.by_claim.setdefault(claim, record.agent_id)
+                self.by_claim.setdefault(claim, agent_id)
 
     def _unindex(self, record: Record) -> None:
         for index, name in self._postings(record):

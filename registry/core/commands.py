@@ -53,7 +53,7 @@ def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect
         if command.verb is Verb.DEREGISTER:
             return [SendReply(command.reply, {"agent_id": command.agent_id, "deregistered": False})]
         raise not_found(command.agent_id)
-    _check_identity(agent, command.identity)
+    check_identity(agent, command.identity)
     if command.verb is Verb.DEREGISTER:
         gone = changed(state, agent, command.at, agent.status, "deregistered", command, removed=True)
         return write(state, gone, agent.revision, command, attempts, removed=True)
@@ -96,17 +96,12 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
     agent_id = _complete(state, wanted)
     agent = state.agents.get(agent_id)
     if agent is not None:
-        _check_identity(agent, wanted.identity)
+        check_identity(agent, wanted.identity)
     _check_claims(state, wanted)
-    fields = {name: getattr(wanted, name) for name in _REGISTRATION}
     if agent is None:
-        now = state.wall(wanted.at)
-        record = Record(
-            agent_id=agent_id, status=Status.ACTIVE, status_reason="registered", status_since=now,
-            registered_at=now, last_heartbeat=now, identity=wanted.identity, write_id=wanted.write_id,
-            change=Change(Status.REGISTERING, "registered", now, 0), **fields,
-        )  # fmt: skip
-        return write(state, record, state.removed.get(agent_id, 0), wanted, attempts)
+        expected = state.removed.get(agent_id, 0)
+        return write(state, _newcomer(wanted, agent_id, state.wall(wanted.at)), expected, wanted, attempts)
+    fields = {name: getattr(wanted, name) for name in _REGISTRATION}
     known = agent.record
     same = known.instance_id is not None and known.instance_id == wanted.instance_id
     if known.status is Status.OFFLINE:
@@ -143,6 +138,32 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> str:
         kind = wanted.agent_type[:96].replace(".", "-").replace("+", "-")
         wanted.agent_id = f"{kind}-{state.new_id()}"
     return wanted.agent_id
+
+
+def _newcomer(wanted: RegisterRequested, agent_id: str, now: float) -> Record:
+    return Record(
+        agent_id=agent_id,
+        agent_type=wanted.agent_type,
+        capabilities=wanted.capabilities,
+        status=Status.ACTIVE,
+        status_reason="registered",
+        status_since=now,
+        registered_at=now,
+        instance_id=wanted.instance_id,
+        version=wanted.version,
+        tags=wanted.tags,
+        metadata=wanted.metadata,
+        heartbeat_interval=wanted.heartbeat_interval,
+        heartbeat_timeout=wanted.heartbeat_timeout or 0.0,
+        health_subject=wanted.health_subject,
+        max_concurrency=wanted.max_concurrency,
+        claims=wanted.claims,
+        connection=wanted.connection,
+        identity=wanted.identity,
+        last_heartbeat=now,
+        write_id=wanted.write_id,
+        change=Change(Status.REGISTERING, "registered", now, 0),
+    )
 
 
 def _reborn(
@@ -209,7 +230,12 @@ def _already_registered(record: Record) -> RefusedError:
     )
 
 
-def _check_identity(agent: Agent, identity: str | None) -> None:
+def check_identity(agent: Agent, identity: str | None) -> None:
+    """Refuse who is not the one that registered the agent.
+
+    Raises:
+        RefusedError: `forbidden`.
+    """
     if agent.record.identity is not None and agent.record.identity != identity:
         message = f"{agent.agent_id!r} was registered by another identity"
         raise RefusedError("forbidden", f"agent_id: {message}", ("agent_id", message))

@@ -56,3 +56,6 @@ MAX_ATTEMPTS = 5
 
 MAX_REMEMBERED = 50_000
 """Removals whose revisions are remembered."""
+
+MAX_METRICS = 128
+"""Names of metrics kept for one agent."""

@@ -1,9 +1,10 @@
-"""What is durable of an agent: one record a key in the bucket, immutable in memory."""
+"""What is durable of an agent: one record a key in the bucket, never changed in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 from registry.core.status import Status
@@ -12,9 +13,12 @@ RECORD_VERSION = 1
 """Version of the record's form. A newer one is kept and served as far as it is understood."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
-    """The change that a record's newest revision made; absent from revisions that only saved a checkpoint."""
+    """The change that a record's newest revision made; absent from revisions that only saved a checkpoint.
+
+    Never changed after it was made, like the record; not `frozen`, which makes building one four times as slow.
+    """
 
     previous: Status
     reason: str
@@ -26,9 +30,12 @@ class Change:
     removed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """Everything of an agent that outlives the registry's processes. Times are Unix seconds, durations seconds."""
+    """Everything of an agent that outlives the registry's processes. Times are Unix seconds, durations seconds.
+
+    Never changed after it was made: a change makes another one.
+    """
 
     agent_id: str
     agent_type: str
@@ -70,9 +77,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, readable with `nats kv get`."""
-        form: dict[str, Any] = {"v": RECORD_VERSION}
-        for name in _PLAIN:
-            form[name] = getattr(self, name)
+        form: dict[str, Any] = {"v": RECORD_VERSION, **dict(zip(_PLAIN, _plain_of(self), strict=True))}
         if self.change is not None:
             change = self.change
             form["change"] = {
@@ -120,6 +125,7 @@ class Record:
 
 
 _PLAIN = tuple(item.name for item in fields(Record) if item.name not in ("change", "extra"))
+_plain_of = attrgetter(*_PLAIN)
 _PLAIN_SET = frozenset(_PLAIN)
 _STATUS = {str(status): status for status in Status}
 

@@ -2,66 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from registry.core.agent import Agent, merge_metrics
 from registry.core.changes import assess, change, refuse
-from registry.core.commands import holder_probed
+from registry.core.commands import check_identity, holder_probed
 from registry.core.effects import Effect, Probe, SendReply
-from registry.core.errors import RefusedError, not_found
+from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
-from registry.core.limits import PROBE_REPEAT
+from registry.core.limits import MAX_METRICS, PROBE_REPEAT
 from registry.core.status import FAIR, Cause, Status
 
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
 
 MOVED = 0.1
-"""Health or load that differs this much from its checkpoint is worth saving."""
+"""Health, load or success rate that differs this much from its checkpoint is worth saving."""
 
 
 def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
     """Take a report of an agent, renew its lease, and see whether its health moves its status."""
-    agent = state.agents.get(event.agent_id)
     state.statistics.heartbeats += 1
-    if agent is None or agent.status is Status.OFFLINE:
-        return refuse(state, event.reply, not_found(event.agent_id))
-    record = agent.record
-    if event.incarnation is not None and event.incarnation != record.incarnation:
-        state.statistics.heartbeats_dropped += 1
-        message = (
-            f"is {event.incarnation}, but {event.agent_id!r} was registered anew as incarnation {record.incarnation}"
-        )
-        refused = RefusedError(
-            "stale_incarnation", f"incarnation: {message}; stop, or register again", ("incarnation", message)
-        )
+    try:
+        agent = _sender(state, event)
+        metrics = _merged(agent, event)
+    except RefusedError as refused:
         return refuse(state, event.reply, refused)
-    if record.identity != event.identity and record.identity is not None:
-        return refuse(
-            state,
-            event.reply,
-            RefusedError(
-                "forbidden",
-                f"agent_id: {event.agent_id!r} belongs to another identity",
-                ("agent_id", "belongs to another identity"),
-            ),
-        )
     if event.seq is not None and event.seq <= agent.seq:
         state.statistics.heartbeats_dropped += 1
     else:
-        if event.seq is not None:
-            agent.seq = event.seq
+        agent.seq = agent.seq if event.seq is None else event.seq
         agent.missed = 0
+        agent.metrics = metrics
         _renew(state, agent, event.at)
         if event.busy_until is not None:
             agent.busy_until = event.busy_until - state.wall_offset
-        if event.metrics:
-            agent.metrics = merge_metrics(agent.metrics, event.metrics)
         if event.is_health_check:
             _count_check(state, event.health_score is None or event.health_score >= FAIR)
         _take(state, agent, event.at, event.health_score, event.load_factor)
     effects = assess(state, agent, event.at)
     if event.reply is not None:
+        record = agent.record
         ack = {
             "agent_id": record.agent_id,
             "status": record.status,
@@ -70,6 +52,39 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         }
         effects.append(SendReply(event.reply, ack))
     return effects
+
+
+def _sender(state: RegistryState, event: TelemetryReceived) -> Agent:
+    """Return the agent that reports.
+
+    Raises:
+        RefusedError: If it is not registered, was replaced, or belongs to somebody else.
+    """
+    agent = state.agents.get(event.agent_id)
+    if agent is None or agent.status is Status.OFFLINE:
+        raise not_found(event.agent_id)
+    record = agent.record
+    if event.incarnation is not None and event.incarnation != record.incarnation:
+        state.statistics.heartbeats_dropped += 1
+        newer = f"{event.agent_id!r} was registered anew as incarnation {record.incarnation}"
+        message = f"is {event.incarnation}, but {newer}; stop, or register again"
+        raise RefusedError("stale_incarnation", f"incarnation: {message}", ("incarnation", message))
+    check_identity(agent, event.identity)
+    return agent
+
+
+def _merged(agent: Agent, event: TelemetryReceived) -> Mapping[str, float]:
+    """Return the agent's metrics with the reported ones.
+
+    Raises:
+        RefusedError: If there would be too many.
+    """
+    if not event.metrics:
+        return agent.metrics
+    metrics = merge_metrics(agent.metrics, event.metrics)
+    if len(metrics) > MAX_METRICS:
+        raise invalid("metrics", f"at most {MAX_METRICS} names are kept for an agent; there would be {len(metrics)}")
+    return metrics
 
 
 def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
@@ -119,7 +134,12 @@ def _take(state: RegistryState, agent: Agent, at: float, health: float | None, l
     if not agent.checkpoint_due and (
         abs(agent.health - record.health_score) >= MOVED
         or abs(agent.load - record.load_factor) >= MOVED
-        or agent.metrics is not record.performance_metrics
+        or (agent.metrics is not record.performance_metrics and _performs_otherwise(agent))
     ):
         agent.checkpoint_due = True
         state.unsaved[record.agent_id] = at + state.limits.checkpoint_interval
+
+
+def _performs_otherwise(agent: Agent) -> bool:
+    saved = agent.record.performance_metrics
+    return not saved or abs(agent.metrics.get("success_rate", 0.0) - saved.get("success_rate", 0.0)) >= MOVED

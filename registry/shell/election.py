@@ -82,6 +82,12 @@ class Election:
             except StoreError as error:
                 log.warning("lease_not_handed_over", error=str(error))
 
+    async def check(self) -> None:
+        """Step down if the lease has run out, for example because this process was stopped for a while."""
+        if self.leading and monotonic() - self._renewed > self._lease:
+            log.warning("stepped_down", reason="the lease could not be renewed in time")
+            await self._set(False)
+
     def noticed(self, entry: Entry) -> None:
         """Look at once when the control bucket shows that the lease was handed over."""
         if not self.leading and entry.value and not orjson.loads(entry.value)["replica"]:
@@ -100,9 +106,7 @@ class Election:
             await (self._renew() if self.leading else self._stand())
         except StoreError as error:
             log.warning("lease_unknown", error=str(error))
-        if self.leading and monotonic() - self._renewed > self._lease:
-            log.warning("stepped_down", reason="the lease could not be renewed in time")
-            await self._set(False)
+        await self.check()
 
     async def _renew(self) -> None:
         asked = monotonic()

@@ -63,6 +63,7 @@ class Projector:
     async def follow(self) -> None:
         """Publish no longer."""
         self._live = False
+        self._unconfirmed.clear()
         if self._repair is not None:
             self._repair.cancel()
             self._repair = None

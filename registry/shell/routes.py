@@ -45,6 +45,10 @@ log = get_logger(__name__)
 REQUEST_INFO = "Nats-Request-Info"
 """Header that a NATS server writes on requests through a service import with `share: true`, over a forged one."""
 
+MAX_KNOWN = 1024
+MAX_KNOWN_BYTES = 1024
+"""Queries remembered in their checked form, and how long they may be."""
+
 Answer = Callable[[Any, float], Awaitable[bytes]]
 """Takes a checked query and the instant of its arrival, returns the answer."""
 
@@ -168,9 +172,7 @@ class Routes:
         if message is None:
             message = self._check(operation, msg)
             if operation.name == operations.DISCOVER:
-                if len(self._known) >= 1024:
-                    self._known.clear()
-                self._known[msg.data] = message
+                self._remember(msg.data, message)
         await reply.answer(await operation.answer(message, at))
 
     async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply) -> None:
@@ -179,6 +181,12 @@ class Routes:
             reply.mute()
         identity = self._identity(msg)
         await self._dispatch(operation.to_fact(self._check(operation, msg), at, reply, identity))
+
+    def _remember(self, payload: bytes, query: Any) -> None:
+        if len(payload) <= MAX_KNOWN_BYTES:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[payload] = query
 
     def _check(self, operation: Operation, msg: Message) -> Any:
         fields = parse(msg.data)
