@@ -22,8 +22,6 @@ from agents_sdk.protocol.model import Command, Reply
 from agents_sdk.protocol.vocabulary import AgentStatus
 
 DEFAULT_HEARTBEAT_INTERVAL = 30.0
-HEARTBEATS_IN_TIMEOUT = 3
-"""A lease lasts this many intervals unless the registration says otherwise, as Eureka's and Synadia's do."""
 
 
 class Connection(Command):
@@ -52,10 +50,8 @@ class Registration(Command):
     """Labels to search by."""
     instance_id: Name | None = None
     """One life of the process; the same one may register again freely, another one is refused while this one lives."""
-    heartbeat_interval: Annotated[float, Field(strict=True, ge=0.1, le=3600.0, allow_inf_nan=False)] = (
-        DEFAULT_HEARTBEAT_INTERVAL
-    )
-    """Seconds between two heartbeats, 0.1 to 3600."""
+    heartbeat_interval: Annotated[float, Field(strict=True, ge=0.1, le=3600.0, allow_inf_nan=False)] | None = None
+    """Seconds between two heartbeats, 0.1 to 3600; the registry's setting, by default 30, when left out."""
     heartbeat_timeout: Annotated[float, Field(strict=True, ge=0.2, le=86_400.0, allow_inf_nan=False)] | None = None
     """Seconds of silence after which the lease lapses; three intervals when left out."""
     health_subject: Subject | None = None

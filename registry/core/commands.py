@@ -129,7 +129,8 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> str:
         RefusedError: For unknown capabilities, or a lease shorter than the interval.
     """
     state.vocabulary.check(wanted.capabilities)
-    interval, timeout = wanted.heartbeat_interval, wanted.heartbeat_timeout
+    interval = wanted.heartbeat_interval = wanted.heartbeat_interval or state.limits.heartbeat_interval
+    timeout = wanted.heartbeat_timeout
     if timeout is None:
         wanted.heartbeat_timeout = interval * HEARTBEATS_IN_TIMEOUT
     elif timeout < interval:
@@ -141,6 +142,8 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> str:
 
 
 def _newcomer(wanted: RegisterRequested, agent_id: str, now: float) -> Record:
+    assert wanted.heartbeat_interval is not None, "filled in by _complete"
+    assert wanted.heartbeat_timeout is not None, "filled in by _complete"
     return Record(
         agent_id=agent_id,
         agent_type=wanted.agent_type,
@@ -154,7 +157,7 @@ def _newcomer(wanted: RegisterRequested, agent_id: str, now: float) -> Record:
         tags=wanted.tags,
         metadata=wanted.metadata,
         heartbeat_interval=wanted.heartbeat_interval,
-        heartbeat_timeout=wanted.heartbeat_timeout or 0.0,
+        heartbeat_timeout=wanted.heartbeat_timeout,
         health_subject=wanted.health_subject,
         max_concurrency=wanted.max_concurrency,
         claims=wanted.claims,

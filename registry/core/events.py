@@ -28,7 +28,7 @@ class RegisterRequested:
     version: str = "1.0.0"
     tags: tuple[str, ...] = ()
     instance_id: str | None = None
-    heartbeat_interval: float = 30.0
+    heartbeat_interval: float | None = None
     heartbeat_timeout: float | None = None
     health_subject: str | None = None
     max_concurrency: int | None = None

@@ -24,7 +24,7 @@ class Limits:
 
 
 HEARTBEATS_IN_TIMEOUT = 3
-"""A lease lasts this many intervals unless the registration says otherwise."""
+"""A lease lasts this many intervals unless the registration says otherwise, as Eureka's and Synadia's do."""
 
 MAX_GRACE = 10.0
 """Longest extra time a lease gets after a start, a fail-over or an outage."""
