@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 from pydantic import Field
 
@@ -60,7 +59,7 @@ def cloud_event_headers(event_id: str, kind: str, source: str, subject: str, at:
         subject: What the event is about: an agent id or a capability.
         at: Unix time in seconds.
 
-    Source: CloudEvents NATS protocol binding 1.0.3-wip, binary mode; values percent-encoded.
+    Source: CloudEvents NATS protocol binding 1.0.3-wip, binary mode; no value here has a character that it would encode.
     """
     return {
         "Nats-Msg-Id": event_id,
@@ -68,7 +67,7 @@ def cloud_event_headers(event_id: str, kind: str, source: str, subject: str, at:
         "ce-id": event_id,
         "ce-type": CE_TYPES[kind],
         "ce-source": source,
-        "ce-subject": quote(subject, safe="/:@-_.~"),
-        "ce-time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ce-subject": subject,
+        "ce-time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z",
         "ce-datacontenttype": "application/json",
     }

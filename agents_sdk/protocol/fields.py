@@ -51,6 +51,8 @@ def _nesting(value: Any) -> int:
 
 
 def _check_object(value: dict[str, Any]) -> dict[str, Any]:
+    if not value:
+        return value
     depth = _nesting(value)
     if depth > MAX_NESTING:
         raise ValueError(f"must nest at most {MAX_NESTING} levels; nests {depth}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
 from typing import Any
 
 from registry.core.status import Status
@@ -77,7 +76,35 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, readable with `nats kv get`."""
-        form: dict[str, Any] = {"v": RECORD_VERSION, **dict(zip(_PLAIN, _plain_of(self), strict=True))}
+        form: dict[str, Any] = {
+            "v": RECORD_VERSION,
+            "agent_id": self.agent_id,
+            "agent_type": self.agent_type,
+            "capabilities": self.capabilities,
+            "status": self.status,
+            "status_reason": self.status_reason,
+            "status_since": self.status_since,
+            "registered_at": self.registered_at,
+            "incarnation": self.incarnation,
+            "instance_id": self.instance_id,
+            "version": self.version,
+            "tags": self.tags,
+            "metadata": self.metadata,
+            "heartbeat_interval": self.heartbeat_interval,
+            "heartbeat_timeout": self.heartbeat_timeout,
+            "health_subject": self.health_subject,
+            "max_concurrency": self.max_concurrency,
+            "claims": self.claims,
+            "connection": self.connection,
+            "identity": self.identity,
+            "health_score": self.health_score,
+            "load_factor": self.load_factor,
+            "performance_metrics": self.performance_metrics,
+            "last_heartbeat": self.last_heartbeat,
+            "load_reported_at": self.load_reported_at,
+            "change_revision": self.change_revision,
+            "write_id": self.write_id,
+        }
         if self.change is not None:
             change = self.change
             form["change"] = {
@@ -102,7 +129,7 @@ class Record:
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for name, value in form.items():
-            if name in _PLAIN_SET:
+            if name in _PLAIN:
                 known[name] = value
             elif name not in ("v", "change"):
                 extra[name] = value
@@ -124,9 +151,7 @@ class Record:
         return cls(**known, extra=extra)
 
 
-_PLAIN = tuple(item.name for item in fields(Record) if item.name not in ("change", "extra"))
-_plain_of = attrgetter(*_PLAIN)
-_PLAIN_SET = frozenset(_PLAIN)
+_PLAIN = frozenset(item.name for item in fields(Record)) - {"change", "extra"}
 _STATUS = {str(status): status for status in Status}
 
 
