@@ -59,7 +59,7 @@ def cloud_event_headers(event_id: str, kind: str, source: str, subject: str, at:
         subject: What the event is about: an agent id or a capability.
         at: Unix time in seconds.
 
-    Source: CloudEvents NATS protocol binding 1.0.3-wip, binary mode; no value here has a character that it would encode.
+    Source: CloudEvents NATS protocol binding 1.0.3-wip, binary mode; no value here needs its encoding.
     """
     return {
         "Nats-Msg-Id": event_id,

@@ -181,10 +181,8 @@ class Store:
         prefix = len(f"$KV.{bucket}.")
 
         async def hear(msg: Msg) -> None:
-            tokens = msg.reply.split(".")
-            await on_entry(
-                Entry(msg.subject[prefix:], int(tokens[-4]), msg.data, _is_removal(msg.headers), int(tokens[-2]))
-            )
+            revision, pending = _position(msg.reply)
+            await on_entry(Entry(msg.subject[prefix:], revision, msg.data, _is_removal(msg.headers), pending))
 
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else DeliverPolicy.LAST_PER_SUBJECT,
@@ -274,6 +272,17 @@ class Store:
 def is_conflict(ack: Ack) -> bool:
     """Return whether a write was refused because somebody else's came first."""
     return ack.err_code in WRONG_LAST_SEQUENCE
+
+
+def _position(reply: str) -> tuple[int, int]:
+    """Return the sequence in the stream, and how many messages follow, from a consumer's reply subject (ADR-15).
+
+    `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, with domain and account
+    before the stream where there are domains.
+    """
+    tokens = reply.split(".")
+    first = 2 if len(tokens) < 11 else 4
+    return int(tokens[first + 3]), int(tokens[first + 6])
 
 
 def _is_removal(headers: Headers | None) -> bool:
