@@ -95,13 +95,12 @@ def merge_metrics(known: Mapping[str, float], reported: Mapping[str, float]) -> 
     part of a running average weighted by them; a report that does not say how many there were counts as one. A total
     that went back means that the agent started to count anew, and so do its averages. Every other metric is replaced.
     """
-    merged = dict(known)
+    merged = {**known, **reported}
     before = known.get("requests_served", 0.0)
-    total = reported.get("requests_served", before)
-    weight = total - before if total > before else 1.0
-    for name, value in reported.items():
-        if name.startswith("avg_") and name in known and before > 0 and total >= before:
-            merged[name] = (known[name] * before + value * weight) / (before + weight)
-        else:
-            merged[name] = value
+    total = merged.get("requests_served", 0.0)
+    if before > 0 and total >= before:
+        weight = total - before or 1.0
+        for name, value in reported.items():
+            if name.startswith("avg_") and name in known:
+                merged[name] = (known[name] * before + value * weight) / (before + weight)
     return merged

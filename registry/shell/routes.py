@@ -177,10 +177,13 @@ class Routes:
 
     async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply) -> None:
         assert operation.to_fact is not None
+        message, identity = self._check(operation, msg), self._identity(msg)
         if operation.name in TELEMETRY and (not msg.reply or not self._state.leading):
-            reply.mute()
-        identity = self._identity(msg)
-        await self._dispatch(operation.to_fact(self._check(operation, msg), at, reply, identity))
+            # Nobody waits, or the leader answers: spare the core making an answer.
+            await self._dispatch(operation.to_fact(message, at, None, identity))
+            reply.done()
+        else:
+            await self._dispatch(operation.to_fact(message, at, reply, identity))
 
     def _remember(self, payload: bytes, query: Any) -> None:
         if len(payload) <= MAX_KNOWN_BYTES:
