@@ -51,7 +51,7 @@ class Query:
             self.tags,
             self.sort_by,
             self.version and self.version.text,
-            self.metadata and repr(self.metadata),
+            None if self.metadata is None else repr(self.metadata),
             self.prefer_tags,
             self.statuses,
         )

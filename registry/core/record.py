@@ -126,6 +126,13 @@ class Record:
         Raises:
             KeyError, ValueError: If it is not a record.
         """
+        try:
+            return cls._parsed(form)
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"not a record: {error}") from error
+
+    @classmethod
+    def _parsed(cls, form: Mapping[str, Any]) -> Record:
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for name, value in form.items():

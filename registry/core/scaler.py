@@ -125,8 +125,7 @@ class Scaler:
 
     def policy(self, capability: str) -> Policy:
         """Return the policy that holds for a capability."""
-        own = self.policies.get(capability)
-        return self.default if own is None else replace(self.default, **own)
+        return self._over_default(self.policies.get(capability, {}))
 
     def changed_policy(self, capability: str, changes: Mapping[str, Any], reset: bool) -> Mapping[str, Any] | None:
         """Return what a capability's own policy would be after a change; None when it would have none.
@@ -135,11 +134,15 @@ class Scaler:
             RefusedError: If the policy would not do.
         """
         own = {**({} if reset else self.policies.get(capability, {})), **changes}
-        if "target_load" not in own and ("low_load" in own or "high_load" in own):
-            merged = replace(self.default, **own)
-            own["target_load"] = round((merged.low_load + merged.high_load) / 2, 4)
-        replace(self.default, **own).check()
+        self._over_default(own).check()
         return own or None
+
+    def _over_default(self, own: Mapping[str, Any]) -> Policy:
+        """Return a policy; a target that it does not set lies in the middle of its bounds."""
+        policy = replace(self.default, **own)
+        if "target_load" not in own and ("low_load" in own or "high_load" in own):
+            policy = replace(policy, target_load=round((policy.low_load + policy.high_load) / 2, 4))
+        return policy
 
     def look(
         self, capability: str, agents: Iterable[Agent], at: float, wall: float, epoch: int
@@ -156,7 +159,7 @@ class Scaler:
         policy, agents = self.policy(capability), list(agents)
         scaling = self._scalings.setdefault(capability, Scaling())
         serving = [agent for agent in agents if agent.status in DISCOVERABLE]
-        self._close(scaling, serving)
+        self._close(scaling, agents, len(serving))
         scaling.observation = observe(serving, scaling.order, at)
         decision = self._decide(scaling, policy, agents, serving, at)
         scaling.desired, scaling.reason = decision.desired, decision.reason
@@ -186,16 +189,16 @@ class Scaler:
             return order.wire
         return None
 
-    def _close(self, scaling: Scaling, serving: list[Agent]) -> None:
+    def _close(self, scaling: Scaling, agents: list[Agent], count: int) -> None:
         """Forget an order whose effect is there."""
-        order, count = scaling.order, len(serving)
+        order = scaling.order
         if order is None:
             return
-        ids = {agent.agent_id for agent in serving}
+        present = {agent.agent_id for agent in agents if _replaceable(agent)}
         fulfilled = {
             "scale_up": count >= order.desired,
             "scale_down": count <= order.desired,
-            "replace": ids.isdisjoint(order.agents),
+            "replace": present.isdisjoint(order.agents),
         }[order.action]
         if fulfilled:
             scaling.order = None
@@ -247,7 +250,7 @@ class Scaler:
         """Open an order; the same decision after an expiry is its next attempt."""
         last, action = scaling.order, decision.action or ""
         attempt = 1
-        if last is not None and last.action == action:
+        if last is not None and last.action == action and (action != "replace" or last.agents == decision.agents):
             attempt = last.attempt + 1
         else:
             scaling.generation += 1

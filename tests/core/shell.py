@@ -1,0 +1,442 @@
+"""The shell, played by hand: a bucket with compare-and-set and a log, a clock that is a number, faults on demand."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from itertools import count
+from random import Random
+from typing import Any
+
+from registry.core.agent import Agent
+from registry.core.capabilities import Vocabulary
+from registry.core.effects import (
+    Effect,
+    Probe,
+    PublishOrder,
+    PutPolicy,
+    PutRecord,
+    ReadRecord,
+    SendReply,
+    TellAgent,
+)
+from registry.core.errors import RefusedError
+from registry.core.events import (
+    CommandRequested,
+    Connected,
+    Disconnected,
+    Event,
+    LeadershipChanged,
+    Outcome,
+    PolicyChanged,
+    ProbeFinished,
+    ReadFailed,
+    RecordChanged,
+    RecordRead,
+    RegisterRequested,
+    TelemetryReceived,
+    Tick,
+    Verb,
+    WriteCommitted,
+    WriteUncertain,
+)
+from registry.core.limits import Limits
+from registry.core.record import Record, event_of
+from registry.core.scaler import Policy, Scaler
+from registry.core.state import RegistryState
+
+START = 1000.0
+"""Instant at which every test begins."""
+
+WALL = 1_700_000_000.0
+"""Unix time at the instant 0."""
+
+CAPABILITIES = ("analysis", "trading", "vision")
+
+
+MANY = 100_000
+"""Steps after which a world that does not come to rest never will."""
+
+
+class Fate(Enum):
+    """What becomes of a write that is sent to the bucket."""
+
+    ACKED = "acknowledged, or refused because the revision moved"
+    UNACKED = "it takes place, but nobody hears so"
+    LOST = "it never arrives"
+    LATE = "it arrives after its time-out, when `World.land_late` says so"
+
+
+class Reply:
+    """Where an answer goes; it must come exactly once."""
+
+    def __init__(self) -> None:
+        self.body: Any = None
+
+    def answer(self, body: Any) -> None:
+        assert self.body is None, f"answered twice: {self.body}, then {body}"
+        self.body = body
+
+    @property
+    def code(self) -> str | None:
+        """The error's code, if the answer is a refusal."""
+        return self.body.code if isinstance(self.body, RefusedError) else None
+
+    def __getitem__(self, name: str) -> Any:
+        assert not isinstance(self.body, RefusedError), self.body
+        return getattr(self.body.record, name) if isinstance(self.body, Agent) else self.body[name]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the bucket's log; `record` is None for a removal made by hand."""
+
+    key: str
+    revision: int
+    record: Record | None
+
+    @property
+    def removed(self) -> bool:
+        return self.record is None or (self.record.change is not None and self.record.change.removed)
+
+
+class Bucket:
+    """A dictionary with revisions, compare-and-set and a log."""
+
+    def __init__(self) -> None:
+        self.log: list[Entry] = []
+        self.last: dict[str, Entry] = {}
+
+    def put(self, put: PutRecord) -> int:
+        """Write if the revision is as expected; return the new revision, 0 if it was not."""
+        last = self.last.get(put.record.agent_id)
+        if put.expected != (0 if last is None else last.revision):
+            return 0
+        entry = self.append(put.record.agent_id, put.record)
+        assert entry.removed == put.removed
+        return entry.revision
+
+    def append(self, key: str, record: Record | None) -> Entry:
+        """Write without asking, as somebody with the `nats` CLI would."""
+        if record is not None:
+            record = Record.from_json(json.loads(json.dumps(record.to_json())))
+        entry = Entry(key, len(self.log) + 1, record)
+        self.log.append(entry)
+        self.last[key] = entry
+        return entry
+
+    def live(self) -> dict[str, tuple[int, Record]]:
+        """Return revision and record of every agent that is there."""
+        return {key: (last.revision, last.record) for key, last in self.last.items() if not last.removed}
+
+    def events(self, agent_id: str | None = None) -> list[dict[str, Any]]:
+        """Return the status events that the log stands for."""
+        entries = (entry for entry in self.log if entry.record is not None and agent_id in (None, entry.key))
+        events = (event_of(entry.record, entry.revision, "agents") for entry in entries)
+        return [event for event in events if event is not None]
+
+    def check(self) -> None:
+        """Each agent's events form a chain, which begins anew after a removal; what has no event changed nothing."""
+        newest: dict[str, int] = {}
+        before: dict[str, Record] = {}
+        for entry in self.log:
+            if entry.record is None:
+                newest.pop(entry.key, None)
+                before.pop(entry.key, None)
+                continue
+            event = event_of(entry.record, entry.revision, "agents")
+            known = before.get(entry.key)
+            if event is None:
+                assert known is not None, f"{entry} saves a checkpoint of nothing"
+                assert known.status is entry.record.status
+                assert entry.record.change_revision == newest[entry.key]
+            else:
+                assert event["previous_revision"] == newest.get(entry.key, 0), event
+                assert event["from"] == ("registering" if known is None else known.status), event
+                newest[entry.key] = entry.revision
+            before[entry.key] = entry.record
+            if entry.removed:
+                del newest[entry.key], before[entry.key]
+
+
+class Shell:
+    """One replica: its state, and what is under way for it.
+
+    Orders are carried out and facts delivered at once, unless `manual`; the log is heard at once, unless `deaf`.
+    """
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        ids = count(1)
+        self.random = Random(name)
+
+        def new_id() -> str:
+            return f"{name}{next(ids)}"
+
+        scaler = Scaler(world.scaling, world.policy, new_id)
+        vocabulary = Vocabulary(CAPABILITIES)
+        self.state = RegistryState(world.limits, vocabulary, scaler, self.random.random, new_id)
+        self.manual = False
+        self.deaf = False
+        self.fates: deque[Fate] = deque()
+        """Of the writes to come; acknowledged when empty."""
+        self.todo: list[PutRecord | ReadRecord] = []
+        self.facts: list[Event] = []
+        self.probes: list[Probe] = []
+        self.told: list[TellAgent] = []
+        self.orders: list[dict[str, Any]] = []
+        self.heard = 0
+        """How far the log was heard."""
+        self._known: dict[str, int] = {}
+
+    def start(self, leading: bool) -> None:
+        """Restore from the newest entry of each key, then serve."""
+        self.tick()
+        for entry in sorted(self.world.bucket.last.values(), key=lambda entry: entry.revision):
+            self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision))
+        self.heard = len(self.world.bucket.log)
+        self.connect()
+        if leading:
+            self.lead()
+
+    # What happens to the replica.
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Hand over a fact, and carry out what follows. What must hold at all times is checked here."""
+        effects = self.state.handle(event)
+        for effect in effects:
+            self._take(effect)
+        for agent_id, known in self._known.items():
+            agent = self.state.agents.get(agent_id)
+            assert agent is None or agent.revision >= known, f"{agent_id} went back from {known} to {agent.revision}"
+        self._known.update({agent_id: agent.revision for agent_id, agent in self.state.agents.items()})
+        self.world.run()
+        return effects
+
+    def _take(self, effect: Effect) -> None:
+        match effect:
+            case SendReply():
+                assert effect.to is not None, f"nobody waits for {effect.body}"
+                effect.to.answer(effect.body)
+            case PutRecord():
+                write = self.state.writes.get(effect.record.agent_id)
+                assert write is not None
+                assert write.command is not None or self.state.leading, "only the leader writes unasked"
+                self.todo.append(effect)
+            case ReadRecord():
+                self.todo.append(effect)
+            case Probe():
+                self.probes.append(effect)
+            case TellAgent():
+                self.told.append(effect)
+            case PublishOrder():
+                self.orders.append(dict(effect.order))
+            case PutPolicy():
+                for shell in self.world.shells:
+                    reply = effect.reply if shell is self else None
+                    shell.handle(PolicyChanged(self.world.now, effect.capability, effect.policy, reply))
+
+    def connect(self) -> None:
+        self.handle(Connected(self.world.now))
+
+    def disconnect(self) -> None:
+        """NATS is away from here: writes and reads fail, the log is not heard."""
+        self.handle(Disconnected(self.world.now))
+
+    def lead(self) -> None:
+        self.world.epoch += 1
+        self.handle(LeadershipChanged(self.world.now, True, self.world.epoch))
+
+    def follow(self) -> None:
+        self.handle(LeadershipChanged(self.world.now, False, self.world.epoch))
+
+    def tick(self) -> None:
+        self.handle(Tick(self.world.now, WALL + self.world.now))
+
+    # What is asked of it.
+
+    def register(self, agent_id: str | None = "a", identity: str | None = None, **fields: Any) -> Reply:
+        fields = {"agent_type": "worker", "capabilities": ("analysis",), **fields}
+        reply = self.world.reply()
+        self.handle(RegisterRequested(self.world.now, reply, identity, agent_id=agent_id, **fields))
+        return reply
+
+    def command(self, verb: Verb, agent_id: str = "a", identity: str | None = None, note: str | None = None) -> Reply:
+        reply = self.world.reply()
+        self.handle(CommandRequested(self.world.now, reply, identity, verb, agent_id, note))
+        return reply
+
+    def beat(self, agent_id: str = "a", identity: str | None = None, **fields: Any) -> Reply:
+        reply = self.world.reply()
+        self.handle(TelemetryReceived(self.world.now, reply, identity, agent_id, **fields))
+        return reply
+
+    def answer(self, outcome: Outcome, agent_id: str = "a", **vitals: float) -> None:
+        """End the oldest probe of an agent."""
+        probe = next(probe for probe in self.probes if probe.agent_id == agent_id)
+        self.probes.remove(probe)
+        self.handle(
+            ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, **vitals)
+        )
+
+    # What is under way for it.
+
+    def carry_out(self, index: int = 0, fate: Fate = Fate.ACKED) -> None:
+        """Carry out an order at the bucket; how it ended is then a fact to deliver."""
+        order, bucket, now = self.todo.pop(index), self.world.bucket, self.world.now
+        if isinstance(order, ReadRecord):
+            if self.state.connected:
+                last = bucket.last.get(order.agent_id)
+                found = (None, 0) if last is None else (last.record, last.revision)
+                self.facts.append(RecordRead(now, order.agent_id, *found))
+            else:
+                self.facts.append(ReadFailed(now, order.agent_id))
+            return
+        agent_id, write_id = order.record.agent_id, order.record.write_id
+        revision = 0
+        if fate is Fate.LATE:
+            self.world.late.append(order)
+        elif self.state.connected and fate is not Fate.LOST:
+            revision = bucket.put(order)
+        if revision and fate is Fate.ACKED:
+            self.facts.append(WriteCommitted(now, agent_id, write_id, revision))
+        else:
+            self.facts.append(WriteUncertain(now, agent_id, write_id))
+
+    def deliver(self, index: int = 0) -> None:
+        """Hand over a fact that was under way."""
+        fact = self.facts.pop(index)
+        fact.at = self.world.now
+        self.handle(fact)
+
+    def hear(self, entries: int | None = None) -> None:
+        """Hear so many further entries of the log, or all."""
+        end = len(self.world.bucket.log) if entries is None else self.heard + entries
+        while self.heard < min(end, len(self.world.bucket.log)):
+            entry = self.world.bucket.log[self.heard]
+            self.heard += 1
+            self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision))
+
+    def step(self) -> bool:
+        """Do the next thing that is under way, unless it waits for the test; return whether there was one."""
+        if self.manual:
+            return False
+        if self.todo:
+            self.carry_out(0, self.fates.popleft() if self.fates else Fate.ACKED)
+        elif self.facts:
+            self.deliver()
+        elif self.state.connected and not self.deaf and self.heard < len(self.world.bucket.log):
+            self.hear(1)
+        else:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let everything that waited for the test go on."""
+        self.manual = self.deaf = False
+        self.world.run()
+
+    def validate(self) -> None:
+        """Nothing is under way but probes, and what is known is what the bucket holds."""
+        self.state.validate()
+        assert not self.todo
+        assert not self.facts
+        assert len(self.state.writes) <= len(self.probes)
+        known = {agent_id: (agent.revision, agent.record) for agent_id, agent in self.state.agents.items()}
+        assert known == self.world.bucket.live()
+
+
+class World:
+    """A bucket, replicas and a clock.
+
+    Args:
+        scaling: Whether scaling orders are issued.
+        policy: The default scaling policy.
+        limits: Other limits than the default ones.
+    """
+
+    def __init__(self, scaling: bool = False, policy: Policy | None = None, limits: Limits | None = None) -> None:
+        self.now = START
+        self.bucket = Bucket()
+        self.shells: list[Shell] = []
+        self.late: list[PutRecord] = []
+        self.epoch = 0
+        self.scaling = scaling
+        self.policy = policy or Policy()
+        self.limits = limits or Limits()
+        self.replies: list[Reply] = []
+        self._running = False
+
+    def replica(self, name: str, leading: bool = False) -> Shell:
+        """Start a replica."""
+        shell = Shell(self, name)
+        self.shells.append(shell)
+        shell.start(leading)
+        return shell
+
+    def reply(self) -> Reply:
+        self.replies.append(Reply())
+        return self.replies[-1]
+
+    def advance(self, seconds: float, beating: Iterable[str] = (), step: float = 0.5) -> None:
+        """Let time pass, with ticks, and with beats of some agents after each."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + step)
+            for shell in self.shells:
+                shell.tick()
+            for agent_id in beating:
+                self.beat(agent_id)
+
+    def stall(self, seconds: float) -> None:
+        """Let time pass without a tick, as when the processes did not run."""
+        self.now += seconds
+        for shell in self.shells:
+            shell.tick()
+
+    def beat(self, agent_id: str = "a", **fields: Any) -> None:
+        """Let every replica that is connected hear an agent's report; nobody waits for an answer."""
+        for shell in self.shells:
+            if shell.state.connected:
+                shell.handle(TelemetryReceived(self.now, None, None, agent_id, **fields))
+
+    def run(self) -> None:
+        """Carry out and deliver all that does not wait for the test. Never nested: facts come one after the other."""
+        if self._running:
+            return
+        self._running = True
+        try:
+            for _ in range(MANY):
+                if not [shell for shell in self.shells if shell.step()]:
+                    return
+        finally:
+            self._running = False
+        raise AssertionError(f"no rest: {[(shell.name, shell.todo, shell.facts) for shell in self.shells]}")
+
+    def land_late(self) -> None:
+        """Let the writes arrive that are late."""
+        while self.late:
+            self.bucket.put(self.late.pop(0))
+        self.run()
+
+    def settle(self) -> None:
+        """Let everything that is under way come to its end."""
+        self.land_late()
+        for shell in self.shells:
+            shell.release()
+            if not shell.state.connected:
+                shell.connect()
+        self.run()
+
+    def check(self) -> None:
+        """What must hold at the end of every test."""
+        self.settle()
+        self.bucket.check()
+        for shell in self.shells:
+            shell.validate()
+        waiting = sum(len(shell.state.writes) for shell in self.shells)
+        assert waiting or all(reply.body is not None for reply in self.replies), "somebody was never answered"
