@@ -10,10 +10,13 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from agents_sdk.protocol.errors import Detail, InvalidRequestError, PayloadTooLargeError, RegistryError, error_from_body
-from agents_sdk.protocol.fields import PATTERN_IN_WORDS
+from agents_sdk.protocol.fields import MAX_NESTING, PATTERN_IN_WORDS, nesting
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 """Larger payloads are refused; nats-server's own default limit is 1 MiB."""
+
+MAX_SHOWN = 80
+"""Characters of a given value, or of a field's name, that an error shows."""
 
 MAX_DETAILS = 20
 """At most this many faults are named in one answer."""
@@ -38,7 +41,21 @@ def parse(payload: bytes) -> dict[str, Any]:
         raise _refusal("payload", f"is not JSON: {error}") from None
     if not isinstance(parsed, dict):
         raise _refusal("payload", f"must be a JSON object; is {type(parsed).__name__}")
+    if payload.count(b"[") + payload.count(b"{") > MAX_NESTING:
+        for name, value in parsed.items():
+            check_nesting(name, value)
     return parsed
+
+
+def check_nesting(name: str, value: Any) -> None:
+    """Refuse a field that nests deeper than others can be expected to read.
+
+    Raises:
+        InvalidRequestError: Above `MAX_NESTING` levels.
+    """
+    depth = nesting(value)
+    if depth > MAX_NESTING:
+        raise _refusal(_short(name), f"must nest at most {MAX_NESTING} levels; nests {depth}")
 
 
 def check(adapter: TypeAdapter[T], fields: Mapping[str, Any]) -> T:
@@ -90,12 +107,13 @@ def _refusal(field: str, message: str) -> InvalidRequestError:
 
 
 def _detail(fault: Mapping[str, Any], error: ValidationError, given: Mapping[str, Any]) -> Detail:
-    field = _path(fault["loc"]) or "payload"
-    kind = fault["type"]
+    kind, location = fault["type"], fault["loc"]
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        parent, name = _path(location[:-1]), str(location[-1])
+        return Detail(_short(f"{parent}.{name}" if parent else name), _unknown(name, error, given))
+    field = _short(_path(location) or "payload")
     if kind == "missing":
         return Detail(field, "is required")
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return Detail(field, _unknown(str(fault["loc"][-1]), error, given))
     if kind == "string_pattern_mismatch":
         return Detail(field, f"must be {PATTERN_IN_WORDS[fault['ctx']['pattern']]}; got {_shown(fault['input'])}")
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ").removeprefix("Value ")
@@ -128,10 +146,13 @@ def _unknown(name: str, error: ValidationError, given: Mapping[str, Any]) -> str
 
 def _shown(value: Any) -> str:
     try:
-        text = orjson.dumps(value).decode()
-    except TypeError:
-        text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        return _short(orjson.dumps(value).decode())
+    except TypeError:  # not JSON: from a caller in process
+        return _short(repr(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 _FIELDS: dict[str, tuple[str, ...]] = {}

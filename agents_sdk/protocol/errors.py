@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 STATUS_HEADER = "Nats-Service-Error-Code"
 MESSAGE_HEADER = "Nats-Service-Error"
 
+MAX_HEADER_LENGTH = 1024
+"""Characters of the message that the header carries; the body has all of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Detail:
@@ -54,12 +57,9 @@ class RegistryError(Exception):
         }
 
     def to_headers(self) -> dict[str, str]:
-        """Return the ADR-32 headers of the error reply, on one line and in ASCII."""
-        text = " ".join(self.message.split())
-        return {
-            STATUS_HEADER: str(self.status),
-            MESSAGE_HEADER: text.encode("ascii", "backslashreplace").decode("ascii"),
-        }
+        """Return the ADR-32 headers of the error reply: one line of ASCII, cut to what a header should hold."""
+        text = self.message[:MAX_HEADER_LENGTH].encode("unicode_escape").decode("ascii")
+        return {STATUS_HEADER: str(self.status), MESSAGE_HEADER: text[:MAX_HEADER_LENGTH]}
 
 
 class InvalidRequestError(RegistryError, ValueError):

@@ -34,7 +34,7 @@ def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-def _nesting(value: Any) -> int:
+def nesting(value: Any) -> int:
     """Return how deep arrays and objects nest in `value`; a scalar is 0."""
     depth, level = 0, [value]
     while level:
@@ -53,7 +53,7 @@ def _nesting(value: Any) -> int:
 def _check_object(value: dict[str, Any]) -> dict[str, Any]:
     if not value:
         return value
-    depth = _nesting(value)
+    depth = nesting(value)
     if depth > MAX_NESTING:
         raise ValueError(f"must nest at most {MAX_NESTING} levels; nests {depth}")
     try:

@@ -34,7 +34,10 @@ AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, 
 """Operations that are also served as `<subject>.<agent_id>`."""
 
 TELEMETRY = (HEARTBEAT, HEALTH, PERFORMANCE)
-"""Operations that every replica hears; all others go to one replica of the queue group."""
+"""Operations that every replica hears, and takes; the leader answers."""
+
+LED = (SCALING_GET, SCALING_SET)
+"""Operations that every replica hears, and the leader alone takes. All others go to one replica of the queue group."""
 
 OPERATIONS = (*AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET)
 

@@ -25,8 +25,12 @@ class Vocabulary:
         self.names = sorted(self.builtin | (own - {ANY}))
         self._known = frozenset(self.names)
 
-    def check(self, capabilities: Iterable[str]) -> None:
+    def check(self, capabilities: Iterable[str], field: str = "capabilities") -> None:
         """Refuse names that are not known.
+
+        Args:
+            capabilities: The names.
+            field: Where they were given.
 
         Raises:
             RefusedError: `invalid_request`, with the list of known names.
@@ -34,7 +38,7 @@ class Vocabulary:
         if not self.open:
             for name in capabilities:
                 if name not in self._known:
-                    raise self._unknown(name)
+                    raise self._unknown(name, field)
 
-    def _unknown(self, name: str) -> RefusedError:
-        return invalid("capabilities", f"{name!r} is not known here; known are {', '.join(self.names)}")
+    def _unknown(self, name: str, field: str) -> RefusedError:
+        return invalid(field, f"{name!r} is not known here; known are {', '.join(self.names)}")

@@ -99,8 +99,10 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
         check_identity(agent, wanted.identity)
     _check_claims(state, wanted)
     if agent is None:
-        expected = state.removed.get(agent_id, 0)
-        return write(state, _newcomer(wanted, agent_id, state.wall(wanted.at)), expected, wanted, attempts)
+        removal = state.removed.get(agent_id)
+        expected, incarnation = (0, 1) if removal is None else (removal.revision, removal.incarnation + 1)
+        record = _newcomer(wanted, agent_id, incarnation, state.wall(wanted.at))
+        return write(state, record, expected, wanted, attempts)
     fields = {name: getattr(wanted, name) for name in _REGISTRATION}
     known = agent.record
     same = known.instance_id is not None and known.instance_id == wanted.instance_id
@@ -141,7 +143,7 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> str:
     return wanted.agent_id
 
 
-def _newcomer(wanted: RegisterRequested, agent_id: str, now: float) -> Record:
+def _newcomer(wanted: RegisterRequested, agent_id: str, incarnation: int, now: float) -> Record:
     assert wanted.heartbeat_interval is not None, "filled in by _complete"
     assert wanted.heartbeat_timeout is not None, "filled in by _complete"
     return Record(
@@ -152,6 +154,7 @@ def _newcomer(wanted: RegisterRequested, agent_id: str, now: float) -> Record:
         status_reason="registered",
         status_since=now,
         registered_at=now,
+        incarnation=incarnation,
         instance_id=wanted.instance_id,
         version=wanted.version,
         tags=wanted.tags,

@@ -59,3 +59,6 @@ MAX_REMEMBERED = 50_000
 
 MAX_METRICS = 128
 """Names of metrics kept for one agent."""
+
+MAX_METRIC_NAME = 64
+"""Characters of a metric's name."""

@@ -39,7 +39,7 @@ def _finish(state: RegistryState, pending: Write, revision: int, at: float) -> l
     waiting = state.writes.end(agent_id)
     effects: list[Effect] = []
     if pending.removed:
-        state.forget(agent_id, revision)
+        state.forget(agent_id, revision, pending.record)
         if isinstance(command, CommandRequested):
             effects.append(SendReply(command.reply, {"agent_id": agent_id, "deregistered": True, "revision": revision}))
     else:
@@ -78,7 +78,7 @@ def record_read(state: RegistryState, event: RecordRead) -> list[Effect]:
     waiting = state.writes.end(event.agent_id)
     effects: list[Effect] = []
     if found is None or (found.change is not None and found.change.removed):
-        state.forget(event.agent_id, event.revision)
+        state.forget(event.agent_id, event.revision, found)
     else:
         _learn(state, found, event.revision, event.at)
     command = pending.command
@@ -111,12 +111,13 @@ def record_changed(state: RegistryState, event: RecordChanged) -> list[Effect]:
     """Apply an entry of the bucket's log unless it is known already."""
     agent_id = event.agent_id
     agent = state.agents.get(agent_id)
-    known = state.removed.get(agent_id, 0) if agent is None else agent.revision
+    removal = state.removed.get(agent_id)
+    known = agent.revision if agent is not None else removal.revision if removal is not None else 0
     if event.revision <= known:
         return []
     record = event.record
     if record is None or (record.change is not None and record.change.removed):
-        state.forget(agent_id, event.revision)
+        state.forget(agent_id, event.revision, record)
         return []
     return assess(state, state.apply(record, event.revision, event.at), event.at)
 

@@ -23,6 +23,7 @@ from the last *amnesty*, whichever is later: a start, a change of leader, an out
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from registry.core import commands, events, outcomes, telemetry, upkeep
@@ -39,6 +40,14 @@ from registry.core.scaler import Scaler
 from registry.core.statistics import Statistics
 from registry.core.status import Status
 from registry.core.writes import Writes
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A removal: its revision in the bucket, and the last incarnation that the id had."""
+
+    revision: int
+    incarnation: int
 
 
 class RegistryState:
@@ -68,8 +77,8 @@ class RegistryState:
         self.catalog = Catalog(random)
         self.agents = self.catalog.agents
         self.writes = Writes()
-        self.removed: dict[str, int] = {}
-        """Revisions of the latest removals: older entries of the log bring nobody back, and whoever registers the id
+        self.removed: dict[str, Removal] = {}
+        """The latest removals: older entries of the log bring nobody back, and whoever registers the id
         again writes over the removal. Only an optimisation beyond that: a forgotten one is found by reading the
         bucket."""
         self.deadlines = Deadlines(self.due_at)
@@ -196,11 +205,19 @@ class RegistryState:
             self.probes.watch(record.agent_id)
         return agent
 
-    def forget(self, agent_id: str, revision: int) -> None:
-        """Take an agent out that is durably gone since `revision`; 0 if the bucket never had it."""
+    def forget(self, agent_id: str, revision: int, record: Record | None) -> None:
+        """Take an agent out that is durably gone.
+
+        Args:
+            agent_id: Its id.
+            revision: Of its removal; 0 if the bucket never had it.
+            record: The last it had, if the removal tells.
+        """
+        known = self.agents[agent_id].record if agent_id in self.agents else None
+        last = record or known
         self.removed.pop(agent_id, None)
         if revision:
-            self.removed[agent_id] = revision
+            self.removed[agent_id] = Removal(revision, 0 if last is None else last.incarnation)
             if len(self.removed) > MAX_REMEMBERED:
                 del self.removed[next(iter(self.removed))]
         agent = self.agents.get(agent_id)

@@ -11,7 +11,8 @@ from registry.core.commands import check_identity, holder_probed
 from registry.core.effects import Effect, Probe, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
-from registry.core.limits import MAX_METRICS, PROBE_REPEAT
+from registry.core.limits import MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
+from registry.core.record import Record
 from registry.core.status import FAIR, Cause, Status
 
 if TYPE_CHECKING:
@@ -66,11 +67,19 @@ def _sender(state: RegistryState, event: TelemetryReceived) -> Agent:
     record = agent.record
     if event.incarnation is not None and event.incarnation != record.incarnation:
         state.statistics.heartbeats_dropped += 1
-        newer = f"{event.agent_id!r} was registered anew as incarnation {record.incarnation}"
-        message = f"is {event.incarnation}, but {newer}; stop, or register again"
-        raise RefusedError("stale_incarnation", f"incarnation: {message}", ("incarnation", message))
+        raise _other_incarnation(record, event.incarnation)
     check_identity(agent, event.identity)
     return agent
+
+
+def _other_incarnation(record: Record, reported: int) -> RefusedError:
+    known = f"{record.agent_id!r} is registered as incarnation {record.incarnation}"
+    if reported < record.incarnation:
+        message = f"is {reported}, but {known}; stop, or register again"
+        return RefusedError("stale_incarnation", f"incarnation: {message}", ("incarnation", message))
+    # Not heard of yet, or lost with a bucket restored from a backup. Registering again settles both.
+    message = f"is {reported}, but {known}; register again"
+    return RefusedError("not_found", f"incarnation: {message}", ("incarnation", message))
 
 
 def _merged(agent: Agent, event: TelemetryReceived) -> Mapping[str, float]:
@@ -81,6 +90,11 @@ def _merged(agent: Agent, event: TelemetryReceived) -> Mapping[str, float]:
     """
     if not event.metrics:
         return agent.metrics
+    for name in event.metrics:
+        if len(name) > MAX_METRIC_NAME:
+            raise invalid(
+                "metrics", f"names must be at most {MAX_METRIC_NAME} characters; {name[:20]!r}... is {len(name)}"
+            )
     metrics = merge_metrics(agent.metrics, event.metrics)
     if len(metrics) > MAX_METRICS:
         raise invalid("metrics", f"at most {MAX_METRICS} names are kept for an agent; there would be {len(metrics)}")

@@ -126,7 +126,7 @@ def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[E
 def policy_requested(state: RegistryState, event: PolicyRequested) -> list[Effect]:
     """Check a change of a scaling policy and have it written."""
     try:
-        state.vocabulary.check((event.capability,))
+        state.vocabulary.check((event.capability,), "capability")
         policy = state.scaler.changed_policy(event.capability, event.changes, event.reset)
     except RefusedError as refused:
         return refuse(state, event.reply, refused)
@@ -148,6 +148,6 @@ def scaling_report(state: RegistryState, capability: str | None) -> dict[str, An
     if capability is None:
         names = sorted(set(state.catalog.by_capability) | set(state.scaler.policies))
     else:
-        state.vocabulary.check((capability,))
+        state.vocabulary.check((capability,), "capability")
         names = [capability]
     return {"enabled": state.scaler.enabled, "capabilities": [state.scaler.report(name) for name in names]}

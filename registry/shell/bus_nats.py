@@ -114,6 +114,11 @@ class Bus:
         """Whether NATS is there now."""
         return self._nc.is_connected
 
+    @property
+    def max_payload(self) -> int:
+        """Bytes that one message holds; the server closes the connection of whoever sends more."""
+        return self._nc.max_payload
+
     async def connect(self) -> None:
         """Connect.
 

@@ -51,6 +51,8 @@ class Projector:
         """Newest revision of the log that this replica has seen."""
         self._handed = 0
         """Newest revision whose event was handed to the stream."""
+        self._led_at = 0
+        """Newest revision that this replica had seen when it began to lead."""
         self._live = False
         """Whether all that was seen has been handed over, so that the next entry can be at once."""
         self._unconfirmed: set[int] = set()
@@ -58,6 +60,7 @@ class Projector:
 
     async def lead(self) -> None:
         """Publish from now on, beginning with what the predecessor left."""
+        self._led_at = self._seen
         self._start_repair(0.0)
 
     async def follow(self) -> None:
@@ -139,8 +142,8 @@ class Projector:
         newest = await self._store.last_status_event()
         if newest is not None:
             return int(orjson.loads(newest)["revision"]) + 1
-        # No event is left: none was ever published, or all are older than the stream keeps, and so are the changes.
-        return 1 if await self._store.events_are_new() else await self._store.last_revision() + 1
+        # None was ever published; or all are older than the stream keeps, and so are the changes that they told of.
+        return self._led_at + 1 if await self._store.events_have_gone() else 1
 
     async def _replay(self, start: int) -> None:
         """Publish the log from a revision on, and go live when it has been caught up with.

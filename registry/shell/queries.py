@@ -42,10 +42,8 @@ class Queries:
         """Return the agents that match.
 
         Raises:
-            RefusedError: For an unknown capability, a wrong version specifier, a revision that does not come.
+            RefusedError: For an unknown capability, or a wrong version specifier.
         """
-        if query.min_revision > self._log.revision:
-            await self._reach(query.min_revision)
         wanted = self._plan(query)
         agents, total = self._state.find(wanted)
         misses = self._state.catalog.near_misses(wanted) if query.explain else None
@@ -58,7 +56,16 @@ class Queries:
             plan = query.__dict__["_plan"] = to_query(query)
         return plan
 
-    async def _reach(self, revision: int) -> None:
+    def must_wait(self, query: ServiceQuery) -> bool:
+        """Return whether a query asks for a state that is not known yet."""
+        return query.min_revision > self._log.revision
+
+    async def reach(self, revision: int) -> None:
+        """Wait for a revision.
+
+        Raises:
+            RefusedError: `unavailable`, if it does not come within `REVISION_WAIT`.
+        """
         if not await self._log.reached(revision, REVISION_WAIT):
             known = self._log.revision
             raise RefusedError(

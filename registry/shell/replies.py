@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from agents_sdk.protocol.errors import RegistryError
+from agents_sdk.protocol.errors import Detail, PayloadTooLargeError, RegistryError
 from registry.core.agent import Agent
 from registry.core.errors import RefusedError
 from registry.shell.clock import monotonic
@@ -60,6 +60,11 @@ class NatsReply:
 
     async def answer(self, payload: bytes) -> None:
         """Answer with JSON bytes."""
+        if len(payload) > self._bus.max_payload:
+            most = self._bus.max_payload
+            message = f"the answer has {len(payload)} bytes, and a message holds {most}; ask for fewer with limit"
+            await self.fail(PayloadTooLargeError(message, [Detail("limit", message)]))
+            return
         if self._subject:
             await self._bus.publish(self._subject, payload)
         self.done()

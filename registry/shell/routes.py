@@ -7,9 +7,10 @@ so.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ from pydantic import TypeAdapter
 from agents_sdk.protocol import subjects as operations
 from agents_sdk.protocol.codec import adapter, check, parse
 from agents_sdk.protocol.discovery import ServiceQuery
-from agents_sdk.protocol.errors import InternalError, RegistryError
+from agents_sdk.protocol.errors import InternalError, OverloadedError, RegistryError
 from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Registration
 from agents_sdk.protocol.scaling import PolicyChange, ScalingQuery
 from agents_sdk.protocol.statistics import Empty
-from agents_sdk.protocol.subjects import TELEMETRY, Subjects, check_same_agent
+from agents_sdk.protocol.subjects import LED, TELEMETRY, Subjects, check_same_agent
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
 from registry.core.errors import RefusedError
 from registry.core.events import Event
@@ -44,6 +45,9 @@ log = get_logger(__name__)
 
 REQUEST_INFO = "Nats-Request-Info"
 """Header that a NATS server writes on requests through a service import with `share: true`, over a forged one."""
+
+MAX_WAITING = 1024
+"""Queries that wait for a revision at once."""
 
 MAX_KNOWN = 1024
 MAX_KNOWN_BYTES = 1024
@@ -93,7 +97,9 @@ class Routes:
         self._bus = bus
         self._subjects = subjects
         self._state = state
+        self._queries = queries
         self._dispatch = dispatch
+        self._waiting: set[asyncio.Task[None]] = set()
         self._verify_identity = verify_identity
         self._observability = observability
         self._operations = [
@@ -118,7 +124,7 @@ class Routes:
     def _operation(
         self, name: str, message: type[Any], to_fact: ToFact | None = None, answer: Answer | None = None
     ) -> Operation:
-        queue = "" if name in TELEMETRY else self._subjects.service
+        queue = "" if name in TELEMETRY or name in LED else self._subjects.service
         endpoint = Endpoint(name.replace(".", "-"), self._subjects.operation(name), queue)
         return Operation(name, adapter(message), endpoint, to_fact, answer)
 
@@ -137,28 +143,35 @@ class Routes:
                 await self._bus.subscribe(self._subjects.bound(operation.name), handler, queue)
 
     def _handler(self, operation: Operation) -> Callable[[Message], Awaitable[None]]:
-        take = self._query if operation.answer is not None else self._fact
-
         async def handle(msg: Message) -> None:
+            if operation.name in LED and not self._state.leading:
+                return
             started, at = time.perf_counter_ns(), monotonic()
             on_end = None
             if self._observability is not None:
                 on_end = self._observability.begin(operation.name, msg.subject, len(msg.data), msg.headers)
             reply = NatsReply(self._bus, msg.reply, operation.endpoint, started, on_end)
-            try:
-                await take(operation, msg, at, reply)
-            except RefusedError as refused:
-                await self._refuse(operation, reply, to_error(refused))
-            except RegistryError as error:
-                await self._refuse(operation, reply, error)
-            except Exception:
-                incident = secrets.token_hex(4)
-                log.exception("request_failed", operation=operation.name, incident=incident)
-                await self._refuse(
-                    operation, reply, InternalError(f"the registry failed; its log says more under {incident}")
-                )
+            if operation.answer is None:
+                await self._guarded(operation, reply, self._fact(operation, msg, at, reply))
+            else:
+                await self._guarded(operation, reply, self._query(operation, msg, at, reply))
 
         return handle
+
+    async def _guarded(self, operation: Operation, reply: NatsReply, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work of a request, and answer whatever goes wrong."""
+        try:
+            await work
+        except RefusedError as refused:
+            await self._refuse(operation, reply, to_error(refused))
+        except RegistryError as error:
+            await self._refuse(operation, reply, error)
+        except Exception:
+            incident = secrets.token_hex(4)
+            log.exception("request_failed", operation=operation.name, incident=incident)
+            await self._refuse(
+                operation, reply, InternalError(f"the registry failed; its log says more under {incident}")
+            )
 
     async def _refuse(self, operation: Operation, reply: NatsReply, error: RegistryError) -> None:
         self._state.statistics.refused[error.code] += 1
@@ -173,7 +186,18 @@ class Routes:
             message = self._check(operation, msg)
             if operation.name == operations.DISCOVER:
                 self._remember(msg.data, message)
+        if operation.name == operations.DISCOVER and self._queries.must_wait(message):
+            if len(self._waiting) >= MAX_WAITING:
+                raise OverloadedError(f"min_revision: {MAX_WAITING} queries wait for a newer state already; try again")
+            waiting = asyncio.ensure_future(self._guarded(operation, reply, self._later(message, reply)))
+            self._waiting.add(waiting)
+            waiting.add_done_callback(self._waiting.discard)
+            return
         await reply.answer(await operation.answer(message, at))
+
+    async def _later(self, query: ServiceQuery, reply: NatsReply) -> None:
+        await self._queries.reach(query.min_revision)
+        await reply.answer(await self._queries.discover(query, monotonic()))
 
     async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply) -> None:
         assert operation.to_fact is not None
@@ -196,9 +220,11 @@ class Routes:
         if operation.name in operations.AGENT_BOUND:
             agent_id = self._subjects.agent_id_of(msg.subject, operation.name)
             if agent_id is not None:
-                given = fields.setdefault("agent_id", agent_id)
+                given = fields.get("agent_id")
                 if isinstance(given, str):
                     check_same_agent(agent_id, given)
+                elif given is None:
+                    fields["agent_id"] = agent_id
         return check(operation.adapter, fields)
 
     def _identity(self, msg: Message) -> str | None:

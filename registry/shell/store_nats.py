@@ -226,8 +226,8 @@ class Store:
             raise StoreError(f"{self._subjects.events_stream} cannot be read: {error!r}") from error
         return found.data
 
-    async def events_are_new(self) -> bool:
-        """Return whether nothing was ever published to the stream of events.
+    async def events_have_gone(self) -> bool:
+        """Return whether the stream of events has let old ones go.
 
         Raises:
             StoreError: If it cannot be learnt now.
@@ -236,7 +236,7 @@ class Store:
             info = await self._js.stream_info(self._subjects.events_stream)
         except (nats.errors.Error, TimeoutError) as error:
             raise StoreError(f"{self._subjects.events_stream} cannot be asked: {error!r}") from error
-        return info.state.last_seq == 0
+        return info.state.first_seq > 1
 
     async def read_control(self, key: str) -> Entry | None:
         """Read a key of the control bucket.

@@ -326,7 +326,8 @@ class Shell:
         if self.manual:
             return False
         if self.todo:
-            self.carry_out(0, self.fates.popleft() if self.fates else Fate.ACKED)
+            is_write = isinstance(self.todo[0], PutRecord)
+            self.carry_out(0, self.fates.popleft() if is_write and self.fates else Fate.ACKED)
         elif self.facts:
             self.deliver()
         elif self.state.connected and not self.deaf and self.heard < len(self.world.bucket.log):

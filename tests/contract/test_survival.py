@@ -1,0 +1,381 @@
+"""What was acknowledged outlives servers and replicas; replicas agree; nothing is said twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
+from typing import Any
+
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from registry.replica import Replica
+from registry.settings import Settings
+from registry.shell.embedded import NatsServer
+from registry.shell.store_nats import Store
+from tests.conftest import eventually
+from tests.contract.wire import (
+    TRADER,
+    agent,
+    answering,
+    ask,
+    decoded,
+    encoded,
+    everything,
+    found,
+    listening,
+    moves,
+    payloads,
+    stats,
+    stored_events,
+    told,
+)
+
+Start = Callable[..., Awaitable[Replica]]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(scaling_interval=0.1)
+
+
+@pytest.fixture
+async def start(nats_server: NatsServer, settings: Settings) -> AsyncIterator[Start]:
+    """Starts replicas; what still runs is stopped at the end."""
+    running: list[Replica] = []
+
+    async def begin(**changed: Any) -> Replica:
+        replica = Replica(settings.model_copy(update=changed), nats_server.url)
+        await replica.start()
+        running.append(replica)
+        return replica
+
+    yield begin
+    for replica in running:
+        await replica.stop()
+        replica.state.validate()
+
+
+async def answered(nc: Client) -> None:
+    """Wait until requests are answered."""
+
+    async def answers() -> bool:
+        try:
+            await told(nc, "registry.stats", within=1.0)
+        except (nats.errors.NoRespondersError, nats.errors.TimeoutError, nats.errors.ConnectionClosedError):
+            return False
+        return True
+
+    await eventually(answers)
+
+
+def by_agent(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Events of each agent, in the order in which they came."""
+    sorted_out: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        sorted_out.setdefault(event["agent_id"], []).append(event)
+    return sorted_out
+
+
+# The server.
+
+
+async def test_a_killed_server_comes_back_with_everything(
+    registry: Replica, nats_server: NatsServer, nc: Client
+) -> None:
+    for number in range(20):
+        await told(nc, f"registry.register.trader-{number}", {**TRADER, "agent_id": f"trader-{number}"})
+    await told(nc, "registry.suspend.trader-3")
+    await told(nc, "registry.deregister.trader-4")
+    before, events = await everything(nc), await stored_events(nc, 22)
+    pid = nats_server.pid
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: nats_server.pid != pid and registry.bus.connected and nc.is_connected)
+    await answered(nc)
+    assert await everything(nc) == before
+    assert [msg.data for msg in await stored_events(nc, 22)] == [msg.data for msg in events]
+    receipt = await told(nc, "registry.register.trader-20", {**TRADER, "agent_id": "trader-20"})
+    assert (await told(nc, "registry.discover", {"min_revision": receipt["revision"]}))["total"] == 19
+    async with listening(nc, "registry.events.status.>") as live:
+        await told(nc, "registry.resume.trader-3")
+        assert moves([await live.next()]) == [("suspended", "active", "operator")]
+    assert (await stats(nc))["nats"]["reconnects"] >= 1
+
+
+async def test_what_was_acknowledged_while_the_server_was_killed_is_there(
+    registry: Replica, nats_server: NatsServer, nc: Client
+) -> None:
+    """Registrations in flight at the kill end in an answer or in none; what was answered must have lasted."""
+    acknowledged: list[str] = []
+
+    async def register(number: int) -> None:
+        try:
+            request = {**TRADER, "agent_id": f"trader-{number}"}
+            answer = await ask(nc, "registry.register", request, within=2.0)
+        except (nats.errors.Error, TimeoutError):
+            return
+        if answer.code is None:
+            acknowledged.append(answer.body["agent_id"])
+
+    asking = [asyncio.ensure_future(register(number)) for number in range(300)]
+    await eventually(lambda: len(acknowledged) >= 20)
+    os.kill(nats_server.pid, signal.SIGKILL)
+    await asyncio.gather(*asking)
+    await answered(nc)
+    assert set(acknowledged) <= set(await found(nc, limit=1000))
+
+
+async def test_nobody_is_given_up_because_the_server_was_away(
+    registry: Replica, nats_server: NatsServer, nc: Client
+) -> None:
+    """Leases shorter than the outage get their full time again once the registry can hear."""
+    quick = {**TRADER, "heartbeat_interval": 0.2, "heartbeat_timeout": 0.4}
+    stop = asyncio.Event()
+
+    async def beat() -> None:
+        while not stop.is_set():
+            if nc.is_connected:
+                await nc.publish("registry.heartbeat.trader-1", b"")
+            try:
+                await asyncio.wait_for(stop.wait(), 0.1)
+            except TimeoutError:
+                continue
+
+    await told(nc, "registry.register", quick)
+    beating = asyncio.ensure_future(beat())
+    pid = nats_server.pid
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: nats_server.pid != pid and registry.bus.connected and nc.is_connected)
+    await answered(nc)
+    heard = registry.state.statistics.heartbeats
+    await eventually(lambda: registry.state.statistics.heartbeats >= heard + 10)
+    stop.set()
+    await beating
+    assert moves(await stored_events(nc, 1)) == [("registering", "active", "registered")]
+
+
+# Replicas.
+
+
+async def test_a_replica_started_again_has_everything(start: Start, nc: Client) -> None:
+    first = await start()
+    await told(nc, "registry.register", {**TRADER, "instance_id": "run-1", "metadata": {"a": 1}, "claims": ["x"]})
+    await told(nc, "registry.register", {**TRADER, "instance_id": "run-2", "takeover": True, "claims": ["x"]})
+    await told(nc, "registry.register.trader-2", {**TRADER, "agent_id": "trader-2"})
+    await told(nc, "registry.suspend.trader-2")
+    await told(nc, "registry.scaling.set", {"capability": "trading", "max_agents": 4})
+    before, events = await everything(nc), await stored_events(nc, 4)
+    await first.stop()
+    second = await start()
+    assert await everything(nc) == before
+    assert (await agent(nc))["incarnation"] == 2
+    policy = (await told(nc, "registry.scaling.get", {"capability": "trading"}))["capabilities"][0]["policy"]
+    assert policy["max_agents"] == 4
+    assert [msg.data for msg in await stored_events(nc, 4)] == [msg.data for msg in events]
+    assert (await stats(nc))["leader_epoch"] == 2
+    # Goes on beating without anything, and the chain of events goes on.
+    await told(nc, "registry.heartbeat.trader-1", {"incarnation": 2, "seq": 100})
+    await told(nc, "registry.drain.trader-1")
+    chain = by_agent(payloads(await stored_events(nc, 5)))["trader-1"]
+    assert chain[-1]["previous_revision"] == chain[-2]["revision"]
+    assert second.state.leading
+
+
+async def test_vitals_come_back_as_they_were_saved(start: Start, nc: Client) -> None:
+    first = await start(checkpoint_interval=0.05)
+    await told(nc, "registry.register", TRADER)
+    await told(nc, "registry.heartbeat.trader-1", {"load_factor": 0.6, "metrics": {"success_rate": 0.9}})
+    bucket = await nc.jetstream().key_value("registry_agents")
+
+    async def saved() -> bool:
+        return bool(decoded((await bucket.get("trader-1")).value)["load_factor"] == 0.6)
+
+    await eventually(saved)
+    age = (await agent(nc))["load_age"]
+    await first.stop()
+    await start()
+    seen = await agent(nc)
+    assert (seen["load_factor"], seen["performance_metrics"]) == (0.6, {"success_rate": 0.9})
+    assert seen["load_age"] >= age
+
+
+async def test_two_replicas_see_the_same(start: Start, nc: Client) -> None:
+    one, two = await start(), await start()
+    receipts = [await told(nc, f"registry.register.t-{n}", {**TRADER, "agent_id": f"t-{n}"}) for n in range(30)]
+    await told(nc, "registry.suspend.t-3")
+    gone = await told(nc, "registry.deregister.t-4")
+    await eventually(lambda: one.log.revision == two.log.revision == gone["revision"])
+    assert set(one.state.agents) == set(two.state.agents) == {r["agent_id"] for r in receipts} - {"t-4"}
+    for agent_id, known in one.state.agents.items():
+        assert two.state.agents[agent_id].record == known.record
+    served = [replica.state.statistics.registrations for replica in (one, two)]
+    assert sum(served) == 30, "each request is served by one of them"
+    assert min(served) > 0, "and both serve"
+    events = payloads(await stored_events(nc, 32))
+    assert len(events) == 32, "and each change is told once"
+    assert len({event["event_id"] for event in events}) == 32
+
+
+async def test_beats_reach_every_replica_and_the_leader_answers(start: Start, nc: Client) -> None:
+    one, two = await start(), await start()
+    assert (one.state.leading, two.state.leading) == (True, False)
+    await told(nc, "registry.register", TRADER)
+    await eventually(lambda: "trader-1" in one.state.agents and "trader-1" in two.state.agents)
+    inbox = nc.new_inbox()
+    async with listening(nc, inbox) as answers:
+        for number in range(5):
+            await nc.publish("registry.heartbeat.trader-1", encoded({"seq": number, "load_factor": 0.5}), reply=inbox)
+        await nc.publish("registry.heartbeat.nobody", b"", reply=inbox)
+        await answers.take(6)
+        await eventually(lambda: two.state.agents["trader-1"].load == 0.5)
+        await eventually(lambda: two.state.statistics.heartbeats == 6)
+        assert answers.empty(), "one answer each"
+
+
+async def test_an_acknowledged_deregistration_is_not_seen_by_who_asks_for_its_revision(
+    start: Start, nc: Client
+) -> None:
+    await start()
+    await start()
+    for _ in range(20):
+        await told(nc, "registry.register", TRADER)
+        gone = await told(nc, "registry.deregister.trader-1")
+        assert (await told(nc, "registry.discover", {"min_revision": gone["revision"]}))["agents"] == []
+
+
+async def test_commands_for_one_agent_through_two_replicas_all_take_place(start: Start, nc: Client) -> None:
+    """Each is a compare-and-set; who loses reads and decides anew."""
+    await start()
+    await start()
+    await told(nc, "registry.register", {**TRADER, "instance_id": "run-1"})
+    asked = [
+        ask(nc, "registry.register", {**TRADER, "instance_id": "run-1", "metadata": {"n": number}})
+        for number in range(20)
+    ]
+    answers = await asyncio.gather(*asked)
+    assert {answer.code for answer in answers} <= {None, "unavailable"}
+    taken = [answer.body["revision"] for answer in answers if answer.code is None]
+    assert len(taken) >= 15
+    chain = payloads(await stored_events(nc, len(taken) + 1))
+    for before, after in pairwise(chain):
+        assert after["previous_revision"] == before["revision"]
+
+
+async def test_any_replica_shows_scaling(start: Start, nc: Client) -> None:
+    """The leader alone decides; whoever is asked must not tell another story."""
+    await start()
+    await start()
+    await told(nc, "registry.register", TRADER)
+
+    async def report() -> dict[str, Any]:
+        answer = await told(nc, "registry.scaling.get", {"capability": "trading"})
+        found: dict[str, Any] = answer["capabilities"][0]
+        return found
+
+    async def agreed() -> bool:
+        reports = [await report() for _ in range(20)]
+        return all(one["desired"] == 2 and one["orders"] for one in reports)
+
+    await eventually(agreed, within=2.0)
+
+
+async def test_a_leader_that_stops_hands_over(start: Start, nc: Client) -> None:
+    one, two = await start(), await start()
+    async with listening(nc, "registry.events.registry.leader_changed") as changes:
+        await one.stop()
+        change = decoded((await changes.next()).data)
+    assert (change["replica"], change["epoch"]) == (two.replica_id, 2)
+    assert two.state.leading
+    await told(nc, "registry.register", {**TRADER, "heartbeat_interval": 0.1, "heartbeat_timeout": 0.2})
+    async with listening(nc, "registry.events.status.offline.>") as live:
+        assert moves([await live.next()]) == [("active", "offline", "heartbeat_timeout")]
+
+
+async def test_what_happens_while_a_leader_looks_where_its_predecessor_stopped_is_told(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very first leader finds no status event in the stream; its own `leader_changed` is there already."""
+    looked, go_on = asyncio.Event(), asyncio.Event()
+    last_status_event = Store.last_status_event
+
+    async def slow(self: Store) -> bytes | None:
+        newest = await last_status_event(self)
+        looked.set()
+        await go_on.wait()
+        return newest
+
+    monkeypatch.setattr(Store, "last_status_event", slow)
+    await start()
+    await looked.wait()
+    await told(nc, "registry.register", TRADER)
+    async with listening(nc, "registry.events.status.>") as live:
+        go_on.set()
+        assert moves([await live.next(within=3.0)]) == [("registering", "active", "registered")]
+
+
+async def test_a_change_of_leader_loses_no_event_and_doubles_none(start: Start, nc: Client) -> None:
+    """Agents come and go while leaders do: every revision that is a change is told once, in order for each agent."""
+    leader = await start()
+    acknowledged: list[tuple[str, int]] = []
+    stop = asyncio.Event()
+
+    async def work(number: int) -> None:
+        agent_id = f"trader-{number}"
+        while not stop.is_set():
+            for operation in ("register", "suspend", "deregister"):
+                try:
+                    request = {**TRADER, "agent_id": agent_id} if operation == "register" else {"agent_id": agent_id}
+                    answer = await ask(nc, f"registry.{operation}", request)
+                except (nats.errors.Error, TimeoutError):
+                    continue
+                if answer.code is None and "revision" in answer.body:
+                    acknowledged.append((agent_id, answer.body["revision"]))
+
+    working = [asyncio.ensure_future(work(number)) for number in range(4)]
+    for _ in range(3):
+        successor = await start()
+        count = len(acknowledged)
+        await eventually(lambda count=count: len(acknowledged) > count + 100)  # type: ignore[misc]
+        await leader.stop()
+        await eventually(lambda successor=successor: successor.state.leading)  # type: ignore[misc]
+        leader = successor
+    stop.set()
+    await asyncio.gather(*working)
+    last = max(revision for _, revision in acknowledged)
+
+    async def told_of_all() -> bool:
+        return any(event["revision"] >= last for event in payloads(await stored_events(nc, 1)))
+
+    await eventually(told_of_all)
+    events = payloads(await stored_events(nc, 1))
+    revisions = [event["revision"] for event in events]
+    assert sorted(revisions) == sorted(set(revisions)), "none is doubled"
+    assert {(event["agent_id"], event["revision"]) for event in events} >= set(acknowledged), "none is lost"
+    for chain in by_agent(events).values():
+        for before, after in pairwise(chain):
+            assert after["previous_revision"] == (0 if before["removed"] else before["revision"])
+
+
+async def test_after_a_change_of_leader_leases_run_anew(start: Start, nc: Client) -> None:
+    """The new leader has not heard what the old one heard; probes go on and the agent is still there."""
+    one = await start()
+    two = await start(health_check_interval=0.1)
+    async with answering(nc, "agent.trader-1.health_check", {}) as probes:
+        await told(nc, "registry.register", {**TRADER, "health_subject": "agent.trader-1.health_check"})
+        await one.stop()
+        await eventually(lambda: two.state.leading)
+        await probes.take(3)
+        assert (await agent(nc))["status"] == "active"
+
+
+async def test_a_stream_removed_by_hand_does_not_stop_the_registry(registry: Replica, nc: Client) -> None:
+    """Events have nowhere to go; agents are still registered and found."""
+    await nc.jetstream().delete_stream("REGISTRY_EVENTS")
+    await told(nc, "registry.register", TRADER)
+    assert await found(nc) == ["trader-1"]
+    assert json.loads(json.dumps(await stats(nc)))["registered_agents"] == 1

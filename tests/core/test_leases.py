@@ -1,0 +1,319 @@
+"""Leases: when they lapse, what renews them, and when nobody's runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.core.effects import PutRecord
+from registry.core.events import Verb
+from registry.core.limits import MAX_BUSY, MAX_EXPIRIES
+from registry.core.status import Status
+from tests.core.shell import WALL, Shell, World
+
+LONG = 200.0
+"""Enough for every amnesty of these tests to be over."""
+
+
+@pytest.fixture
+def quiet(world: World, shell: Shell) -> Shell:
+    """A leader that has led for long."""
+    world.advance(LONG, step=1.0)
+    return shell
+
+
+def is_offline(shell: Shell, agent_id: str = "a") -> bool:
+    return shell.state.get(agent_id).status is Status.OFFLINE
+
+
+def test_silence(world: World, quiet: Shell):
+    """An agent that is silent for its whole lease is offline, at the first tick from then on."""
+    quiet.register("a", heartbeat_interval=2.0)
+    world.advance(5.5)
+    assert not is_offline(quiet)
+    world.advance(0.5)
+    assert is_offline(quiet)
+    event = world.bucket.events()[-1]
+    assert (event["from"], event["to"], event["reason"]) == ("active", "offline", "heartbeat_timeout")
+    assert event["at"] == WALL + world.now
+
+
+@pytest.mark.parametrize("status", [Status.ACTIVE, Status.DEGRADED, Status.SUSPENDED, "held"])
+def test_whoever_is_in_service_lapses(world: World, quiet: Shell, status: str):
+    """Every status in service has a lease, a held agent's too."""
+    quiet.register("a", heartbeat_interval=2.0)
+    if status == "held":
+        quiet.command(Verb.SUSPEND)
+    world.beat("a", health_score={Status.DEGRADED: 0.6, Status.SUSPENDED: 0.1}.get(status, 1.0))
+    world.advance(6.0)
+    assert is_offline(quiet)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {},
+        {"health_score": 0.9},
+        {"load_factor": 0.1},
+        {"metrics": {"uptime": 1.0}},
+        {"seq": 5},
+        {"incarnation": 1},
+        {"is_health_check": True, "health_score": 0.1},
+    ],
+    ids=str,
+)
+def test_any_accepted_telemetry_renews(world: World, quiet: Shell, report: dict[str, object]):
+    """Any report that is accepted renews the lease for its full time."""
+    quiet.register("a", heartbeat_interval=2.0)
+    world.advance(5.5)
+    world.beat("a", **report)
+    world.advance(5.5)
+    assert not is_offline(quiet)
+    assert quiet.state.get("a").last_heartbeat == WALL + world.now - 5.5
+    world.advance(0.5)
+    assert is_offline(quiet)
+
+
+@pytest.mark.parametrize(
+    ("first", "report"),
+    [({}, {"incarnation": 2}), ({}, {"identity": "mallory"}), ({"seq": 5}, {"seq": 5}), ({"seq": 5}, {"seq": 4})],
+    ids=str,
+)
+def test_what_is_not_accepted_does_not_renew(
+    world: World, quiet: Shell, first: dict[str, object], report: dict[str, object]
+):
+    """Reports of another incarnation, of somebody else, or older than the last one renew nothing and set nothing."""
+    quiet.register("a", identity="alice", heartbeat_interval=2.0)
+    quiet.beat("a", **{"identity": "alice", **first})
+    world.advance(5.5)
+    quiet.beat("a", **{"identity": "alice", "load_factor": 0.9, **report})
+    assert quiet.state.get("a").load == 0.0
+    world.advance(0.5)
+    assert is_offline(quiet)
+
+
+def test_beating_agents_stay(world: World, quiet: Shell):
+    """Who beats within its lease is never offline, however long."""
+    quiet.register("a", heartbeat_interval=1.0)
+    quiet.register("b", heartbeat_interval=1.0, heartbeat_timeout=1.0)
+    for _ in range(100):
+        world.advance(1.0, beating=["b"], step=0.5)
+        world.beat("a")
+    assert len(world.bucket.log) == 2
+
+
+def test_an_update_may_shorten_the_lease(world: World, quiet: Shell):
+    """A lease that an update made shorter lapses by its new time."""
+    quiet.register("a", instance_id="i1")
+    quiet.register("a", instance_id="i1", heartbeat_interval=1.0)
+    world.advance(3.0)
+    assert is_offline(quiet)
+
+
+def test_an_offline_agent_does_not_beat(world: World, quiet: Shell):
+    """A beat of an offline agent is answered `not_found`, so that it registers again, and changes nothing."""
+    quiet.register("a", heartbeat_interval=1.0)
+    world.advance(3.0)
+    assert quiet.beat("a", health_score=1.0).code == "not_found"
+    assert is_offline(quiet)
+
+
+def test_busy(world: World, quiet: Shell):
+    """An agent that said until when it is busy may be silent until then."""
+    quiet.register("a", heartbeat_interval=2.0)
+    world.beat("a", busy_until=WALL + world.now + 60.0)
+    world.advance(59.5)
+    assert not is_offline(quiet)
+    world.advance(0.5)
+    assert is_offline(quiet)
+
+
+def test_busy_is_believed_for_so_long(world: World, quiet: Shell):
+    """However long an agent says it will be busy, it is believed for a bounded time after its last sign of life."""
+    quiet.register("a", heartbeat_interval=2.0)
+    world.beat("a", busy_until=WALL + world.now + 10 * MAX_BUSY)
+    world.advance(MAX_BUSY - 1.0, step=1.0)
+    assert not is_offline(quiet)
+    world.advance(1.0)
+    assert is_offline(quiet)
+
+
+def test_busy_no_more(world: World, quiet: Shell):
+    """An agent that says it is done sooner is expected to beat again at once."""
+    quiet.register("a", heartbeat_interval=2.0)
+    world.beat("a", busy_until=WALL + world.now + 300.0)
+    world.advance(10.0)
+    world.beat("a", busy_until=WALL + world.now)
+    world.advance(6.0)
+    assert is_offline(quiet)
+
+
+def test_retention(world: World, quiet: Shell):
+    """The record of an offline agent is kept for its time, then removed with reason `retention`."""
+    quiet.register("a", heartbeat_interval=1.0)
+    world.advance(3.0)
+    world.advance(3599.0, step=1.0)
+    assert is_offline(quiet)
+    world.advance(1.0)
+    assert "a" not in quiet.state.agents
+    event = world.bucket.events()[-1]
+    assert (event["reason"], event["from"], event["to"], event["removed"]) == ("retention", "offline", "offline", True)
+
+
+def test_retention_goes_on_after_a_restart(world: World, quiet: Shell):
+    """A new leader counts the retention from when the agent became offline."""
+    quiet.register("a", heartbeat_interval=1.0)
+    world.advance(3.0)
+    quiet.follow()
+    world.advance(2000.0, step=1.0)
+    late = world.replica("two", leading=True)
+    world.advance(1599.0, step=1.0)
+    assert is_offline(late)
+    world.advance(2.0)
+    assert "a" not in late.state.agents
+
+
+def test_back_before_the_retention_ends(world: World, quiet: Shell):
+    """Who comes back has a lease, and its retention is forgotten."""
+    quiet.register("a", heartbeat_interval=1.0)
+    world.advance(3.0)
+    world.advance(3000.0, step=1.0)
+    quiet.register("a", heartbeat_interval=1.0)
+    world.advance(700.0, beating=["a"])
+    assert quiet.state.get("a").status is Status.ACTIVE
+    world.advance(3.0)
+    assert is_offline(quiet)
+
+
+def test_so_many_at_once(world: World, quiet: Shell):
+    """Many leases that lapse at once are taken in portions, so that no tick takes long; none is forgotten."""
+    for number in range(MAX_EXPIRIES + 20):
+        quiet.register(f"a{number}", heartbeat_interval=1.0)
+    world.advance(3.0)
+    gone = [is_offline(quiet, agent_id) for agent_id in quiet.state.agents]
+    assert sum(gone) == MAX_EXPIRIES
+    world.advance(0.5)
+    assert all(is_offline(quiet, agent_id) for agent_id in quiet.state.agents)
+
+
+def test_a_lapse_waits_for_a_write(world: World, quiet: Shell):
+    """An agent whose write is on its way is not judged; once that has ended it is."""
+    quiet.register("a", heartbeat_interval=1.0)
+    quiet.manual = True
+    quiet.command(Verb.SUSPEND)
+    world.advance(5.0)
+    assert len(quiet.todo) == 1
+    quiet.release()
+    assert quiet.state.get("a").status is Status.SUSPENDED
+    world.advance(0.5)
+    assert is_offline(quiet)
+
+
+def test_a_beat_during_the_write_of_a_lapse(world: World, quiet: Shell):
+    """A beat that comes too late by a moment cannot stop the lapse, but the agent may register at once."""
+    quiet.register("a", instance_id="i1", heartbeat_interval=1.0)
+    quiet.manual = True
+    world.advance(3.0)
+    world.beat("a")
+    quiet.release()
+    assert is_offline(quiet)
+    assert quiet.register("a", instance_id="i1")["status"] == "active"
+
+
+# Judge yourself first.
+
+
+def test_amnesty_after_a_start(world: World):
+    """After a start every lease gets its full time again plus grace: one interval."""
+    world.replica("one", leading=True).register("a", heartbeat_interval=2.0)
+    world.now += 1000.0
+    late = world.replica("two", leading=True)
+    world.advance(7.5)
+    assert not is_offline(late)
+    world.advance(0.5)
+    assert is_offline(late)
+
+
+def test_grace_is_bounded(world: World, quiet: Shell):
+    """Grace is one interval, 10 s at most."""
+    quiet.register("a", heartbeat_interval=40.0, heartbeat_timeout=50.0)
+    quiet.lead()
+    world.advance(59.5)
+    assert not is_offline(quiet)
+    world.advance(0.5)
+    assert is_offline(quiet)
+
+
+def test_amnesty_after_a_change_of_leader(world: World, quiet: Shell):
+    """A new leader gives every lease its full time again plus grace, also those that lapsed under none."""
+    late = world.replica("two")
+    quiet.register("a", heartbeat_interval=2.0)
+    quiet.follow()
+    world.advance(100.0)
+    late.lead()
+    world.advance(7.5)
+    assert not is_offline(late)
+    world.advance(0.5)
+    assert is_offline(late)
+
+
+def test_nobody_s_lease_runs_while_nats_is_away(world: World, quiet: Shell):
+    """Cut off from NATS, the registry judges nobody, and after it is back everybody has the full time plus grace."""
+    quiet.register("a", heartbeat_interval=2.0)
+    quiet.disconnect()
+    world.advance(100.0)
+    assert not is_offline(quiet)
+    quiet.connect()
+    world.advance(7.5)
+    assert not is_offline(quiet)
+    world.advance(0.5)
+    assert is_offline(quiet)
+
+
+def test_nobody_s_lease_runs_while_this_process_does_not(world: World, quiet: Shell):
+    """After a stall of this process every lease has its full time plus grace: beats may wait unread."""
+    quiet.register("a", heartbeat_interval=2.0)
+    world.advance(5.5)
+    world.stall(30.0)
+    assert not is_offline(quiet)
+    world.advance(7.5)
+    assert not is_offline(quiet)
+    world.advance(0.5)
+    assert is_offline(quiet)
+
+
+def test_a_tick_in_time_is_no_stall(world: World, quiet: Shell):
+    """A tick that is late by less than the bound gives nobody more time."""
+    quiet.register("a", heartbeat_interval=2.0)
+    world.advance(6.0, step=1.0)
+    assert is_offline(quiet)
+
+
+def test_amnesty_is_not_for_newcomers_alone(world: World, quiet: Shell):
+    """An amnesty never shortens a lease: who beat after it has its own full time."""
+    quiet.register("a", heartbeat_interval=2.0)
+    quiet.lead()
+    world.advance(6.0)
+    world.beat("a")
+    world.advance(5.5)
+    assert not is_offline(quiet)
+
+
+def test_a_lapse_is_written_with_what_was_known(world: World, quiet: Shell):
+    """The record of a lost agent keeps its last vitals."""
+    quiet.register("a", heartbeat_interval=2.0)
+    world.beat("a", health_score=0.9, load_factor=0.7, metrics={"success_rate": 0.5})
+    heard = WALL + world.now
+    world.advance(6.0)
+    record = world.bucket.last["a"].record
+    assert (record.health_score, record.load_factor, record.last_heartbeat) == (0.9, 0.7, heard)
+    assert record.performance_metrics == {"success_rate": 0.5}
+
+
+def test_the_order_guards_the_revision(world: World, quiet: Shell):
+    """A lapse is a compare-and-set on the record that it was decided on."""
+    quiet.register("a", heartbeat_interval=1.0)
+    quiet.manual = True
+    world.advance(3.0)
+    [order] = quiet.todo
+    assert isinstance(order, PutRecord)
+    assert order.expected == 1

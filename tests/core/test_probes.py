@@ -1,0 +1,273 @@
+"""Health checks by the registry: who is gone, who hangs, who recovered."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.core import upkeep
+from registry.core.events import Outcome, ProbeFinished, Purpose, Verb
+from registry.core.limits import PROBE_REPEAT
+from registry.core.status import Status
+from tests.core.shell import Shell, World
+
+SUBJECT = "agent.a.health_check"
+
+
+@pytest.fixture
+def probing(world: World, shell: Shell) -> Shell:
+    """A leader with an agent whose first probe is on its way."""
+    shell.register("a", instance_id="i1", health_subject=SUBJECT)
+    world.advance(30.0, beating=["a"])
+    assert len(shell.probes) == 1
+    return shell
+
+
+def status(shell: Shell) -> Status:
+    return shell.state.get("a").status
+
+
+def test_probed_once_an_interval(world: World, shell: Shell):
+    """An agent with a health subject is probed once an interval, the first time at a random moment within it."""
+    for agent_id in "abcdefgh":
+        shell.register(agent_id, health_subject=f"agent.{agent_id}.health_check")
+    moments = []
+    for _ in range(240):
+        world.advance(0.5, beating="abcdefgh")
+        moments += [(world.now, probe.agent_id) for probe in shell.probes]
+        for probe in list(shell.probes):
+            assert (probe.purpose, probe.delay, probe.subject) == (
+                Purpose.HEALTH,
+                0.0,
+                f"agent.{probe.agent_id}.health_check",
+            )
+            shell.answer(Outcome.ANSWERED, probe.agent_id)
+    assert len(moments) == 8 * 4
+    assert len({at for at, _ in moments}) > 8, "spread over the interval"
+    assert shell.state.statistics.health_checks == 32
+    assert shell.state.statistics.failed_health_checks == 0
+
+
+def test_no_subject_no_probe(world: World, shell: Shell):
+    """An agent without a health subject lives by its heartbeats alone."""
+    shell.register("a")
+    world.advance(70.0)
+    assert shell.probes == []
+
+
+def test_one_probe_at_a_time(world: World, probing: Shell):
+    """No second probe is sent while one is on its way."""
+    world.advance(90.0, beating=["a"])
+    assert len(probing.probes) == 1
+
+
+def test_probes_in_flight_are_bounded(world: World, shell: Shell, monkeypatch: pytest.MonkeyPatch):
+    """At most so many probes are in flight; the rest follows as they end."""
+    monkeypatch.setattr(upkeep, "MAX_PROBES", 3)
+    agents = [f"a{number}" for number in range(8)]
+    for agent_id in agents:
+        shell.register(agent_id, health_subject=f"agent.{agent_id}.health_check")
+    world.advance(30.0, beating=agents)
+    assert len(shell.probes) == 3
+    probed = set()
+    while shell.probes:
+        probe = shell.probes[0]
+        probed.add(probe.agent_id)
+        shell.answer(Outcome.ANSWERED, probe.agent_id)
+        world.advance(0.5, beating=agents)
+    assert probed == set(agents)
+
+
+def test_no_responders_twice_is_gone(world: World, probing: Shell):
+    """No responders, twice a moment apart, is gone: offline at once, with that reason."""
+    probing.answer(Outcome.NO_RESPONDERS)
+    assert status(probing) is Status.ACTIVE
+    [again] = probing.probes
+    assert (again.purpose, again.delay) == (Purpose.HEALTH, PROBE_REPEAT)
+    probing.answer(Outcome.NO_RESPONDERS)
+    assert status(probing) is Status.OFFLINE
+    assert world.bucket.events()[-1]["reason"] == "no_responders"
+    assert probing.state.statistics.failed_health_checks == 2
+
+
+@pytest.mark.parametrize("sign", ["beat", "answer", "time-out"])
+def test_no_responders_once_is_nothing(world: World, probing: Shell, sign: str):
+    """A client that reconnects is missed once; any sign of it in between begins the count anew."""
+    probing.answer(Outcome.NO_RESPONDERS)
+    if sign == "beat":
+        world.beat("a")
+        probing.answer(Outcome.NO_RESPONDERS)
+    elif sign == "answer":
+        probing.answer(Outcome.ANSWERED)
+    else:
+        probing.answer(Outcome.TIMEOUT)
+    assert status(probing) is not Status.OFFLINE
+
+
+def test_two_probes_at_one_moment_are_one_miss(world: World, probing: Shell):
+    """Twice means a moment apart: a health check and a probe for the holder, both missed at once, are not twice."""
+    reply = probing.register("a", instance_id="i2", health_subject=SUBJECT)
+    assert [probe.purpose for probe in probing.probes] == [Purpose.HEALTH, Purpose.HOLDER]
+    probing.answer(Outcome.NO_RESPONDERS)
+    probing.answer(Outcome.NO_RESPONDERS)
+    assert reply.body is None
+    while probing.probes:
+        probing.answer(Outcome.ANSWERED)
+    assert reply.code == "already_registered"
+
+
+def test_a_probe_that_times_out(world: World, probing: Shell):
+    """An agent that is there but does not answer hangs: it is degraded, whatever it says of its health."""
+    probing.answer(Outcome.TIMEOUT)
+    assert status(probing) is Status.DEGRADED
+    assert world.bucket.events()[-1]["reason"] == "probe_timeout"
+    world.beat("a", health_score=1.0)
+    assert status(probing) is Status.DEGRADED
+
+
+def test_a_hung_agent_of_poor_health(world: World, probing: Shell):
+    """Poor health weighs more than hanging, and is then the reason."""
+    probing.answer(Outcome.TIMEOUT)
+    world.beat("a", health_score=0.1)
+    event = world.bucket.events()[-1]
+    assert (event["to"], event["reason"]) == ("suspended", "health")
+    world.beat("a", health_score=1.0)
+    event = world.bucket.events()[-1]
+    assert (event["to"], event["reason"]) == ("degraded", "probe_timeout")
+
+
+def test_recovery(world: World, probing: Shell):
+    """An agent that answers again is active again, with what it answered, and its lease renewed."""
+    probing.answer(Outcome.TIMEOUT)
+    world.advance(30.0, beating=["a"])
+    probing.answer(Outcome.ANSWERED, health_score=0.95, load_factor=0.3)
+    agent = probing.state.get("a")
+    assert (agent.status, agent.health, agent.load, agent.heard) == (Status.ACTIVE, 0.95, 0.3, world.now)
+    assert world.bucket.events()[-1]["reason"] == "recovered"
+
+
+def test_an_answer_of_poor_health(world: World, probing: Shell):
+    """What a health check says counts like a report."""
+    probing.answer(Outcome.ANSWERED, health_score=0.2)
+    assert status(probing) is Status.SUSPENDED
+
+
+def test_answers_renew_the_lease(world: World, shell: Shell):
+    """An agent that answers its health checks needs no heartbeats."""
+    shell.register("a", health_subject=SUBJECT)
+    for _ in range(400):
+        world.advance(0.5)
+        if shell.probes:
+            shell.answer(Outcome.ANSWERED)
+    assert status(shell) is Status.ACTIVE
+
+
+def test_timeouts_do_not_renew(world: World, shell: Shell):
+    """A probe that timed out is no sign of life: a hung agent that is silent goes offline."""
+    shell.register("a", health_subject=SUBJECT)
+    for _ in range(220):
+        world.advance(0.5)
+        if shell.probes:
+            shell.answer(Outcome.TIMEOUT)
+    assert status(shell) is Status.OFFLINE
+
+
+def test_an_operator_s_hold_is_kept(world: World, probing: Shell):
+    """Health checks do not move an agent that an operator holds, unless it is gone."""
+    probing.command(Verb.SUSPEND)
+    probing.answer(Outcome.TIMEOUT)
+    assert probing.state.get("a").record.held
+    world.advance(30.0, beating=["a"])
+    probing.answer(Outcome.NO_RESPONDERS)
+    probing.answer(Outcome.NO_RESPONDERS)
+    assert status(probing) is Status.OFFLINE
+
+
+def test_a_draining_agent_that_is_gone(world: World, probing: Shell):
+    """A draining agent whose process has ended is gone too."""
+    probing.command(Verb.DRAIN)
+    probing.answer(Outcome.NO_RESPONDERS)
+    probing.answer(Outcome.NO_RESPONDERS)
+    assert "a" not in probing.state.agents or status(probing) is Status.OFFLINE
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_probe_of_an_older_incarnation(world: World, probing: Shell, outcome: Outcome):
+    """How a probe of the instance before ended says nothing of this one."""
+    probing.register("a", instance_id="i2", takeover=True)
+    probing.answer(outcome, **({"health_score": 0.1} if outcome is Outcome.ANSWERED else {}))
+    agent = probing.state.get("a")
+    assert (agent.status, agent.health, agent.missed, agent.hung) == (Status.ACTIVE, 1.0, 0, False)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_probe_of_nobody(world: World, probing: Shell, outcome: Outcome):
+    """The end of a probe of an agent that has left meanwhile changes nothing."""
+    probing.command(Verb.DEREGISTER)
+    probing.answer(outcome)
+    assert probing.state.agents == {}
+    assert probing.probes == []
+
+
+def test_an_offline_agent_is_not_probed(world: World, probing: Shell):
+    """Who is offline is not probed, until it registers again."""
+    probing.answer(Outcome.NO_RESPONDERS)
+    probing.answer(Outcome.NO_RESPONDERS)
+    world.advance(100.0)
+    assert probing.probes == []
+    probing.register("a", instance_id="i1", health_subject=SUBJECT)
+    world.advance(31.0, beating=["a"])
+    assert len(probing.probes) == 1
+
+
+def test_a_probe_that_ends_after_the_agent_went_offline(world: World, probing: Shell):
+    """An agent that went offline while it was probed does not come back by answering: it must register."""
+    probing.answer(Outcome.NO_RESPONDERS)
+    agent = probing.state.get("a")
+    world.advance(130.0)
+    assert agent.status is Status.OFFLINE
+    probing.answer(Outcome.ANSWERED)
+    assert agent.status is Status.OFFLINE
+
+
+def test_a_hung_agent_that_is_no_longer_probed(world: World, probing: Shell):
+    """An agent that hung, and then registers without a health subject, is judged by its heartbeats alone."""
+    probing.answer(Outcome.TIMEOUT)
+    probing.register("a", instance_id="i1")
+    world.beat("a", health_score=1.0)
+    assert status(probing) is Status.ACTIVE
+
+
+def test_a_subject_that_came_later(world: World, shell: Shell):
+    """An agent whose update brings a health subject is probed from then on."""
+    shell.register("a", instance_id="i1")
+    world.advance(40.0, beating=["a"])
+    shell.register("a", instance_id="i1", health_subject=SUBJECT)
+    world.advance(30.0, beating=["a"])
+    assert len(shell.probes) == 1
+
+
+def test_gone_while_a_write_is_on_its_way(world: World, probing: Shell):
+    """Positive evidence acts at once: an agent found gone during its write is offline when that has ended."""
+    probing.manual = True
+    probing.command(Verb.SUSPEND)
+    probing.answer(Outcome.NO_RESPONDERS)
+    probing.answer(Outcome.NO_RESPONDERS)
+    probing.release()
+    world.advance(0.5)
+    assert status(probing) is Status.OFFLINE
+
+
+def test_a_follower_draws_no_conclusion(world: World, probing: Shell):
+    """Who no longer leads does not act on the probe that it sent when it did."""
+    probing.follow()
+    probing.answer(Outcome.NO_RESPONDERS)
+    probing.answer(Outcome.NO_RESPONDERS)
+    assert status(probing) is Status.ACTIVE
+
+
+def test_a_holder_probe_that_nobody_waits_for(shell: Shell):
+    """The end of a probe for a holder that nobody waits for any more changes nothing."""
+    shell.register("a")
+    finished = ProbeFinished(shell.world.now, "a", 1, Purpose.HOLDER, Outcome.NO_RESPONDERS)
+    assert shell.handle(finished) == []
+    assert status(shell) is Status.ACTIVE

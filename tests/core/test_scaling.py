@@ -1,0 +1,173 @@
+"""Scaling as the leader does it: when it looks, what it looks at, and what it keeps between its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from registry.core import upkeep
+from registry.core.events import PolicyChanged, Verb
+from registry.core.scaler import Policy
+from registry.core.upkeep import scaling_report
+from tests.core.shell import Shell, World
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A world in which orders are issued."""
+    world = World(scaling=True, policy=Policy(stabilisation=60.0))
+    yield world
+    world.check()
+
+
+def fleet(shell: Shell, size: int, load: float | None = None, **fields: object) -> list[str]:
+    agents = [f"a{number}" for number in range(size)]
+    for agent_id in agents:
+        shell.register(agent_id, **fields)
+        if load is not None:
+            shell.world.beat(agent_id, load_factor=load)
+    return agents
+
+
+def work(world: World, agents: list[str], seconds: int, load: float) -> None:
+    """Let agents report their load each second."""
+    for _ in range(seconds):
+        world.advance(1.0)
+        for agent_id in agents:
+            world.beat(agent_id, load_factor=load)
+
+
+def test_too_few(world: World, shell: Shell):
+    """A capability with too few agents gets one order, counted, which is closed when they are there."""
+    world.advance(5.0)
+    shell.register("a")
+    world.advance(5.0)
+    [order] = shell.orders
+    assert (order["capability"], order["action"], order["desired"], order["epoch"]) == ("analysis", "scale_up", 2, 1)
+    assert shell.state.statistics.scaling_orders == 1
+    world.advance(20.0)
+    assert len(shell.orders) == 1
+    shell.register("b")
+    world.advance(5.0)
+    assert scaling_report(shell.state, "analysis")["capabilities"][0]["orders"] == []
+
+
+def test_looked_at_once_an_interval(world: World, shell: Shell):
+    """Every capability is looked at once an interval."""
+    fleet(shell, 2, capabilities=("analysis", "vision"))
+    looked: list[tuple[float, str]] = []
+    look = shell.state.scaler.look
+    shell.state.scaler.look = lambda name, *rest: (looked.append((world.now, name)), look(name, *rest))[1]
+    world.advance(10.0)
+    assert looked == [(world.now - 5.0, "analysis"), (world.now - 5.0, "vision"), (world.now, "analysis"), (world.now, "vision")]
+
+
+def test_much_work_is_spread(world: World, shell: Shell, monkeypatch: pytest.MonkeyPatch):
+    """When there is much to look at, each tick does a part; nothing is left out."""
+    monkeypatch.setattr(upkeep, "SCALING_WORK", 1)
+    shell.register("a", capabilities=("analysis", "trading", "vision"))
+    world.advance(0.5)
+    world.advance(5.0)
+    assert [order["capability"] for order in shell.orders] == ["analysis", "trading", "vision"]
+
+
+def test_who_counts(world: World, shell: Shell):
+    """Agents that are suspended, draining or offline are no capacity."""
+    fleet(shell, 5, heartbeat_interval=1.0)
+    shell.command(Verb.SUSPEND, "a0")
+    shell.command(Verb.DRAIN, "a1")
+    world.advance(8.0, beating=["a0", "a1", "a2"])
+    report = scaling_report(shell.state, "analysis")["capabilities"][0]
+    assert report["observed"]["agents"] == 1
+    assert shell.orders[-1]["desired"] == 2
+
+
+def test_only_the_leader_orders(world: World, shell: Shell):
+    """Followers order nothing; the next leader goes on from what it sees."""
+    follower = world.replica("two")
+    shell.register("a")
+    world.advance(10.0, beating=["a"])
+    assert (len(shell.orders), len(follower.orders)) == (1, 0)
+    shell.follow()
+    follower.lead()
+    world.advance(10.0, beating=["a"])
+    assert [order["epoch"] for order in follower.orders] == [2]
+
+
+def test_low_load_counts_from_the_leader_s_own_term(world: World, shell: Shell):
+    """A leader that comes back does not count the time in which it did not look as time of low load."""
+    follower = world.replica("two")
+    agents = fleet(shell, 4)
+    work(world, agents, 20, load=0.1)
+    shell.follow()
+    follower.lead()
+    work(world, agents, 100, load=0.5)
+    follower.follow()
+    shell.lead()
+    work(world, agents, 50, load=0.1)
+    assert shell.orders == []
+    work(world, agents, 30, load=0.1)
+    assert [order["action"] for order in shell.orders] == ["scale_down"]
+
+
+def test_an_open_order_of_an_earlier_term_is_not_open_any_more(world: World, shell: Shell):
+    """Orders belong to a leader's term: one that leads again decides anew, in its new epoch."""
+    follower = world.replica("two")
+    shell.register("a")
+    world.advance(6.0, beating=["a"])
+    shell.follow()
+    follower.lead()
+    world.advance(6.0, beating=["a"])
+    follower.follow()
+    shell.lead()
+    world.advance(6.0, beating=["a"])
+    assert [order["epoch"] for order in shell.orders] == [1, 3]
+
+
+def test_a_policy_change_withdraws_the_order(world: World, shell: Shell):
+    """What another policy decided is taken back, and decided anew."""
+    shell.register("a")
+    world.advance(5.5)
+    shell.handle(PolicyChanged(world.now, "analysis", {"min_agents": 4}))
+    world.advance(5.0)
+    assert [order["desired"] for order in shell.orders] == [2, 4]
+    shell.handle(PolicyChanged(world.now, "analysis", {"min_agents": 1}))
+    world.advance(5.0)
+    assert len(shell.orders) == 2
+    assert scaling_report(shell.state, "analysis")["capabilities"][0]["orders"] == []
+
+
+def test_a_policy_is_looked_at_without_agents(world: World, shell: Shell):
+    """A capability that has a policy of its own is scaled up from nobody; one without is left alone."""
+    shell.handle(PolicyChanged(world.now, "vision", {"min_agents": 1}))
+    world.advance(5.5)
+    assert [(order["capability"], order["desired"]) for order in shell.orders] == [("vision", 1)]
+
+
+def test_nobody_is_scaled_while_nats_is_away(world: World, shell: Shell):
+    """Cut off, the leader orders nothing."""
+    shell.register("a")
+    shell.disconnect()
+    world.advance(60.0)
+    assert shell.orders == []
+
+
+def test_report(world: World, shell: Shell):
+    """The report lists the capabilities that agents have or policies name."""
+    shell.register("a", capabilities=("analysis", "vision"))
+    shell.handle(PolicyChanged(world.now, "trading", {"min_agents": 1}))
+    report = scaling_report(shell.state, None)
+    assert report["enabled"] is True
+    assert [entry["capability"] for entry in report["capabilities"]] == ["analysis", "trading", "vision"]
+
+
+def test_replacing_a_suspended_agent(world: World, shell: Shell):
+    """An agent of poor health is suspended and ordered to be replaced: one order, not one an interval."""
+    agents = fleet(shell, 4)
+    world.beat("a0", health_score=0.3)
+    world.advance(60.0, beating=agents)
+    assert [(order["action"], order["agents"]) for order in shell.orders] == [("replace", ("a0",))]
+    shell.command(Verb.DEREGISTER, "a0")
+    world.advance(5.5, beating=agents[1:])
+    assert scaling_report(shell.state, "analysis")["capabilities"][0]["orders"] == []
