@@ -33,6 +33,7 @@ class Agent:
         "record",
         "revision",
         "seq",
+        "signs",
         "since",
     )
 
@@ -51,6 +52,8 @@ class Agent:
         """Instant of the last load report; None when there was none."""
         self.metrics: Mapping[str, float] = record.performance_metrics
         self.seq = -1
+        self.signs = 0
+        """Signs of life, counted."""
         self.hung = False
         """Whether its last probe timed out."""
         self.busy_until = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from registry.core.agent import Agent
 from registry.core.effects import Effect, PutRecord, SendReply
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested
+from registry.core.limits import GONE
 from registry.core.record import Change, Record
 from registry.core.status import Cause, Status, grade, move
 from registry.core.writes import Command, Write
@@ -21,6 +23,11 @@ def refuse(state: RegistryState, reply: Any, refused: RefusedError) -> list[Effe
     """Answer with a refusal, and count it."""
     state.statistics.refused[refused.code] += 1
     return [] if reply is None else [SendReply(reply, refused)]
+
+
+def answer(reply: Any, body: Mapping[str, Any] | Agent) -> list[Effect]:
+    """Answer a request, if anybody waits."""
+    return [] if reply is None else [SendReply(reply, body)]
 
 
 def changed(
@@ -97,6 +104,8 @@ def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
     """Move an agent to the status that its condition asks for. The leader's to do; it does so after each write too."""
     if not state.leading:
         return []
+    if agent.missed >= GONE and agent.status is not Status.OFFLINE:
+        return change(state, agent, at, Cause.LOST, "no_responders")
     cause = grade(agent.health, agent.hung)
     record = agent.record
     if move(record.status, record.held, cause) is record.status or record.agent_id in state.writes:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from registry.core.agent import Agent
-from registry.core.changes import changed, refuse, write
-from registry.core.effects import Effect, Probe, SendReply
+from registry.core.changes import answer, changed, refuse, write
+from registry.core.effects import Effect, Probe
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
-from registry.core.limits import HEARTBEATS_IN_TIMEOUT, PROBE_REPEAT
+from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, PROBE_REPEAT
 from registry.core.record import Change, Record
-from registry.core.status import DISCOVERABLE, Cause, Status, grade, move
+from registry.core.status import Cause, Status, grade, move
 from registry.core.writes import Command, Write
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect
     agent = state.agents.get(command.agent_id)
     if agent is None:
         if command.verb is Verb.DEREGISTER:
-            return [SendReply(command.reply, {"agent_id": command.agent_id, "deregistered": False})]
+            return answer(command.reply, {"agent_id": command.agent_id, "deregistered": False})
         raise not_found(command.agent_id)
     check_identity(agent, command.identity)
     if command.verb is Verb.DEREGISTER:
         gone = changed(state, agent, command.at, agent.status, "deregistered", command, removed=True)
         return write(state, gone, agent.revision, command, attempts, removed=True)
     if _is_done(agent.record, command.verb):
-        return [SendReply(command.reply, agent)]
+        return answer(command.reply, agent)
     status, reason = _after(agent, command.verb)
     record = changed(state, agent, command.at, status, reason, command)
     return write(state, record, agent.revision, command, attempts)
@@ -68,8 +68,8 @@ def _is_done(record: Record, verb: Verb) -> bool:
     """Return whether an agent already is what the verb asks for."""
     if verb is Verb.SUSPEND:
         return record.held
-    if verb is Verb.RESUME:
-        return record.status in DISCOVERABLE
+    if verb is Verb.RESUME:  # what is suspended for its health alone, its health brings back
+        return record.status in (Status.ACTIVE, Status.DEGRADED, Status.SUSPENDED) and not record.held
     return record.status is Status.DEREGISTERING
 
 
@@ -110,14 +110,14 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
         record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
     elif same:
         if replace(known, **fields) == known:
-            agent.heard = wanted.at
-            return [SendReply(wanted.reply, receipt(agent))]
+            agent.heard = max(agent.heard, wanted.at)
+            return answer(wanted.reply, receipt(known, agent.revision))
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
         record = replace(updated, status_reason=known.status_reason, **fields)
     elif wanted.takeover or holder_is_gone:
         record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
     elif known.health_subject is not None:
-        state.writes.start(Write(known, command=wanted, attempts=attempts))
+        state.writes.start(Write(known, command=wanted, attempts=attempts, signs=agent.signs))
         return [Probe(agent_id, known.incarnation, known.health_subject, Purpose.HOLDER)]
     else:
         raise _already_registered(known)
@@ -204,14 +204,12 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         return []
     agent, command = state.agents.get(event.agent_id), pending.command
     if event.outcome is Outcome.NO_RESPONDERS and agent is not None:
-        agent.missed += 1
-        if agent.missed < 2:
-            state.probing.add(event.agent_id)
-            return [
-                Probe(
-                    event.agent_id, event.incarnation, agent.record.health_subject or "", Purpose.HOLDER, PROBE_REPEAT
-                )
-            ]
+        holder = agent.record
+        if event.incarnation != holder.incarnation or agent.signs != pending.signs:
+            pending.missed = 0  # it is another one now, or has given a sign of life since
+        pending.missed, pending.signs = pending.missed + 1, agent.signs
+        if pending.missed < GONE and holder.health_subject is not None:
+            return [Probe(holder.agent_id, holder.incarnation, holder.health_subject, Purpose.HOLDER, PROBE_REPEAT)]
     waiting = state.writes.end(event.agent_id)
     try:
         gone = event.outcome is Outcome.NO_RESPONDERS
@@ -258,14 +256,13 @@ def _check_claims(state: RegistryState, wanted: RegisterRequested) -> None:
             raise RefusedError("conflict", f"claims: {message}", ("claims", message))
 
 
-def receipt(agent: Agent) -> dict[str, Any]:
+def receipt(record: Record, revision: int) -> dict[str, Any]:
     """Return the answer to a registration."""
-    record = agent.record
     return {
         "agent_id": record.agent_id,
         "status": record.status,
         "incarnation": record.incarnation,
-        "revision": agent.revision,
+        "revision": revision,
         "heartbeat_interval": record.heartbeat_interval,
         "heartbeat_timeout": record.heartbeat_timeout,
         "registered_at": record.registered_at,

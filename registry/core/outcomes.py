@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.core.changes import assess, refuse
+from registry.core.agent import Agent
+from registry.core.changes import answer, assess, refuse
 from registry.core.commands import decide, receipt, resume
-from registry.core.effects import Effect, ReadRecord, SendReply, TellAgent
+from registry.core.effects import Effect, ReadRecord, TellAgent
 from registry.core.errors import RefusedError
 from registry.core.events import (
-    CommandRequested,
     ReadFailed,
     RecordChanged,
     RecordRead,
@@ -20,42 +20,48 @@ from registry.core.events import (
 )
 from registry.core.limits import MAX_ATTEMPTS
 from registry.core.record import Record
-from registry.core.writes import Write
+from registry.core.writes import Command, Write
 
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
 
 
 def committed(state: RegistryState, event: WriteCommitted) -> list[Effect]:
-    """Apply a write that is durable, answer who asked for it, and decide who waited."""
+    """Take note of a write that is durable."""
     pending = state.writes.get(event.agent_id)
     if pending is None or pending.record.write_id != event.write_id:
-        return []  # its outcome was already learnt by reading
-    return _finish(state, pending, event.revision, event.at)
+        return []  # its outcome was already learnt from the log, or by reading
+    return _finish(state, pending, pending.record, event.revision, event.at)
 
 
-def _finish(state: RegistryState, pending: Write, revision: int, at: float) -> list[Effect]:
-    agent_id, command = pending.record.agent_id, pending.command
-    waiting = state.writes.end(agent_id)
-    effects: list[Effect] = []
-    if pending.removed:
-        state.forget(agent_id, revision, pending.record)
-        if isinstance(command, CommandRequested):
-            effects.append(SendReply(command.reply, {"agent_id": agent_id, "deregistered": True, "revision": revision}))
-    else:
-        agent = state.apply(pending.record, revision, at)
-        if isinstance(command, RegisterRequested):
-            state.statistics.registrations += 1
-            effects.append(SendReply(command.reply, receipt(agent)))
-        elif command is not None:
-            effects.append(SendReply(command.reply, agent))
-            if command.verb is Verb.DRAIN:
-                deadline = state.wall(at + state.limits.drain_timeout)
-                order = {"agent_id": agent_id, "reason": command.note or "drain", "deadline": deadline}
-                effects.append(TellAgent(agent_id, "drain", order))
-        if not waiting:
-            effects += assess(state, agent, at)
-    return effects + resume(state, waiting)
+def _finish(state: RegistryState, pending: Write, record: Record, revision: int, at: float) -> list[Effect]:
+    """Apply what was written, answer who asked for it, and decide who waited."""
+    state.learn(record.agent_id, record, revision, at)
+    waiting = state.writes.end(record.agent_id)
+    effects = _answers(state, pending.command, record, revision, at) + resume(state, waiting)
+    agent = state.agents.get(record.agent_id)
+    return effects if agent is None else effects + assess(state, agent, at)
+
+
+def _answers(state: RegistryState, command: Command | None, record: Record, revision: int, at: float) -> list[Effect]:
+    """Return what a command leads to once its record is durable."""
+    if command is None:
+        return []
+    if isinstance(command, RegisterRequested):
+        state.statistics.registrations += 1
+        return answer(command.reply, receipt(record, revision))
+    if command.verb is Verb.DEREGISTER:
+        gone = {"agent_id": record.agent_id, "deregistered": True, "revision": revision}
+        return answer(command.reply, gone)
+    known = state.agents.get(record.agent_id)
+    if known is None or known.revision != revision:  # somebody else was quicker than the acknowledgement
+        known = Agent(record, revision, heard=at, since=at, load_at=None)
+    effects = answer(command.reply, known)
+    if command.verb is Verb.DRAIN:
+        deadline = state.wall(at + state.limits.drain_timeout)
+        order = {"agent_id": record.agent_id, "reason": command.note or "drain", "deadline": deadline}
+        effects.append(TellAgent(record.agent_id, "drain", order))
+    return effects
 
 
 def uncertain(state: RegistryState, event: WriteUncertain) -> list[Effect]:
@@ -64,6 +70,7 @@ def uncertain(state: RegistryState, event: WriteUncertain) -> list[Effect]:
     if pending is None or pending.record.write_id != event.write_id:
         return []
     state.statistics.write_conflicts += 1
+    pending.known = state.known_revision(event.agent_id)
     return [ReadRecord(event.agent_id)]
 
 
@@ -72,16 +79,15 @@ def record_read(state: RegistryState, event: RecordRead) -> list[Effect]:
     pending = state.writes.get(event.agent_id)
     if pending is None:
         return []
-    found = event.record
+    found, command = event.record, pending.command
     if found is not None and found.write_id == pending.record.write_id:
-        return _finish(state, pending, event.revision, event.at)
+        return _finish(state, pending, found, event.revision, event.at)
+    if found is not None:
+        state.learn(event.agent_id, found, event.revision, event.at)
+    elif pending.known == state.known_revision(event.agent_id):
+        state.forget(event.agent_id, event.revision, None)  # the bucket has no such key, and nobody wrote it since
     waiting = state.writes.end(event.agent_id)
     effects: list[Effect] = []
-    if found is None or (found.change is not None and found.change.removed):
-        state.forget(event.agent_id, event.revision, found)
-    else:
-        _learn(state, found, event.revision, event.at)
-    command = pending.command
     if command is not None:
         try:
             if pending.attempts >= MAX_ATTEMPTS:
@@ -89,7 +95,9 @@ def record_read(state: RegistryState, event: RecordRead) -> list[Effect]:
             effects += decide(state, command, pending.attempts + 1)
         except RefusedError as refused:
             effects += refuse(state, command.reply, refused)
-    return effects + resume(state, waiting)
+    effects += resume(state, waiting)
+    agent = state.agents.get(event.agent_id)
+    return effects if agent is None else effects + assess(state, agent, event.at)
 
 
 def read_failed(state: RegistryState, event: ReadFailed) -> list[Effect]:
@@ -100,29 +108,18 @@ def read_failed(state: RegistryState, event: ReadFailed) -> list[Effect]:
     waiting = state.writes.end(event.agent_id)
     effects: list[Effect] = []
     for command in [pending.command, *waiting] if pending.command is not None else waiting:
-        refused = RefusedError(
-            "unavailable", "JetStream does not answer; whether the change took place is unknown, try again"
-        )
-        effects += refuse(state, command.reply, refused)
+        unknown = "JetStream does not answer; whether the change took place is unknown, try again"
+        effects += refuse(state, command.reply, RefusedError("unavailable", unknown))
     return effects
 
 
 def record_changed(state: RegistryState, event: RecordChanged) -> list[Effect]:
-    """Apply an entry of the bucket's log unless it is known already."""
-    agent_id = event.agent_id
-    agent = state.agents.get(agent_id)
-    removal = state.removed.get(agent_id)
-    known = agent.revision if agent is not None else removal.revision if removal is not None else 0
-    if event.revision <= known:
+    """Take an entry of the bucket's log, unless it is known already."""
+    record, pending = event.record, state.writes.get(event.agent_id)
+    if event.revision <= state.known_revision(event.agent_id):
         return []
-    record = event.record
-    if record is None or (record.change is not None and record.change.removed):
-        state.forget(agent_id, event.revision, record)
-        return []
-    return assess(state, state.apply(record, event.revision, event.at), event.at)
-
-
-def _learn(state: RegistryState, record: Record, revision: int, at: float) -> None:
-    agent = state.agents.get(record.agent_id)
-    if agent is None or agent.revision < revision:
-        state.apply(record, revision, at)
+    if pending is not None and record is not None and record.write_id == pending.record.write_id:
+        return _finish(state, pending, record, event.revision, event.at)  # the log was quicker than the acknowledgement
+    state.learn(event.agent_id, record, event.revision, event.at)
+    agent = state.agents.get(event.agent_id)
+    return [] if agent is None else assess(state, agent, event.at)

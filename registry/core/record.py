@@ -74,6 +74,11 @@ class Record:
         """Whether an operator suspended it."""
         return self.status is Status.SUSPENDED and self.status_reason == "operator"
 
+    @property
+    def is_removal(self) -> bool:
+        """Whether it is the last one of an agent that is gone."""
+        return self.change is not None and self.change.removed
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, readable with `nats kv get`."""
         form: dict[str, Any] = {

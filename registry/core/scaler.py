@@ -272,6 +272,10 @@ class Scaler:
             "reason": scaling.reason,
         }
 
+    def begin(self) -> None:
+        """Begin a leader's term: what was seen and ordered in an earlier one does not count."""
+        self._scalings.clear()
+
     def withdraw(self, capability: str) -> None:
         """Take back a capability's open order: it was decided by another policy."""
         if capability in self._scalings:

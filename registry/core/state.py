@@ -192,18 +192,46 @@ class RegistryState:
             before = agent.record
             agent.revision = revision
             agent.change_revision = record.change_revision or revision
-            if record.incarnation != before.incarnation:
+            if record.incarnation != before.incarnation or before.status is Status.OFFLINE:
                 _reset_vitals(agent, record)
             if record.change is not None and record.change.reason in ("registered", "takeover", "updated"):
-                agent.heard = at
+                agent.heard = max(agent.heard, at)
             if record.status is not before.status:
                 agent.since = at
+            if record.health_subject is None:
+                agent.hung = False
+                agent.missed = 0
             self.catalog.replace(agent, record)
         self.deadlines.watch(record.agent_id)
         if record.health_subject is not None and record.agent_id not in self.probes:
             agent.probe_at = at + self.random() * self.limits.health_check_interval
             self.probes.watch(record.agent_id)
         return agent
+
+    def known_revision(self, agent_id: str) -> int:
+        """Return the revision of the newest entry that is known of an id; 0 if there is none."""
+        agent, removal = self.agents.get(agent_id), self.removed.get(agent_id)
+        if agent is not None:
+            return agent.revision
+        return 0 if removal is None else removal.revision
+
+    def learn(self, agent_id: str, record: Record | None, revision: int, at: float) -> None:
+        """Take what the bucket holds at a revision, unless something newer is known.
+
+        Acknowledgements, answers to reads and the log overtake each other; the revision decides.
+
+        Args:
+            agent_id: The key.
+            record: The record; None when the key was removed by hand.
+            revision: Its revision.
+            at: The instant now.
+        """
+        if revision <= self.known_revision(agent_id):
+            return
+        if record is None or record.is_removal:
+            self.forget(agent_id, revision, record)
+        else:
+            self.apply(record, revision, at)
 
     def forget(self, agent_id: str, revision: int, record: Record | None) -> None:
         """Take an agent out that is durably gone.

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from registry.core.agent import Agent, merge_metrics
-from registry.core.changes import assess, change, refuse
+from registry.core.changes import assess, refuse
 from registry.core.commands import check_identity, holder_probed
 from registry.core.effects import Effect, Probe, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
-from registry.core.limits import MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
+from registry.core.limits import GONE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
 from registry.core.record import Record
-from registry.core.status import FAIR, Cause, Status
+from registry.core.status import FAIR, Status
 
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
@@ -39,6 +39,7 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         _renew(state, agent, event.at)
         if event.busy_until is not None:
             agent.busy_until = event.busy_until - state.wall_offset
+            state.deadlines.watch(event.agent_id)  # it may be earlier than what was believed before
         if event.is_health_check:
             _count_check(state, event.health_score is None or event.health_score >= FAIR)
         _take(state, agent, event.at, event.health_score, event.load_factor)
@@ -112,8 +113,8 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         return []
     if event.outcome is Outcome.NO_RESPONDERS:
         agent.missed += 1
-        if agent.missed >= 2:
-            return change(state, agent, event.at, Cause.LOST, "no_responders")
+        if agent.missed >= GONE:
+            return assess(state, agent, event.at)
         state.probing.add(event.agent_id)
         return [
             Probe(event.agent_id, event.incarnation, agent.record.health_subject or "", Purpose.HEALTH, PROBE_REPEAT)
@@ -128,6 +129,7 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
 
 def _renew(state: RegistryState, agent: Agent, at: float) -> None:
     agent.heard = at
+    agent.signs += 1
     agent.last_heartbeat = state.wall(at)
 
 
@@ -144,16 +146,17 @@ def _take(state: RegistryState, agent: Agent, at: float, health: float | None, l
         agent.load = load
         agent.load_at = at
     state.catalog.moved(agent)
-    record = agent.record
-    if not agent.checkpoint_due and (
-        abs(agent.health - record.health_score) >= MOVED
-        or abs(agent.load - record.load_factor) >= MOVED
-        or (agent.metrics is not record.performance_metrics and _performs_otherwise(agent))
-    ):
+    if not agent.checkpoint_due and differs(agent):
         agent.checkpoint_due = True
-        state.unsaved[record.agent_id] = at + state.limits.checkpoint_interval
+        state.unsaved[agent.record.agent_id] = at + state.limits.checkpoint_interval
 
 
-def _performs_otherwise(agent: Agent) -> bool:
-    saved = agent.record.performance_metrics
+def differs(agent: Agent) -> bool:
+    """Return whether an agent's vitals differ from its checkpoint by enough to be saved."""
+    record = agent.record
+    if abs(agent.health - record.health_score) >= MOVED or abs(agent.load - record.load_factor) >= MOVED:
+        return True
+    saved = record.performance_metrics
+    if agent.metrics is saved or agent.metrics == saved:
+        return False
     return not saved or abs(agent.metrics.get("success_rate", 0.0) - saved.get("success_rate", 0.0)) >= MOVED

@@ -18,6 +18,7 @@ from registry.core.events import (
 )
 from registry.core.limits import LATE, MAX_EXPIRIES, MAX_PROBES
 from registry.core.status import Cause, Status
+from registry.core.telemetry import differs
 
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
@@ -74,7 +75,7 @@ def _save(state: RegistryState, at: float) -> list[Effect]:
         del state.unsaved[agent_id]
         agent = state.agents[agent_id]
         agent.checkpoint_due = False
-        if agent_id not in state.writes and agent.status is not Status.OFFLINE:
+        if differs(agent) and agent_id not in state.writes and agent.status is not Status.OFFLINE:
             effects += write(state, checkpointed(state, agent), agent.revision, None, 1)
     return effects
 
@@ -114,6 +115,7 @@ def disconnected(state: RegistryState, _: Disconnected) -> list[Effect]:
 def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[Effect]:
     """Start to lead, with every lease running anew; or stop."""
     state.leading, state.epoch = event.leading, event.epoch
+    state.scaler.begin()
     effects: list[Effect] = []
     if event.leading:
         state.pardon(event.at)

@@ -23,6 +23,9 @@ class Write:
         command: Who asked for it; None when the registry decided it by itself.
         attempts: How often it was decided.
         waiting: Commands for the same agent that came meanwhile, oldest first.
+        missed: Probes of the id's holder, in a row, that found nobody; the write itself waits for them.
+        signs: Signs of life of the holder when that was last probed.
+        known: Revision that was known of the agent when the bucket was asked how the write ended.
     """
 
     record: Record
@@ -30,6 +33,9 @@ class Write:
     command: Command | None = None
     attempts: int = 1
     waiting: list[Command] = field(default_factory=list)
+    known: int = 0
+    missed: int = 0
+    signs: int = 0
 
 
 class Writes:

@@ -296,16 +296,19 @@ class Shell:
             else:
                 self.facts.append(ReadFailed(now, order.agent_id))
             return
-        agent_id, write_id = order.record.agent_id, order.record.write_id
+        self.facts.append(self._put(order, fate))
+        self.world.run()
+
+    def _put(self, order: PutRecord, fate: Fate) -> Event:
+        now, agent_id, write_id = self.world.now, order.record.agent_id, order.record.write_id
         revision = 0
         if fate is Fate.LATE:
             self.world.late.append(order)
         elif self.state.connected and fate is not Fate.LOST:
-            revision = bucket.put(order)
+            revision = self.world.bucket.put(order)
         if revision and fate is Fate.ACKED:
-            self.facts.append(WriteCommitted(now, agent_id, write_id, revision))
-        else:
-            self.facts.append(WriteUncertain(now, agent_id, write_id))
+            return WriteCommitted(now, agent_id, write_id, revision)
+        return WriteUncertain(now, agent_id, write_id)
 
     def deliver(self, index: int = 0) -> None:
         """Hand over a fact that was under way."""

@@ -82,6 +82,12 @@ def test_a_claim_that_came_to_nothing(world: World, shell: Shell):
     assert shell.register("b", claims=("db",)).code is None
 
 
+RACE = pytest.mark.xfail(
+    reason="claims are checked against what a replica knows, and each agent's key is guarded by itself", strict=True
+)
+
+
+@RACE
 def test_two_at_two_replicas(world: World, shell: Shell):
     """Of two agents that claim the same at two replicas at once, one holds it in the end, and everybody agrees who."""
     other = world.replica("two")
@@ -96,15 +102,16 @@ def test_two_at_two_replicas(world: World, shell: Shell):
     assert shell.state.catalog.by_claim == other.state.catalog.by_claim == {"db": holders[0]}
 
 
+@RACE
 def test_a_claim_held_twice_is_never_free_before_both_let_go(world: World, shell: Shell):
     """Should two agents come to hold one claim, it stays taken until both have let go of it."""
-    record = shell.register("a", claims=("db",)) and world.bucket.last["a"].record
     other = world.replica("two")
     shell.manual = other.manual = True
+    shell.register("a", claims=("db",))
     other.register("b", claims=("db",))
     shell.release()
     other.release()
-    assert record.claims == ("db",)
-    if "b" in shell.state.agents:
-        shell.command(Verb.DEREGISTER, "a")
-    assert len(shell.state.agents) <= 1 or shell.register("c", claims=("db",)).code == "conflict"
+    shell.command(Verb.DEREGISTER, "a")
+    holders = [agent_id for agent_id, (_, record) in world.bucket.live().items() if "db" in record.claims]
+    assert holders == ["b"]
+    assert shell.register("c", claims=("db",)).code == "conflict"

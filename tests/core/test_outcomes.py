@@ -37,7 +37,7 @@ def test_commands_wait_for_a_write(world: World, shell: Shell):
             [True] * answered + [False] * (5 - answered)
         )
     assert deregister["deregistered"] is True
-    assert (again["incarnation"], again["revision"]) == (1, 5)
+    assert (again["incarnation"], again["revision"]) == (2, 5)
     assert [event["reason"] for event in world.bucket.events()] == [
         "registered",
         "operator",
@@ -275,14 +275,26 @@ def test_the_leader_s_own_write_of_unknown_outcome(world: World, shell: Shell):
     assert len(world.bucket.log) == 2
 
 
+def test_the_leader_s_decision_that_lost_is_made_again(world: World, shell: Shell):
+    """A decision on an agent's health that lost against another change is made again on what was found."""
+    other = world.replica("two")
+    shell.register("a", instance_id="i1")
+    shell.manual = True
+    world.beat("a", health_score=0.1)
+    other.register("a", instance_id="i1", tags=("x",))
+    shell.release()
+    agent = shell.state.get("a")
+    assert (agent.status, agent.record.tags) == (Status.SUSPENDED, ("x",))
+
+
 def test_a_late_write_of_the_leader(world: World, shell: Shell):
-    """A write that arrives after it was given up is heard from the log."""
+    """A write that arrives after its time-out takes place once at most, and is heard from the log."""
     shell.register("a")
     shell.fates.append(Fate.LATE)
     world.beat("a", health_score=0.1)
-    assert shell.state.get("a").status is Status.ACTIVE
     world.land_late()
     assert shell.state.get("a").status is Status.SUSPENDED
+    assert len(world.bucket.log) == 2
 
 
 # NATS is away.

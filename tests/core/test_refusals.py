@@ -30,7 +30,7 @@ REFUSALS: list[tuple[str, Ask, str, str]] = [
         "invalid_request",
         "heartbeat_timeout",
     ),
-    ("live holder", lambda shell: shell.register("a", instance_id="other"), "already_registered", "agent_id"),
+    ("live holder", lambda shell: shell.register("a", instance_id="other", identity="alice"), "already_registered", "agent_id"),
     ("claimed", lambda shell: shell.register("b", claims=("db",)), "conflict", "claims"),
     ("another identity", lambda shell: shell.register("a", takeover=True, identity="bob"), "forbidden", "agent_id"),
     ("command of another", lambda shell: shell.command(Verb.DEREGISTER, identity="bob"), "forbidden", "agent_id"),
@@ -38,13 +38,19 @@ REFUSALS: list[tuple[str, Ask, str, str]] = [
     ("beat of nobody", lambda shell: shell.beat("nobody"), "not_found", "agent_id"),
     ("beat of another", lambda shell: shell.beat("a", identity="bob", load_factor=1.0), "forbidden", "agent_id"),
     (
-        "beat of another incarnation",
-        lambda shell: shell.beat("a", identity="alice", incarnation=9, load_factor=1.0),
+        "beat of an older incarnation",
+        lambda shell: shell.beat("a", identity="alice", incarnation=0, load_factor=1.0),
         "stale_incarnation",
         "incarnation",
     ),
+    (
+        "beat of an incarnation not heard of",
+        lambda shell: shell.beat("a", identity="alice", incarnation=9, load_factor=1.0),
+        "not_found",
+        "incarnation",
+    ),
     ("policy", lambda shell: policy(shell, min_agents=99), "invalid_request", "min_agents"),
-    ("policy of nothing", lambda shell: policy(shell, capability="x"), "invalid_request", "capabilities"),
+    ("policy of nothing", lambda shell: policy(shell, capability="x"), "invalid_request", "capability"),
 ]
 
 
@@ -140,7 +146,7 @@ def test_only_the_owner_registers_again(world: World, held: Shell):
 def test_after_deregistration_an_id_is_free(held: Shell):
     """When its owner has deregistered it, an id belongs to whoever registers it next."""
     held.command(Verb.DEREGISTER, identity="alice")
-    assert held.register("a", identity="bob")["incarnation"] == 1
+    assert held.register("a", identity="bob").code is None
     assert held.command(Verb.SUSPEND, identity="alice").code == "forbidden"
 
 

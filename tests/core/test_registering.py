@@ -289,7 +289,7 @@ def test_a_holder_that_deregistered_meanwhile(world: World, holder: Shell):
     other.command(Verb.DEREGISTER)
     assert reply.body is None
     holder.answer(Outcome.TIMEOUT)
-    assert (reply["incarnation"], reply["status"]) == (1, "active")
+    assert (reply["incarnation"], reply["status"]) == (2, "active")
     assert holder.state.get("a").record.instance_id == "i2"
 
 
@@ -348,11 +348,11 @@ def test_back_from_hanging(world: World, holder: Shell):
 
 
 def test_over_a_removal(world: World, shell: Shell):
-    """An id that was deregistered can be registered again: its first incarnation, a new chain of events."""
+    """An id that was deregistered can be registered again: the next incarnation, a new chain of events."""
     shell.register("a", instance_id="i1")
     assert shell.command(Verb.DEREGISTER)["deregistered"] is True
     reply = shell.register("a", instance_id="i1")
-    assert (reply["incarnation"], reply["revision"]) == (1, 3)
+    assert (reply["incarnation"], reply["revision"]) == (2, 3)
     assert world.bucket.events()[-1]["previous_revision"] == 0
     assert shell.state.statistics.write_conflicts == 0
 
@@ -362,7 +362,8 @@ def test_over_a_removal_that_was_forgotten(world: World, shell: Shell):
     shell.register("a")
     shell.command(Verb.DEREGISTER)
     shell.state.removed.clear()
-    assert shell.register("a")["revision"] == 3
+    reply = shell.register("a")
+    assert (reply["incarnation"], reply["revision"]) == (2, 3)
     assert shell.state.statistics.write_conflicts == 1
 
 
@@ -372,7 +373,17 @@ def test_over_a_removal_by_hand(world: World, shell: Shell):
     world.bucket.append("a", None)
     world.run()
     assert "a" not in shell.state.agents
-    assert shell.register("a")["revision"] == 3
+    reply = shell.register("a")
+    assert (reply["incarnation"], reply["revision"]) == (2, 3)
+
+
+def test_a_late_beat_of_a_life_that_has_ended(world: World, shell: Shell):
+    """Incarnations go on over a removal, so that beats still under way from the life before are stale."""
+    shell.register("a", instance_id="i1")
+    shell.command(Verb.DEREGISTER)
+    shell.register("a", instance_id="i2")
+    assert shell.beat("a", incarnation=1, health_score=0.1).code == "stale_incarnation"
+    assert shell.state.get("a").health == 1.0
 
 
 def test_a_record_that_appeared_unseen(world: World, shell: Shell):
