@@ -46,6 +46,9 @@ IDLE_HEARTBEAT = 0.5
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """The compare-and-set was lost; the second code comes from replicated streams."""
 
+NO_MESSAGE = 10037
+"""The stream has no message on the subject."""
+
 TOMBSTONE_SECONDS = 3600
 """How long a removal stays in the log after its clean-up."""
 
@@ -150,9 +153,9 @@ class Store:
     async def _read(self, bucket: str, key: str) -> Entry | None:
         try:
             found = await self._js.get_last_msg(f"KV_{bucket}", f"$KV.{bucket}.{key}")
-        except nats.js.errors.NotFoundError:
-            return None
         except (nats.errors.Error, TimeoutError) as error:
+            if isinstance(error, nats.js.errors.NotFoundError) and error.err_code == NO_MESSAGE:
+                return None  # unlike a bucket that is not there
             raise StoreError(f"{bucket}/{key} cannot be read: {error!r}") from error
         assert found.seq is not None
         return Entry(key, found.seq, found.data or b"", _is_removal(found.headers), 0)

@@ -17,7 +17,7 @@ from agents_sdk.protocol import subjects
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
-from tests.contract.wire import TRADER, ask, assert_error, everything, listening, stats, told
+from tests.contract.wire import TRADER, ask, assert_error, everything, listening, stats, told, until_status
 
 HOLDER = {**TRADER, "instance_id": "run-1", "claims": ["account-7"]}
 """What is registered in every one of these tests."""
@@ -224,6 +224,21 @@ NOT_THE_SAME_AGENT = [
     for more in ({} if operation != "register" else {"agent_type": "x", "capabilities": ["trading"]},)
 ]  # fmt: skip
 
+NOT_IN_THIS_STATUS = [
+    Case(f"{agent_id} is beyond that", operation, {"agent_id": agent_id}, "agent_id", "conflict")
+    for operation, agent_ids in (
+        ("suspend", ("leaving", "gone")), ("resume", ("leaving", "gone")), ("drain", ("gone",))
+    )
+    for agent_id in agent_ids
+] + [
+    Case("who is offline registers again", operation, {"agent_id": "gone", **more}, "agent_id", "not_found")
+    for operation, more in (("heartbeat", {}), ("health", {}), ("performance", {"metrics": {}}))
+]  # fmt: skip
+
+NOT_YET = [
+    Case("a revision that does not come", "discover", {"min_revision": 2**53}, "min_revision", "unavailable"),
+]
+
 DUPLICATES = [
     Case("held by another instance", "register", {**TRADER, "instance_id": "run-2"}, "instance_id",
          "already_registered"),
@@ -244,7 +259,7 @@ HOSTILE = [
 
 CASES = [
     *NOT_JSON, *IDS, *IDS_IN_THE_SUBJECT, *REGISTRATIONS, *COMMANDS, *REPORTS, *QUERIES, *SCALING, *TOO_LARGE,
-    *NOT_THE_SAME_AGENT, *DUPLICATES, *HOSTILE,
+    *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_YET, *DUPLICATES, *HOSTILE,
 ]  # fmt: skip
 
 
@@ -268,6 +283,10 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clie
     await replica.start()
     nc = await nats.connect(server.url)
     await told(nc, "registry.register", HOLDER)
+    await told(nc, "registry.register", {**TRADER, "agent_id": "leaving"})
+    await told(nc, "registry.drain.leaving")
+    await told(nc, "registry.register", {**TRADER, "agent_id": "gone", "heartbeat_interval": 0.1})
+    await until_status(nc, "offline", "gone")
     yield nc
     await nc.close()
     await replica.stop()

@@ -160,3 +160,34 @@ async def test_a_failing_core_answers_internal(
         payload = {"register": {**OTHER}, "heartbeat": {"agent_id": "trader-1"}, "suspend": {"agent_id": "trader-1"}}
         assert_error(await ask(nc, f"registry.{operation}", payload.get(operation)), "internal")
     assert (await told(nc, "registry.suspend.trader-1"))["status"] == "suspended"
+
+
+@pytest.mark.parametrize("operation", ["register", "suspend", "resume", "drain", "deregister"])
+async def test_more_writes_than_can_be_taken_are_overloaded(
+    registry: Replica, nc: Client, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await told(nc, "registry.register", HOLDER)
+    await told(nc, "registry.suspend.trader-1") if operation == "resume" else None
+    with monkeypatch.context() as full:
+        full.setattr("registry.core.writes.MAX_WRITES", 0)
+        request = HOLDER if operation == "register" else {}
+        assert_error(await ask(nc, f"registry.{operation}.trader-1", request), "overloaded")
+    assert (await told(nc, "registry.get.trader-1"))["agent_id"] == "trader-1"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "subject", "payload"),
+    [
+        ("registry_agents", "register", OTHER),
+        ("registry_agents", "suspend.trader-1", {}),
+        ("registry_agents", "deregister.trader-1", {}),
+        ("registry_control", "scaling.set", {"capability": "trading", "max_agents": 3}),
+    ],
+)
+async def test_without_its_bucket_a_command_is_unavailable(
+    registry: Replica, nc: Client, bucket: str, subject: str, payload: dict[str, Any]
+) -> None:
+    """Nothing is acknowledged that is not durable, and nobody waits for ever."""
+    await told(nc, "registry.register", TRADER)
+    await nc.jetstream().delete_key_value(bucket)
+    assert_error(await ask(nc, f"registry.{subject}", payload, within=10.0), "unavailable")
