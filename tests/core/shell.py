@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
@@ -90,6 +91,18 @@ class Reply:
         return getattr(self.body.record, name) if isinstance(self.body, Agent) else self.body[name]
 
 
+def settled(effect: Effect) -> Any:
+    """Return an effect in a form that later events do not change."""
+    if not isinstance(effect, SendReply):
+        return effect
+    body = effect.body
+    if isinstance(body, RefusedError):
+        return (effect.to, body.code, body.message, body.details)
+    if isinstance(body, Agent):
+        return (effect.to, body.record, body.revision, body.health, body.load, body.load_at, body.last_heartbeat)
+    return (effect.to, body)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One entry of the bucket's log; `record` is None for a removal made by hand."""
@@ -171,15 +184,7 @@ class Shell:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        ids = count(1)
-        self.random = Random(name)
-
-        def new_id() -> str:
-            return f"{name}{next(ids)}"
-
-        scaler = Scaler(world.scaling, world.policy, new_id)
-        vocabulary = Vocabulary(CAPABILITIES)
-        self.state = RegistryState(world.limits, vocabulary, scaler, self.random.random, new_id)
+        self.state = world.new_state(name)
         self.manual = False
         self.deaf = False
         self.fates: deque[Fate] = deque()
@@ -191,14 +196,14 @@ class Shell:
         self.orders: list[dict[str, Any]] = []
         self.heard = 0
         """How far the log was heard."""
+        self.journal: list[tuple[Event, list[Any]]] = []
+        """Everything that was handled, and what it led to, for a replay."""
         self._known: dict[str, int] = {}
 
     def start(self, leading: bool) -> None:
         """Restore from the newest entry of each key, then serve."""
         self.tick()
-        for entry in sorted(self.world.bucket.last.values(), key=lambda entry: entry.revision):
-            self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision))
-        self.heard = len(self.world.bucket.log)
+        self.hear_newest()
         self.connect()
         if leading:
             self.lead()
@@ -207,15 +212,26 @@ class Shell:
 
     def handle(self, event: Event) -> list[Effect]:
         """Hand over a fact, and carry out what follows. What must hold at all times is checked here."""
+        given = copy(event)
         effects = self.state.handle(event)
+        self.journal.append((given, [settled(effect) for effect in effects]))
         for effect in effects:
             self._take(effect)
-        for agent_id, known in self._known.items():
-            agent = self.state.agents.get(agent_id)
-            assert agent is None or agent.revision >= known, f"{agent_id} went back from {known} to {agent.revision}"
-        self._known.update({agent_id: agent.revision for agent_id, agent in self.state.agents.items()})
+        if isinstance(event, WriteCommitted | RecordRead | RecordChanged):
+            self._check_known(event.agent_id, 0 if isinstance(event, RecordRead) else event.revision)
         self.world.run()
         return effects
+
+    def _check_known(self, agent_id: str, told: int) -> None:
+        """What is known of an agent never goes back, and is never older than what the bucket has said."""
+        agent, log = self.state.agents.get(agent_id), self.world.bucket.log
+        known = self._known[agent_id] = max(told, self._known.get(agent_id, 0), agent.revision if agent else 0)
+        if agent is None:
+            later = [entry for entry in log[max(0, known - 1) :] if entry.key == agent_id]
+            assert not known or any(entry.removed for entry in later), f"{agent_id} is unknown, but stands at {known}"
+        else:
+            assert agent.revision >= known, f"{agent_id} went back from {known} to {agent.revision}"
+            assert agent.record == log[agent.revision - 1].record, f"{agent_id} is not what revision {known} says"
 
     def _take(self, effect: Effect) -> None:
         match effect:
@@ -324,6 +340,19 @@ class Shell:
             self.heard += 1
             self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision))
 
+    def hear_newest(self) -> None:
+        """Hear the newest entry of each key, as when the log is followed anew."""
+        for entry in sorted(self.world.bucket.last.values(), key=lambda entry: entry.revision):
+            if entry.revision > self.heard:
+                self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision))
+        self.heard = len(self.world.bucket.log)
+
+    def replay(self) -> None:
+        """The same events give the same effects."""
+        again = self.world.new_state(self.name)
+        for event, effects in self.journal:
+            assert [settled(effect) for effect in again.handle(copy(event))] == effects, event
+
     def step(self) -> bool:
         """Do the next thing that is under way, unless it waits for the test; return whether there was one."""
         if self.manual:
@@ -374,6 +403,16 @@ class World:
         self.limits = limits or Limits()
         self.replies: list[Reply] = []
         self._running = False
+
+    def new_state(self, name: str) -> RegistryState:
+        """Return the state of a replica that has just started; its name seeds chance."""
+        ids = count(1)
+
+        def new_id() -> str:
+            return f"{name}{next(ids)}"
+
+        scaler = Scaler(self.scaling, self.policy, new_id)
+        return RegistryState(self.limits, Vocabulary(CAPABILITIES), scaler, Random(name).random, new_id)
 
     def replica(self, name: str, leading: bool = False) -> Shell:
         """Start a replica."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from registry.core.effects import PutRecord, ReadRecord
 from registry.core.events import RecordChanged, Verb
 from registry.core.status import Status
 from tests.core.shell import Fate, Shell, World
@@ -77,6 +78,23 @@ def test_only_the_newest_entry_may_come(world: World, shell: Shell):
     agent = late.state.get("a")
     assert (agent.status, agent.record.tags, agent.revision) == (Status.DEREGISTERING, ("eu",), 4)
     assert set(late.state.agents) == {"a"}
+
+
+@pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.DRAIN])
+def test_who_came_back_in_a_gap_has_a_lease(world: World, shell: Shell, verb: Verb):
+    """A new life that began in a gap of the log has its full lease, though only a later change of it was heard."""
+    other = world.replica("two")
+    shell.register("a", instance_id="i1", heartbeat_interval=2.0)
+    world.advance(20.0)
+    assert shell.state.get("a").status is Status.OFFLINE
+    shell.deaf = True
+    other.register("a", instance_id="i1", heartbeat_interval=2.0)
+    other.command(verb)
+    shell.hear_newest()
+    world.advance(5.5)
+    assert shell.state.get("a").status is not Status.OFFLINE
+    world.advance(0.5)
+    assert "a" not in shell.state.agents or shell.state.get("a").status is Status.OFFLINE
 
 
 def test_what_another_replica_wrote(world: World, shell: Shell):
@@ -195,6 +213,33 @@ def test_a_command_that_took_place_is_not_repeated_over_a_newer_change(world: Wo
     shell.release()
     assert reply["deregistered"] is True
     assert shell.state.get("a").revision == 3, "who registered after the deregistration stays"
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_an_answer_to_a_read_that_is_no_longer_needed(world: World, shell: Shell, connected: bool):
+    """The log may settle a write before the bucket was read; what was read then says nothing of the next write."""
+    shell.register("a")
+    shell.manual = True
+    suspend = shell.command(Verb.SUSPEND)
+    resume = shell.command(Verb.RESUME)
+    shell.carry_out(0, Fate.UNACKED)
+    shell.deliver()
+    shell.hear()
+    read, write = shell.todo
+    assert (type(read), type(write)) == (ReadRecord, PutRecord)
+    if not connected:
+        shell.disconnect()
+    shell.carry_out()
+    if not connected:
+        shell.connect()
+    world.beat("a", health_score=0.6)
+    shell.carry_out()
+    shell.deliver()
+    assert resume.body is None, "its own write has not ended"
+    shell.deliver()
+    assert (suspend.code, resume["status"], shell.todo[0].record.status) == (None, Status.ACTIVE, Status.DEGRADED)
+    shell.release()
+    assert len(world.bucket.log) == 4
 
 
 def test_a_record_by_hand(world: World, shell: Shell):

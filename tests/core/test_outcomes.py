@@ -348,9 +348,9 @@ def test_answers_that_nobody_waits_for(shell: Shell):
         RecordRead(shell.world.now, "a", None, 0),
         ReadFailed(shell.world.now, "a"),
     ):
-        assert shell.handle(fact) == []
+        assert shell.state.handle(fact) == []
     shell.manual = True
     shell.command(Verb.SUSPEND)
-    assert shell.handle(WriteCommitted(shell.world.now, "a", record.write_id, 7)) == []
-    assert shell.handle(WriteUncertain(shell.world.now, "a", record.write_id)) == []
+    assert shell.state.handle(WriteCommitted(shell.world.now, "a", record.write_id, 7)) == []
+    assert shell.state.handle(WriteUncertain(shell.world.now, "a", record.write_id)) == []
     assert shell.state.get("a").revision == 1

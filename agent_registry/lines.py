@@ -1,0 +1,89 @@
+"""One thing that happened, one line."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from agent_registry.wording import ACTION_STYLES, STATUS_STYLES, clock
+
+if TYPE_CHECKING:
+    from agents_sdk.protocol.discovery import AgentInfo
+    from agents_sdk.protocol.events import RegistryEvent, StatusEvent
+    from agents_sdk.protocol.scaling import ScalingOrder
+
+_WHO = 28
+_WHAT = 26
+
+
+def here(agent: AgentInfo) -> Text:
+    """Return the line of an agent that is there already."""
+    what = _status(agent.status)
+    return _line(time.time(), agent.agent_id, what, _why(agent.status_reason, None), sorted(agent.capabilities))
+
+
+def joined(agent: AgentInfo) -> Text:
+    """Return the line of an agent that came."""
+    what = Text("+ ", style="bold green") + _status(agent.status)
+    at = agent.status_since or time.time()
+    return _line(at, agent.agent_id, what, _why(agent.status_reason, None), sorted(agent.capabilities))
+
+
+def changed(event: StatusEvent) -> Text:
+    """Return the line of a change of status or registration."""
+    if event.removed:
+        what = Text("- gone", style="bold red")
+    elif event.previous is None or event.previous == event.status:
+        what = _status(event.status)
+    else:
+        what = _status(event.previous) + Text(" → ") + _status(event.status)
+    return _line(event.at, event.agent_id, what, _why(event.reason, event.note), event.capabilities)
+
+
+def left(agent_id: str) -> Text:
+    """Return the line of an agent that was found to be gone without an event that said so."""
+    return _line(time.time(), agent_id, Text("- gone", style="bold red"), "", [])
+
+
+def ordered(order: ScalingOrder) -> Text:
+    """Return the line of a scaling order."""
+    what = Text(f"{order.action} ", style=ACTION_STYLES.get(order.action, ""))
+    what.append(
+        f"{order.observed.agents} → {order.desired}" if order.delta else ", ".join(order.agents), style="default"
+    )
+    return _line(order.issued_at, f"scaling: {order.capability}", what, order.reason, [])
+
+
+def announced(event: RegistryEvent) -> Text:
+    """Return the line of something that happened to the registry itself."""
+    return _line(
+        event.at, "registry", Text(event.what, style="cyan"), f"replica {event.replica}, epoch {event.epoch}", []
+    )
+
+
+def unknown(event: dict[str, Any]) -> Text:
+    """Return the line of an event that this version has no words for."""
+    import json
+
+    return _line(time.time(), "registry", Text("event"), json.dumps(event), [])
+
+
+def _status(status: str) -> Text:
+    return Text(str(status), style=STATUS_STYLES.get(status, ""))
+
+
+def _why(reason: str | None, note: str | None) -> str:
+    return f"{reason}: {note}" if reason and note else reason or ""
+
+
+def _line(at: float, who: str, what: Text, why: str, capabilities: list[str]) -> Text:
+    line = Text(f"{clock(at)}  ", style="dim", no_wrap=True)
+    line.append(who.ljust(_WHO) + " ", style="bold")
+    line.append_text(what)
+    line.append(" " * max(2, _WHAT - what.cell_len + 1), style="default")
+    line.append(why, style="default")
+    if capabilities:
+        line.append(f"  [{', '.join(capabilities)}]", style="dim")
+    return line

@@ -1,0 +1,68 @@
+"""Commands that change one agent: suspend, resume, drain, deregister."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent_registry.failure import CommandError
+from agent_registry.options import AgentIdArgument, AsJson, aimed
+from agent_registry.output import emit, screen
+from agent_registry.session import ask
+from agent_registry.target import Target
+
+if TYPE_CHECKING:
+    from agents_sdk.protocol.discovery import AgentInfo
+
+Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the log and the event.", show_default=False)
+]
+
+
+@aimed
+def suspend(target: Target, agent_id: AgentIdArgument, *, reason: Reason = None, as_json: AsJson = False) -> None:
+    """Take an agent out of service until `resume`: it is not discovered, but lives on."""
+    agent = ask(target, lambda registry: registry.suspend_agent(agent_id, reason))
+    _show(agent, as_json, f"not discovered until: agent-registry resume {agent_id}")
+
+
+@aimed
+def resume(target: Target, agent_id: AgentIdArgument, *, reason: Reason = None, as_json: AsJson = False) -> None:
+    """Put a suspended agent back into service."""
+    agent = ask(target, lambda registry: registry.resume_agent(agent_id, reason))
+    _show(agent, as_json, "")
+
+
+@aimed
+def drain(target: Target, agent_id: AgentIdArgument, *, reason: Reason = None, as_json: AsJson = False) -> None:
+    """Let an agent finish and leave: no new work, gone when it says so or its time is up."""
+    agent = ask(target, lambda registry: registry.drain_agent(agent_id, reason))
+    _show(agent, as_json, "gets no new work and is removed when it has finished")
+
+
+@aimed
+def deregister(target: Target, agent_id: AgentIdArgument, *, reason: Reason = None, as_json: AsJson = False) -> None:
+    """Remove an agent's registration at once. A running SDK agent would register again: stop it, or drain it."""
+    removed = ask(target, lambda registry: registry.deregister_agent(agent_id, reason))
+    if as_json:
+        emit({"agent_id": agent_id, "deregistered": removed})
+    if not removed:
+        raise CommandError(f"not_found: no agent {agent_id!r} is registered", "see who is there: agent-registry agents")
+    if not as_json:
+        screen().print(f"{agent_id} deregistered", markup=False)
+
+
+def _show(agent: AgentInfo, as_json: bool, then: str) -> None:
+    if as_json:
+        emit(agent)
+        return
+    from agent_registry.tables import status_text
+
+    line = status_text(agent.status)
+    line = line.__class__.assemble(
+        f"{agent.agent_id} is ", line, f" ({agent.status_reason})" if agent.status_reason else ""
+    )
+    if then:
+        line.append(f"; {then}")
+    screen().print(line)

@@ -1,0 +1,146 @@
+"""One conversation with a registry: connect, ask, close; and what a failure means in words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from agent_registry.failure import CommandError, Exit
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from agent_registry.target import Target
+    from agents_sdk.client import RegistryClient
+    from agents_sdk.protocol.errors import RegistryError
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 3.0
+"""Seconds to wait for NATS."""
+
+REPLY_TIMEOUT = 3.0
+"""Seconds to wait for the registry; long enough for a restart, short enough for a person."""
+
+
+def ask(target: Target, question: Callable[[RegistryClient], Awaitable[T]]) -> T:
+    """Connect, ask one question, close, and return the answer.
+
+    Args:
+        target: Which registry.
+        question: What to do with the client.
+
+    Raises:
+        CommandError: If NATS or the registry cannot be reached, or the registry refuses.
+    """
+
+    async def conversation() -> T:
+        async with connected(target) as registry:
+            return await question(registry)
+
+    return asyncio.run(conversation())
+
+
+@asynccontextmanager
+async def connected(target: Target) -> AsyncIterator[RegistryClient]:
+    """Yield a client of the target's registry.
+
+    Raises:
+        CommandError: If NATS or the registry cannot be reached, or the registry refuses what is asked of it.
+    """
+    from agents_sdk.client import RegistryClient
+
+    nats = await _connect(target)
+    try:
+        with _translated(target):
+            async with RegistryClient(nats, prefix=target.prefix, timeout=REPLY_TIMEOUT) as registry:
+                yield registry
+    finally:
+        await nats.close()
+
+
+async def _connect(target: Target) -> Client:
+    from nats.aio.client import Client
+    from nats.errors import Error as NatsError
+
+    client = Client()
+    last: list[Exception] = []
+    refused = asyncio.Event()
+
+    async def on_error(error: Exception) -> None:
+        last.append(error)
+        if "authorization" in str(error).lower():  # nats-py has one class for whatever the server says
+            refused.set()
+
+    connecting = asyncio.ensure_future(
+        client.connect(
+            target.url.split(","),
+            name="agent-registry command line",
+            error_cb=on_error,
+            connect_timeout=int(CONNECT_TIMEOUT),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            ping_interval=5,
+            **target.options(),
+        )
+    )
+    waiting = asyncio.ensure_future(refused.wait())
+    try:
+        await asyncio.wait({connecting, waiting}, timeout=CONNECT_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            await connecting
+            return client
+    except (NatsError, OSError, ValueError) as error:
+        raise CommandError(f"cannot reach NATS at {target.shown}: {error}", code=Exit.UNREACHABLE) from error
+    finally:
+        for task in (waiting, connecting):
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(waiting, connecting, return_exceptions=True)
+    await client.close()
+    if refused.is_set():
+        raise CommandError(
+            f"NATS at {target.shown} refuses this user", "give the right --creds or --context", Exit.UNREACHABLE
+        )
+    why = _why(last[-1]) if last else "no answer"
+    raise CommandError(f"cannot reach NATS at {target.shown}: {why}", _start_one(target), Exit.UNREACHABLE)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def _start_one(target: Target) -> str:
+    from agent_registry.target import DEFAULT_URL
+
+    where = "" if target.url == DEFAULT_URL else "; or say where NATS is with --nats URL"
+    return f"is the registry running? try: agent-registry up{where}"
+
+
+@contextmanager
+def _translated(target: Target) -> Iterator[None]:
+    from agents_sdk.protocol.errors import RegistryError
+
+    try:
+        yield
+    except RegistryError as error:
+        raise _in_words(error, target) from error
+
+
+def _in_words(error: RegistryError, target: Target) -> CommandError:
+    from agents_sdk.protocol.errors import ForbiddenError, NotFoundError, UnavailableError
+
+    hint, code = "", Exit.REFUSED
+    if isinstance(error, UnavailableError):
+        hint, code = f"is a registry running there? try: agent-registry serve --nats {target.shown}", Exit.UNREACHABLE
+    elif isinstance(error, NotFoundError):
+        hint = "see who is there: agent-registry agents"
+    elif isinstance(error, ForbiddenError):
+        hint = "give the --creds or --context of somebody who may"
+    return CommandError(f"{error.code}: {error.message}", hint, code)

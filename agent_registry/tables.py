@@ -1,0 +1,232 @@
+"""Agents, scaling and statistics as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from agent_registry.wording import (
+    STATUS_STYLES,
+    ago,
+    bar,
+    duration,
+    health_style,
+    load_style,
+    moment,
+    number,
+)
+
+if TYPE_CHECKING:
+    from agents_sdk.protocol.discovery import AgentInfo, Vocabulary
+    from agents_sdk.protocol.scaling import CapabilityScaling
+    from agents_sdk.protocol.statistics import Statistics
+
+
+WIDE = 120
+"""Columns from which on a terminal has room for bars."""
+
+
+def listing(columns: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return an empty table in the style of the `kubectl` and `nats` command lines: no lines, a plain heading."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name, options in columns.items():
+        table.add_column(name, **options)
+    return table
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> Table:
+    """Return a table of names and values, for one thing with many properties."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+    return table
+
+
+def status_text(status: str) -> Text:
+    """Return a status in its colour."""
+    return Text(status, style=STATUS_STYLES.get(status, ""))
+
+
+def health_text(health: float, bars: bool = True) -> Text:
+    """Return a health score with its bar."""
+    return Text(f"{bar(health)} {health:.2f}" if bars else f"{health:.2f}", style=health_style(health))
+
+
+def load_text(load: float, bars: bool = True) -> Text:
+    """Return a load factor with its bar."""
+    return Text(f"{bar(load)} {load:.2f}" if bars else f"{load:.2f}", style=load_style(load))
+
+
+def agents_table(agents: Iterable[AgentInfo], width: int) -> Table:
+    """Return agents as an operator looks at them: how they are, and why.
+
+    Args:
+        agents: The agents, in the order in which to show them.
+        width: Columns of the terminal; on a narrow one the bars give way to the words.
+    """
+    fixed = {"no_wrap": True}
+    bars = width >= WIDE
+    table = listing(
+        {
+            "AGENT": {"overflow": "fold"},
+            "TYPE": {"overflow": "fold"},
+            "STATUS": fixed,
+            "HEALTH": fixed,
+            "LOAD": fixed,
+            "LAST BEAT": {**fixed, "justify": "right"},
+            "CAPABILITIES": {"overflow": "fold"},
+            "REASON": {"overflow": "fold"},
+        }
+    )
+    for agent in agents:
+        table.add_row(
+            Text(agent.agent_id),
+            Text(agent.agent_type),
+            status_text(agent.status),
+            health_text(agent.health_score, bars),
+            load_text(agent.load_factor, bars),
+            ago(agent.last_heartbeat),
+            ", ".join(sorted(agent.capabilities)),
+            agent.status_reason or "",
+        )
+    return table
+
+
+def found_table(agents: Iterable[AgentInfo], width: int) -> Table:
+    """Return agents as a caller looks at them: best first, with what they were ranked by.
+
+    Args:
+        agents: The agents, best first.
+        width: Columns of the terminal, as for `agents_table`.
+    """
+    fixed = {"no_wrap": True}
+    bars = width >= WIDE
+    table = listing(
+        {
+            "#": {**fixed, "justify": "right"},
+            "AGENT": {"overflow": "fold"},
+            "TYPE": {"overflow": "fold"},
+            "STATUS": fixed,
+            "HEALTH": fixed,
+            "LOAD": fixed,
+            "SUCCESS": {**fixed, "justify": "right"},
+            "VERSION": fixed,
+            "CAPABILITIES": {"overflow": "fold"},
+            "TAGS": {"overflow": "fold"},
+        }
+    )
+    for rank, agent in enumerate(agents, 1):
+        table.add_row(
+            str(rank),
+            Text(agent.agent_id),
+            Text(agent.agent_type),
+            status_text(agent.status),
+            health_text(agent.health_score, bars),
+            load_text(agent.load_factor, bars),
+            number(agent.performance_metrics.get("success_rate")),
+            agent.version,
+            ", ".join(sorted(agent.capabilities)),
+            ", ".join(sorted(agent.tags)),
+        )
+    return table
+
+
+def agent_pairs(agent: AgentInfo) -> Table:
+    """Return everything known of one agent."""
+    import json
+
+    status = status_text(agent.status)
+    if agent.status_reason:
+        status.append(f" ({agent.status_reason})", style="default")
+    if agent.status_since is not None:
+        status.append(f" for {ago(agent.status_since)}", style="default")
+    load = load_text(agent.load_factor)
+    if agent.load_age is not None:
+        load.append(f"  reported {duration(agent.load_age)} ago", style="default")
+    rows: list[tuple[str, Any]] = [
+        ("agent", agent.agent_id),
+        ("type", agent.agent_type),
+        ("status", status),
+        ("capabilities", ", ".join(sorted(agent.capabilities))),
+        ("tags", ", ".join(sorted(agent.tags)) or "-"),
+        ("version", agent.version),
+        ("health", health_text(agent.health_score)),
+        ("load", load),
+        ("last beat", f"{ago(agent.last_heartbeat)} ago"),
+        ("heartbeats", f"every {agent.heartbeat_interval:g} s, lost after {agent.heartbeat_timeout:g} s"),
+        ("registered", moment(agent.registered_at)),
+        ("incarnation", agent.incarnation),
+        ("revision", agent.revision),
+        ("health checks", agent.health_subject or "none: lives by its heartbeats"),
+        ("concurrency", agent.max_concurrency or "not said"),
+        ("claims", ", ".join(sorted(agent.claims)) or "-"),
+    ]
+    rows += [(f"metric {name}", f"{value:g}") for name, value in sorted(agent.performance_metrics.items())]
+    if agent.metadata:
+        rows.append(("metadata", json.dumps(agent.metadata, ensure_ascii=False, indent=2)))
+    return pairs(rows)
+
+
+def statistics_pairs(statistics: Statistics) -> Table:
+    """Return the statistics of the replica that answered."""
+
+    def spread(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{name} {amount}" for name, amount in sorted(counts.items()) if amount) or "-"
+
+    shown = {
+        "uptime": duration(statistics.uptime),
+        "capabilities_distribution": spread(statistics.capabilities_distribution),
+        "health_distribution": spread(statistics.health_distribution),
+        "status_distribution": spread(statistics.status_distribution),
+        "requests_refused": spread(statistics.requests_refused),
+        "nats": spread(statistics.nats),
+        "leader": "yes" if statistics.leader else "no",
+    }
+    fields = statistics.model_dump(by_alias=True)
+    return pairs((name.replace("_", " "), shown.get(name, value)) for name, value in fields.items())
+
+
+def vocabulary_table(vocabulary: Vocabulary) -> Table:
+    """Return the known capabilities and how many agents have each."""
+    table = listing({"CAPABILITY": {}, "AGENTS": {"justify": "right"}, "": {}})
+    for capability in sorted(vocabulary.capabilities, key=lambda item: (-item.agents, item.name)):
+        style = "" if capability.agents else "dim"
+        table.add_row(capability.name, str(capability.agents), "" if capability.builtin else "own", style=style)
+    return table
+
+
+def scaling_table(capabilities: Iterable[CapabilityScaling], width: int) -> Table:
+    """Return what the scaler sees and wants, and why."""
+    bars = width >= WIDE
+    right = {"no_wrap": True, "justify": "right"}
+    table = listing(
+        {
+            "CAPABILITY": {"no_wrap": True},
+            "AGENTS": right,
+            "DESIRED": right,
+            "MIN-MAX": right,
+            "LOAD": {"no_wrap": True},
+            "UP/DOWN AT": right,
+            "ORDER": {"no_wrap": True},
+            "WHY": {"overflow": "fold"},
+        }
+    )
+    for item in capabilities:
+        load, policy = item.observed.mean_load, item.policy
+        pending = f" (+{item.observed.pending})" if item.observed.pending else ""
+        table.add_row(
+            item.capability,
+            f"{item.observed.agents}{pending}",
+            str(item.desired),
+            f"{policy.min_agents}-{policy.max_agents}",
+            "-" if load is None else load_text(load, bars),
+            f"{policy.high_load:g}/{policy.low_load:g}",
+            ", ".join(order.action for order in item.orders) or "-",
+            item.reason,
+        )
+    return table

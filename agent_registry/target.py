@@ -1,0 +1,122 @@
+"""Which registry a command is meant for, and how its NATS is reached."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from agent_registry.context import Context, load
+from agent_registry.failure import CommandError, Exit
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One registry, as the options name it.
+
+    Attributes:
+        url: URL of NATS, without user and password; several are separated by commas.
+        prefix: First token of the registry's subjects.
+        context: What the `nats` CLI context adds; empty when none was named.
+        creds: Credentials file; the context's unless `--creds` names one.
+    """
+
+    url: str
+    prefix: str
+    context: Context
+    creds: str
+
+    @classmethod
+    def resolve(cls, nats: str | None, context: str | None, creds: Path | None, prefix: str) -> Target:
+        """Read the options together: `--nats` over the context, the context over `NATS_URL`, that over the default.
+
+        Raises:
+            CommandError: If the context cannot be used or a file it names is not there.
+        """
+        found = load(context) if context else Context(name="")
+        url = nats or found.url or os.environ.get("NATS_URL") or DEFAULT_URL
+        target = cls(url, prefix, found, str(creds) if creds else found.creds)
+        target._check_files()
+        return target
+
+    @property
+    def shown(self) -> str:
+        """The URL for people: never with a password in it."""
+        return ",".join(_without_password(url) for url in self.url.split(","))
+
+    def options(self) -> dict[str, Any]:
+        """Return what `nats.connect` needs to know beside the URL."""
+        found = self.context
+        given = {
+            "user": found.user,
+            "password": found.password,
+            "token": found.token,
+            "user_credentials": self.creds,
+            "nkeys_seed": found.nkey,
+            "inbox_prefix": found.inbox_prefix.encode(),
+            "tls": self._tls(),
+        }
+        return {name: value for name, value in given.items() if value}
+
+    def url_with_login(self) -> str:
+        """Return the URL with the context's user and password, or token, in it.
+
+        A replica takes a URL and a credentials file and nothing else.
+
+        Raises:
+            CommandError: If the context logs in by a key or a certificate, which a URL cannot carry.
+        """
+        found = self.context
+        if found.nkey or found.cert or found.ca or found.inbox_prefix:
+            raise CommandError(
+                f"--context: context {found.name!r} has an nkey, a certificate or an inbox prefix; "
+                "serve takes creds, user and password, or a token",
+                code=Exit.USAGE,
+            )
+        if any(quote(word, safe="") != word for word in (found.token, found.user, found.password)):
+            # nats-py does not undo percent-encoding, so such a word cannot be put into a URL at all.
+            raise CommandError(
+                f"--context: user, password or token of context {found.name!r} has characters that a URL cannot carry",
+                "use a credentials file: --creds",
+                Exit.USAGE,
+            )
+        login = found.token or (f"{found.user}:{found.password}" if found.password else found.user)
+        if not login:
+            return self.url
+        return ",".join(_with_login(url, login) for url in self.url.split(","))
+
+    def _check_files(self) -> None:
+        named = (
+            ("--creds", self.creds),
+            ("nkey", self.context.nkey),
+            ("cert", self.context.cert),
+            ("key", self.context.key),
+            ("ca", self.context.ca),
+        )
+        for option, path in named:
+            if path and not Path(path).is_file():
+                raise CommandError(f"{option}: no such file: {path}", code=Exit.USAGE)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        found = self.context
+        if not (found.ca or found.cert):
+            return None
+        tls = ssl.create_default_context(cafile=found.ca or None)
+        if found.cert:
+            tls.load_cert_chain(found.cert, found.key or None)
+        return tls
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else url
+
+
+def _with_login(url: str, login: str) -> str:
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    return url if "@" in parts.netloc else urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))

@@ -1,0 +1,107 @@
+"""The SDK of the agent registry: write an agent with `Agent`, find and call agents with `RegistryClient`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agents_sdk.agent import Agent
+    from agents_sdk.caller import AgentCallError
+    from agents_sdk.client import RegistryClient
+    from agents_sdk.directory import Change, Changed, Joined, Left, Snapshot
+    from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
+    from agents_sdk.protocol.errors import (
+        AlreadyRegisteredError,
+        ConflictError,
+        ForbiddenError,
+        InternalError,
+        InvalidRequestError,
+        NotFoundError,
+        OverloadedError,
+        PayloadTooLargeError,
+        RegistryError,
+        StaleIncarnationError,
+        UnavailableError,
+    )
+    from agents_sdk.protocol.events import RegistryEvent, StatusEvent
+    from agents_sdk.protocol.registration import Receipt
+    from agents_sdk.protocol.scaling import ScalingOrder, ScalingReport
+    from agents_sdk.protocol.statistics import Statistics
+    from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, Reason, ScalingAction, SortBy
+
+__all__ = [
+    "Agent",
+    "AgentCallError",
+    "AgentCapability",
+    "AgentInfo",
+    "AgentStatus",
+    "AlreadyRegisteredError",
+    "Change",
+    "Changed",
+    "ConflictError",
+    "ForbiddenError",
+    "InternalError",
+    "InvalidRequestError",
+    "Joined",
+    "Left",
+    "Listing",
+    "NotFoundError",
+    "OverloadedError",
+    "PayloadTooLargeError",
+    "Reason",
+    "Receipt",
+    "RegistryClient",
+    "RegistryError",
+    "RegistryEvent",
+    "ScalingAction",
+    "ScalingOrder",
+    "ScalingReport",
+    "ServiceQuery",
+    "Snapshot",
+    "SortBy",
+    "StaleIncarnationError",
+    "Statistics",
+    "StatusEvent",
+    "UnavailableError",
+]
+
+# Where each name lives. Imported on first use: pydantic and nats take longer to import than many a command runs.
+_HOMES = {
+    "agent": ("Agent",),
+    "caller": ("AgentCallError",),
+    "client": ("RegistryClient",),
+    "directory": ("Change", "Changed", "Joined", "Left", "Snapshot"),
+    "protocol.discovery": ("AgentInfo", "Listing", "ServiceQuery"),
+    "protocol.errors": (
+        "AlreadyRegisteredError",
+        "ConflictError",
+        "ForbiddenError",
+        "InternalError",
+        "InvalidRequestError",
+        "NotFoundError",
+        "OverloadedError",
+        "PayloadTooLargeError",
+        "RegistryError",
+        "StaleIncarnationError",
+        "UnavailableError",
+    ),
+    "protocol.events": ("RegistryEvent", "StatusEvent"),
+    "protocol.registration": ("Receipt",),
+    "protocol.scaling": ("ScalingOrder", "ScalingReport"),
+    "protocol.statistics": ("Statistics",),
+    "protocol.vocabulary": ("AgentCapability", "AgentStatus", "Reason", "ScalingAction", "SortBy"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,303 @@
+"""An agent: registers, serves its topics, is heard of, drains and leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from agents_sdk.client import RegistryClient
+from agents_sdk.condition import OWN_METRICS, Condition
+from agents_sdk.connection import Connection
+from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address, server_urls
+from agents_sdk.health import HealthCheck, HealthFunction
+from agents_sdk.heart import HEALTH_CHECK, Heart, Signal
+from agents_sdk.life import Life
+from agents_sdk.micro import MicroService
+from agents_sdk.protocol.codec import adapter, check
+from agents_sdk.protocol.fields import SUBJECT_PATTERN
+from agents_sdk.protocol.registration import Registration
+from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
+from agents_sdk.protocol.telemetry import Heartbeat
+from agents_sdk.pulse import Pulse
+from agents_sdk.serving import Handler, Service
+from agents_sdk.signals import on_first_stop_signal
+from agents_sdk.vitals import Vitals
+
+DEFAULT_MAX_CONCURRENCY = 64
+DEFAULT_DRAIN_TIMEOUT = 30.0
+
+_REGISTRATION = adapter(Registration)
+_REPORT = adapter(Heartbeat)
+_OURS = (HEALTH_CHECK, DRAIN)
+"""Topics that the SDK serves itself."""
+
+HandlerT = TypeVar("HandlerT", bound=Handler)
+HealthT = TypeVar("HealthT", bound=HealthFunction)
+
+logger = logging.getLogger(__name__)
+
+
+class Agent:
+    """An agent that others find by what it can do.
+
+        agent = Agent("trading_agent", capabilities=["trading"])
+
+        @agent.handle("quote")
+        async def quote(request):
+            return {"symbol": request["symbol"], "price": 42.0}
+
+        agent.run()
+
+    It registers, answers on `agent.<id>.<topic>`, measures its own load, and beats from a thread of its own, so that a
+    handler which blocks the loop makes it busy, not dead. When another instance takes its id over, it stops.
+
+    Args:
+        agent_type: Type of agent, for example `trading_agent`.
+        capabilities: What it can do; at least one.
+        agent_id: Stable id; made from the type when left out, and new with each process then.
+        tags: Labels to search by.
+        metadata: Free-form object, at most 16 KiB as JSON.
+        version: Version of its software.
+        nats: URLs of NATS servers, comma-separated; `NATS_URL`, else this machine's when left out.
+        credentials: NATS credentials file.
+        prefix: First token or tokens of the registry's subjects.
+        inbox_prefix: First tokens of the subjects on which replies arrive.
+        heartbeat_interval: Seconds between heartbeats, 0.1 to 3600; the registry's setting when left out.
+        heartbeat_timeout: Seconds of silence after which it counts as offline; three intervals when left out.
+        max_concurrency: Requests that it does at once; further ones are told to try another agent.
+        claims: Resources that it holds alone.
+        takeover: Take the id over from a live instance, which is stopped then.
+        drain_timeout: Seconds that the work in flight gets when the agent stops.
+
+    Raises:
+        InvalidRequestError: A `ValueError` that names the fields.
+    """
+
+    def __init__(
+        self,
+        agent_type: str,
+        capabilities: Iterable[str],
+        *,
+        agent_id: str | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        version: str = "1.0.0",
+        nats: str | None = None,
+        credentials: str | Path | None = None,
+        prefix: str = DEFAULT_PREFIX,
+        inbox_prefix: str = DEFAULT_INBOX_PREFIX,
+        heartbeat_interval: float | None = None,
+        heartbeat_timeout: float | None = None,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
+        claims: Iterable[str] = (),
+        takeover: bool = False,
+        drain_timeout: float = DEFAULT_DRAIN_TIMEOUT,
+    ) -> None:
+        self.agent_id = agent_id if agent_id is not None else _new_id(agent_type)
+        self.instance_id = secrets.token_hex(8)
+        """This life of the agent."""
+        self._subjects = Subjects(prefix)
+        fields = {
+            "agent_type": agent_type,
+            "capabilities": _array(capabilities),
+            "agent_id": self.agent_id,
+            "tags": _array(tags),
+            "metadata": dict(metadata or {}),
+            "version": version,
+            "instance_id": self.instance_id,
+            "heartbeat_interval": heartbeat_interval,
+            "heartbeat_timeout": heartbeat_timeout,
+            "health_subject": agent_topic(self.agent_id, HEALTH_CHECK),
+            "max_concurrency": max_concurrency,
+            "claims": _array(claims),
+            "takeover": takeover,
+        }
+        self._registration = check(_REGISTRATION, fields)
+        self._vitals = Vitals(max_concurrency)
+        self._metric_names: set[str] = set()
+        self._handlers: dict[str, Handler] = {}
+        self._health: HealthFunction | None = None
+        path = None if credentials is None else Path(credentials)
+        self._servers = (server_urls(nats), path, inbox_prefix)
+        self._connection = Connection(self._address(f"work:{self.agent_id}"))
+        self._service = Service(self.agent_id, self._handlers, self._vitals, max_concurrency, self._worked)
+        self.client = RegistryClient(self._connection, prefix=prefix)
+        """The registry, and through `call` other agents; on the agent's own connection."""
+        self._life = Life(self.agent_id, self._connection, self._service, self._make_heart, drain_timeout)
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.agent_id} of type {self._registration.agent_type}>"
+
+    def handle(self, topic: str) -> Callable[[HandlerT], HandlerT]:
+        """Have the decorated function answer requests to `topic`.
+
+        It gets the request, a JSON object, and returns anything that is JSON. An `async` function runs on the loop,
+        another one in a thread. `InvalidRequestError` tells the caller what is wrong with the request; whatever else
+        is raised becomes an error reply that names only its class.
+
+        Raises:
+            ValueError: If the topic is no subject, is the SDK's own, or has a handler.
+            RuntimeError: If the agent has started.
+        """
+        if re.fullmatch(SUBJECT_PATTERN, topic) is None or topic in _OURS:
+            raise ValueError(f"topic: {topic!r} must be a subject without wildcards, and none of {', '.join(_OURS)}")
+        if topic in self._handlers:
+            raise ValueError(f"topic: {topic!r} has a handler already")
+        if self._life.has_begun:
+            raise RuntimeError(f"{self.agent_id} has started; add handlers before")
+
+        def add(handler: HandlerT) -> HandlerT:
+            self._handlers[topic] = handler
+            return handler
+
+        return add
+
+    def health(self, function: HealthT) -> HealthT:
+        """Have the decorated function say how healthy the agent is, 0.0 to 1.0, before each heartbeat."""
+        self._health = function
+        return function
+
+    def report(
+        self,
+        *,
+        load_factor: float | None = None,
+        health_score: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Report what the agent knows better than what is measured; it leaves with the next heartbeat, soon.
+
+        Safe to call from any thread. What was reported holds until it is reported anew.
+
+        Args:
+            load_factor: 0.0 (idle) to 1.0 (full); else requests in flight by `max_concurrency`.
+            health_score: 0.0 (unfit) to 1.0 (well).
+            metrics: Name to number.
+
+        Raises:
+            InvalidRequestError: If a value is out of range, or there are too many metrics.
+        """
+        fields = {"agent_id": self.agent_id, "health_score": health_score, "load_factor": load_factor}
+        names = self._metric_names.union(metrics or ())
+        # The registry would refuse the whole heartbeat, again and again.
+        everything = {**dict.fromkeys([*names, *OWN_METRICS], 0.0), **(metrics or {})}
+        check(_REPORT, {**fields, "metrics": everything})
+        self._metric_names = names
+        self._vitals.report(load_factor, health_score, metrics)
+        self._life.moved()
+
+    def run(self) -> None:
+        """Serve until SIGTERM, Ctrl-C or the registry's order to drain; then finish the work in flight and leave.
+
+        A second signal ends at once. Logs to standard error if the application set up no logging.
+
+        Raises:
+            AlreadyRegisteredError: If another live instance holds the id.
+            StaleIncarnationError: If another instance has taken the id over.
+            RegistryError: If the registry refuses the registration for another reason.
+        """
+        if not logging.getLogger().handlers:
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        asyncio.run(self._run())
+
+    async def start(self) -> None:
+        """Connect, register, serve; return when all of that is done, however long the registry takes to appear.
+
+        Raises:
+            AlreadyRegisteredError: If another live instance holds the id.
+            RegistryError: If the registry refuses the registration for another reason.
+            RuntimeError: If the agent has been started before.
+        """
+        await self._life.begin()
+        topics = ", ".join(self._handlers) or "no topics"
+        logger.info("%s serves %s, registered as incarnation %d", self.agent_id, topics, self._life.incarnation)
+
+    async def stop(self) -> None:
+        """Take no new work, finish what is in flight, deregister, disconnect."""
+        await self._life.end()
+        await self.client.close()
+
+    async def wait(self) -> None:
+        """Wait until the agent has ended.
+
+        Raises:
+            StaleIncarnationError: If another instance has taken its id over.
+            RuntimeError: If it has not been started.
+        """
+        await self._life.over()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _run(self) -> None:
+        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+        def stop(signal: str) -> None:
+            logger.info("%s got %s and finishes its work; a second one ends it at once", self.agent_id, signal)
+            loop.call_soon_threadsafe(asked.set)
+
+        with on_first_stop_signal(stop):
+            serving, stopping = asyncio.create_task(self._serve()), asyncio.create_task(asked.wait())
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not serving.done() and not self._life.is_serving:
+                serving.cancel()
+            while not serving.done():
+                # Until Python 3.12, asyncio.wait_for swallows a cancellation that comes together with its result, and
+                # nats-py uses it: the agent may be serving all the same.
+                if self._life.is_serving:
+                    await self.stop()
+                await asyncio.wait((serving,), timeout=0.05)
+            if not serving.cancelled():
+                await serving
+
+    async def _serve(self) -> None:
+        await self.start()
+        await self.wait()
+
+    def _make_heart(self, loop: asyncio.AbstractEventLoop, tell: Callable[[Signal], None]) -> Heart:
+        pulse = Pulse(loop)
+        health = None if self._health is None else HealthCheck(self._health, loop)
+        registration = self._registration
+        service = MicroService(
+            self.agent_id, registration.agent_type, self.instance_id, registration.version, self._service.counts
+        )
+        return Heart(
+            registration.model_dump(exclude_none=True),
+            self._address(f"agent:{self.agent_id}"),
+            self._subjects,
+            Condition(self._vitals, pulse, health),
+            pulse,
+            service,
+            tell,
+        )
+
+    def _address(self, name: str) -> Address:
+        servers, credentials, inbox_prefix = self._servers
+        return Address(servers, name, credentials, inbox_prefix)
+
+    def _worked(self) -> None:
+        """Have the registry know soon when the load has moved."""
+        if self._vitals.moved():
+            self._life.moved()
+
+
+def _new_id(agent_type: str) -> str:
+    """Return an id for an agent that has none; what is wrong with a type is said where it is checked."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', str(agent_type))[:96]}-{secrets.token_hex(6)}"
+
+
+def _array(values: Iterable[str]) -> Any:
+    """Return the values as a list; a lone string stays one, to be refused: it would be taken for its letters."""
+    return values if isinstance(values, str) else list(values)

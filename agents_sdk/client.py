@@ -1,0 +1,295 @@
+"""The registry's client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nats.aio.client import Client
+
+from agents_sdk.caller import Caller, candidates_query
+from agents_sdk.connection import Connection
+from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address, server_urls
+from agents_sdk.directory import Change
+from agents_sdk.feed import Event, Feed
+from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
+from agents_sdk.protocol.errors import NotFoundError
+from agents_sdk.protocol.registration import Receipt
+from agents_sdk.protocol.scaling import ScalingReport
+from agents_sdk.protocol.statistics import Statistics
+from agents_sdk.protocol.subjects import (
+    CAPABILITIES,
+    DEFAULT_PREFIX,
+    DEREGISTER,
+    DISCOVER,
+    DRAIN,
+    GET,
+    HEALTH,
+    PERFORMANCE,
+    REGISTER,
+    RESUME,
+    SCALING_GET,
+    SCALING_SET,
+    STATS,
+    SUSPEND,
+    Subjects,
+)
+from agents_sdk.requester import Requester
+from agents_sdk.watch import Watch
+
+REGISTER_TIMEOUT = 10.0
+"""Seconds that registering takes at most: the present holder of the id may have to be probed, and
+the record written by a JetStream that is choosing its leader."""
+
+_REFERENCE_STATISTICS = (
+    "total_registrations",
+    "active_agents",
+    "degraded_agents",
+    "health_checks_performed",
+    "failed_health_checks",
+    "auto_scaling_events",
+    "service_discovery_requests",
+    "registered_agents",
+    "capabilities_distribution",
+    "health_distribution",
+)
+
+
+class RegistryClient:
+    """Everything the registry can be asked, over NATS.
+
+        async with RegistryClient() as registry:
+            agents = await registry.discover_agents(ServiceQuery(capabilities={"trading"}))
+
+    Every method raises the error that the registry answers with, a `RegistryError`, and
+    `UnavailableError` if there is no answer in time.
+
+    Args:
+        nats: URLs of NATS servers, comma-separated; `NATS_URL`, else this machine's when left out.
+            Or a connected nats-py client, or a `Connection`, which stays open when this closes.
+        prefix: First token or tokens of the registry's subjects.
+        timeout: Seconds that a request takes at most, repetitions included.
+        credentials: NATS credentials file.
+        name: Name of the connection, for people who look at NATS.
+        inbox_prefix: First tokens of the subjects on which replies arrive, where NATS gives each
+            user its own.
+    """
+
+    def __init__(
+        self,
+        nats: str | Client | Connection | None = None,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        timeout: float = 2.0,
+        credentials: str | Path | None = None,
+        name: str | None = None,
+        inbox_prefix: str = DEFAULT_INBOX_PREFIX,
+    ) -> None:
+        self._shared = isinstance(nats, Connection)
+        if isinstance(nats, Connection):
+            self._connection = nats
+        elif isinstance(nats, Client):
+            self._connection = Connection(nats)
+        else:
+            path = None if credentials is None else Path(credentials)
+            address = Address(server_urls(nats), name, path, inbox_prefix, timeout)
+            self._connection = Connection(address)
+        self._requester = Requester(self._connection, Subjects(prefix), timeout)
+        self._caller = Caller(self._connection, self.discover)
+
+    async def connect(self) -> None:
+        """Connect to NATS.
+
+        Raises:
+            UnavailableError: If no server answers in time.
+            ForbiddenError: If the server refuses the user.
+        """
+        if not self._shared:
+            await self._connection.open()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._caller.close()
+        if not self._shared:
+            await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def register_agent(self, agent_info: Mapping[str, Any]) -> str:
+        """Register an agent and return its id; see `register`."""
+        return (await self.register(agent_info)).agent_id
+
+    async def register(self, registration: Mapping[str, Any]) -> Receipt:
+        """Register an agent. It has to be heard of from now on; `Agent` does that by itself.
+
+        Args:
+            registration: The fields of `Registration`; `agent_type` and `capabilities` at least.
+
+        Raises:
+            InvalidRequestError: A `ValueError` that names the fields.
+            AlreadyRegisteredError: If another live instance holds the id.
+        """
+        # Only who says which instance it is can register twice without taking itself for another.
+        idempotent = registration.get("instance_id") is not None
+        answer = await self._requester.ask(REGISTER, registration, idempotent=idempotent, within=REGISTER_TIMEOUT)
+        return Receipt.model_validate(answer)
+
+    async def deregister_agent(self, agent_id: str, reason: str | None = None) -> bool:
+        """Remove an agent; returns False if there was none."""
+        answer = await self._requester.ask(DEREGISTER, _command(agent_id, reason), idempotent=False)
+        return bool(answer["deregistered"])
+
+    async def discover_agents(self, query: ServiceQuery | None = None) -> list[AgentInfo]:
+        """Return the agents that match, best first."""
+        return (await self.discover(query)).agents
+
+    async def discover(self, query: ServiceQuery | None = None) -> Listing:
+        """Return the agents that match, best first, and how many there are in all."""
+        fields = {} if query is None else query.to_wire()
+        return Listing.from_wire(await self._requester.ask(DISCOVER, fields))
+
+    async def get_agent_info(self, agent_id: str) -> AgentInfo | None:
+        """Return what is known of an agent, None if there is no such agent."""
+        try:
+            return AgentInfo.from_wire(await self._requester.ask(GET, {"agent_id": agent_id}))
+        except NotFoundError:
+            return None
+
+    async def update_agent_health(self, agent_id: str, health_data: Mapping[str, Any]) -> None:
+        """Report an agent's health.
+
+        Args:
+            agent_id: The agent.
+            health_data: `health_score`, `load_factor` (both 0.0 to 1.0), `response_time` (seconds);
+                further numbers are kept as metrics.
+
+        Raises:
+            NotFoundError: If there is no such agent.
+        """
+        await self._requester.ask(HEALTH, {**health_data, "agent_id": agent_id})
+
+    async def update_agent_performance(self, agent_id: str, metrics: Mapping[str, float]) -> None:
+        """Report an agent's performance metrics; see `PerformanceReport`.
+
+        Raises:
+            NotFoundError: If there is no such agent.
+        """
+        fields = {"agent_id": agent_id, "metrics": dict(metrics)}
+        # Averages are weighted by what was served since the last report: twice is not once.
+        await self._requester.ask(PERFORMANCE, fields, idempotent=False)
+
+    async def suspend_agent(self, agent_id: str, reason: str | None = None) -> AgentInfo:
+        """Take an agent out of service until it is resumed."""
+        return await self._command(SUSPEND, agent_id, reason)
+
+    async def resume_agent(self, agent_id: str, reason: str | None = None) -> AgentInfo:
+        """Put a suspended agent back into service."""
+        return await self._command(RESUME, agent_id, reason)
+
+    async def drain_agent(self, agent_id: str, reason: str | None = None) -> AgentInfo:
+        """Ask an agent to finish its work and leave; it gets no more."""
+        return await self._command(DRAIN, agent_id, reason)
+
+    async def get_registry_stats(self) -> dict[str, Any]:
+        """Return the statistics of the API reference; `statistics` has more."""
+        answer = await self._requester.ask(STATS, {})
+        return {name: answer[name] for name in _REFERENCE_STATISTICS}
+
+    async def statistics(self) -> Statistics:
+        """Return the statistics of the replica that answers."""
+        return Statistics.model_validate(await self._requester.ask(STATS, {}))
+
+    async def capabilities(self) -> Vocabulary:
+        """Return the known capabilities, and how many agents have each."""
+        return Vocabulary.model_validate(await self._requester.ask(CAPABILITIES, {}))
+
+    async def scaling(self, capability: str | None = None) -> ScalingReport:
+        """Return what the scaler sees and wants, of one capability or of all."""
+        fields = {} if capability is None else {"capability": capability}
+        return ScalingReport.model_validate(await self._requester.ask(SCALING_GET, fields))
+
+    async def set_scaling(self, capability: str, **changes: Any) -> ScalingReport:
+        """Change how a capability is scaled.
+
+        Args:
+            capability: Which.
+            changes: Fields of `PolicyChange`, for example `min_agents=3`; `reset=True` drops the
+                capability's own policy.
+        """
+        fields = {"capability": capability, **changes}
+        return ScalingReport.model_validate(await self._requester.ask(SCALING_SET, fields))
+
+    def watch(self, query: ServiceQuery | None = None) -> AsyncGenerator[Change, None]:
+        """Yield a `Snapshot` of the agents that match, then `Joined`, `Changed` and `Left`.
+
+        After an outage of NATS comes a new snapshot. Health and load are not watched: they change
+        with each heartbeat, so the query's bounds on them and its limit do not count here.
+
+        Raises:
+            UnavailableError: If the registry cannot be reached for the first snapshot.
+        """
+        return Watch(self._connection, self._requester, query or ServiceQuery()).changes()
+
+    def events(self, *kinds: str, durable: str | None = None) -> AsyncGenerator[Event, None]:
+        """Yield the registry's events: `StatusEvent`, `ScalingOrder`, `RegistryEvent`.
+
+        Args:
+            kinds: `status`, `scaling`, `conflict`, `registry`; all when left out.
+            durable: Name under which the server remembers what was read: first comes everything
+                kept that was not. Without one, events come from now on.
+
+        Raises:
+            InvalidRequestError: If there is no such kind.
+            UnavailableError: If JetStream is needed for a durable and cannot be reached.
+        """
+        feed = Feed(self._connection, self._requester.subjects, kinds)
+        return feed.from_now_on() if durable is None else feed.durable(durable)
+
+    async def call(
+        self,
+        capability: str,
+        topic: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 5.0,  # noqa: ASYNC109 - bounds several attempts, and says what failed
+        query: ServiceQuery | None = None,
+        at_most_once: bool = False,
+    ) -> Any:
+        """Have an agent with a capability do something, and return its answer.
+
+        When nobody listens, or the agent is overloaded or leaving, another one is asked. When it
+        does not answer in time, too, unless `at_most_once`: then it may be done twice.
+
+        Args:
+            capability: What the agent must be able to do.
+            topic: Topic that the agent handles.
+            payload: The request, a JSON object.
+            timeout: Seconds that this takes at most, all attempts included.
+            query: Further conditions; its `limit` says among how many agents to choose.
+            at_most_once: Ask no second agent when the first one may have begun.
+
+        Raises:
+            AgentCallError: If the agent answers with an error.
+            UnavailableError: If no agent did it in time.
+        """
+        wanted = candidates_query(capability, query)
+        return await self._caller.call(wanted, topic, payload, timeout, at_most_once=at_most_once)
+
+    async def _command(self, operation: str, agent_id: str, reason: str | None) -> AgentInfo:
+        return AgentInfo.from_wire(await self._requester.ask(operation, _command(agent_id, reason)))
+
+
+def _command(agent_id: str, reason: str | None) -> dict[str, Any]:
+    return {"agent_id": agent_id} if reason is None else {"agent_id": agent_id, "reason": reason}

@@ -1,0 +1,187 @@
+"""Making a nats-py client: the options that matter, a time limit, a clear error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client, Server
+from nats.errors import Error as NatsError
+
+from agents_sdk.protocol.errors import ForbiddenError, UnavailableError
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+DEFAULT_INBOX_PREFIX = "_INBOX"
+
+PING_INTERVAL = 5
+"""Seconds; with nats-py's own 120 a half-open connection would go unseen for minutes."""
+
+MAX_OUTSTANDING_PINGS = 2
+
+RECONNECT_WAIT = (0.1, 0.5)
+"""Seconds before an attempt to reconnect, drawn anew each time: clients must not return as one."""
+
+PENDING_BYTES = 64 * 1024
+"""More than this waits for the socket. nats-py also keeps as much for later while NATS is away."""
+
+ClientCallback = Callable[[Client], None]
+ErrorCallback = Callable[[Client, Exception], None]
+
+logger = logging.getLogger(__name__)
+
+
+def server_urls(nats: str | None = None) -> tuple[str, ...]:
+    """Return the servers to use: those given, else those of `NATS_URL`, else this machine's.
+
+    Args:
+        nats: URLs, comma-separated.
+    """
+    text = nats or os.environ.get("NATS_URL") or DEFAULT_URL
+    return tuple(url.strip() for url in text.split(",") if url.strip())
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to connect, and as whom."""
+
+    servers: tuple[str, ...]
+    name: str | None = None
+    """What `nats server report connections` shows."""
+    credentials: Path | None = None
+    """NATS credentials file."""
+    inbox_prefix: str = DEFAULT_INBOX_PREFIX
+    """First tokens of the subjects on which replies arrive."""
+    timeout: float = 2.0
+    """Seconds after which an attempt has failed."""
+
+    def __str__(self) -> str:
+        return ", ".join(_without_password(url) for url in self.servers)
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a client calls when something happens to it."""
+
+    error: ErrorCallback
+    disconnected: ClientCallback
+    reconnected: ClientCallback
+    closed: ClientCallback
+
+
+async def dial(address: Address, callbacks: Callbacks) -> Client:
+    """Return a connected client that reconnects without end.
+
+    Raises:
+        UnavailableError: If no server answers in time.
+        ForbiddenError: If the server refuses the user.
+        FileNotFoundError: If the credentials file is not there.
+        ValueError: If a URL is none.
+    """
+    if address.credentials is not None and not address.credentials.is_file():
+        raise FileNotFoundError(f"credentials: there is no file {str(address.credentials)!r}")
+    client = Client()
+    refusal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    last = "no answer"
+
+    def on_error(error: Exception) -> None:
+        nonlocal last
+        refused = isinstance(error, ConnectionRefusedError)
+        last = "connection refused" if refused else str(error) or type(error).__name__
+        if "authorization" in last.lower() and not refusal.done():
+            refusal.set_result(None)
+
+    # With endless reconnects, `connect` tries the first time without end, too.
+    connecting = asyncio.create_task(_connect(client, address, callbacks, on_error))
+    try:
+        async with asyncio.timeout(address.timeout):
+            await asyncio.wait((connecting, refusal), return_when=asyncio.FIRST_COMPLETED)
+    except TimeoutError:
+        raise UnavailableError(f"NATS at {address} does not answer: {last}") from None
+    finally:
+        if not connecting.done():
+            while not connecting.done():
+                # More than once: until Python 3.12, asyncio.wait_for in there may swallow a cancellation.
+                connecting.cancel()
+                await asyncio.wait((connecting,), timeout=0.1)
+            await hang_up(client, address.timeout)
+    if not connecting.cancelled():
+        try:
+            connecting.result()
+        except NatsError as error:
+            raise ValueError(f"nats: {address}: {error}") from error
+        return client
+    raise ForbiddenError(f"NATS at {address} refuses this user: {last}")
+
+
+async def hang_up(client: Client, within: float) -> None:
+    """Send what is written and close.
+
+    Args:
+        client: A client in any state.
+        within: Seconds to take at most.
+    """
+    try:
+        async with asyncio.timeout(within):
+            await client.close()
+    except (TimeoutError, OSError, NatsError) as error:
+        logger.warning("the NATS connection did not close cleanly: %r", error)
+
+
+async def _connect(
+    client: Client, address: Address, callbacks: Callbacks, on_error: Callable[[Exception], None]
+) -> None:
+    opened = False
+
+    async def error_cb(error: Exception) -> None:
+        if opened:
+            callbacks.error(client, error)
+        else:
+            on_error(error)
+
+    options: dict[str, Any] = {
+        "servers": list(address.servers),
+        "name": address.name,
+        "user_credentials": None if address.credentials is None else str(address.credentials),
+        "inbox_prefix": address.inbox_prefix,
+        "connect_timeout": address.timeout,
+        "ping_interval": PING_INTERVAL,
+        "max_outstanding_pings": MAX_OUTSTANDING_PINGS,
+        "pending_size": PENDING_BYTES,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": RECONNECT_WAIT[0],
+        "reconnect_to_server_handler": _next_server,
+        "error_cb": error_cb,
+        "disconnected_cb": _as_coroutine(callbacks.disconnected, client),
+        "reconnected_cb": _as_coroutine(callbacks.reconnected, client),
+        "closed_cb": _as_coroutine(callbacks.closed, client),
+    }
+    await client.connect(**options)
+    opened = True
+
+
+def _as_coroutine(callback: ClientCallback, client: Client) -> Callable[[], Awaitable[None]]:
+    async def call() -> None:
+        callback(client)
+
+    return call
+
+
+def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+    """Choose the server to try next and the wait before: tried least, at random among equals."""
+    fewest = min(server.reconnects for server in servers)
+    least = [server for server in servers if server.reconnects == fewest]
+    return random.choice(least), random.uniform(*RECONNECT_WAIT)
+
+
+def _without_password(url: str) -> str:
+    if "://" not in url:
+        return url.rpartition("@")[2]
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

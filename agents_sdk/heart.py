@@ -1,0 +1,323 @@
+"""The heart: a thread that registers, beats and answers health checks, whatever the work loop does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from nats.aio.msg import Msg
+
+from agents_sdk import lease
+from agents_sdk.condition import Condition
+from agents_sdk.connection import Connection
+from agents_sdk.dial import Address
+from agents_sdk.loop_thread import LoopThread
+from agents_sdk.micro import MicroService
+from agents_sdk.protocol.codec import encode
+from agents_sdk.protocol.errors import InternalError, NotFoundError, RegistryError, StaleIncarnationError
+from agents_sdk.protocol.registration import Receipt
+from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, HEARTBEAT, REGISTER, Subjects, agent_topic
+from agents_sdk.pulse import Pulse
+from agents_sdk.requester import Requester
+from agents_sdk.vitals import Reading
+
+BEAT_TIMEOUT = 2.0
+"""Seconds to wait for the answer to a beat."""
+
+REGISTER_TIMEOUT = 10.0
+"""Seconds to wait for a receipt before asking again: the present holder of the id may have to be probed, and JetStream
+may be choosing its leader."""
+
+KNOCK_INTERVAL = 0.5
+"""Seconds between two looks at the work loop."""
+
+QUIET = 30.0
+"""Seconds between two log lines about the same trouble."""
+
+HEALTH_CHECK = "health_check"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The registration is durable; health checks are answered."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class DrainOrdered:
+    """The registry wants the agent to finish and leave."""
+
+    reason: str
+    deadline: float | None
+    """Unix time by which it should be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The agent must not serve (any more)."""
+
+    error: Exception
+
+
+Signal = Registered | DrainOrdered | Ended
+
+
+class Heart:
+    """Keeps one agent's lease from a thread, a loop and a connection of its own.
+
+    Args:
+        registration: What to register, `agent_id` and `instance_id` included.
+        address: Where NATS is.
+        subjects: Subjects of the registry.
+        condition: How the agent is doing.
+        pulse: How late its work loop is.
+        service: Its face as a NATS micro service.
+        tell: Called with each signal, in the heart's thread.
+    """
+
+    def __init__(
+        self,
+        registration: Mapping[str, Any],
+        address: Address,
+        subjects: Subjects,
+        condition: Condition,
+        pulse: Pulse,
+        service: MicroService,
+        tell: Callable[[Signal], None],
+    ) -> None:
+        self._agent_id = str(registration["agent_id"])
+        self._registration = registration
+        self._subjects = subjects
+        self._condition = condition
+        self._pulse = pulse
+        self._service = service
+        self._tell = tell
+        self._lease = lease.Lease(random.random)
+        self._connection = Connection(address)
+        self._requester = Requester(self._connection, subjects, BEAT_TIMEOUT)
+        self._mailbox: asyncio.Queue[lease.Fact] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving = False
+        self._leaving = False
+        self._unheard_since: float | None = None
+        self._quiet_until = -math.inf
+        self._thread = LoopThread(f"heart:{self._agent_id}", self._live, lambda error: tell(Ended(error)))
+
+    def start(self) -> None:
+        """Begin; signals tell how it goes."""
+        self._thread.start()
+
+    def note(self, fact: lease.Fact) -> None:
+        """Tell the lease something, from any thread."""
+        self._thread.post(self._mailbox.put_nowait, fact)
+
+    async def leave(self, *, announce: bool) -> None:
+        """Say that the agent finishes its work; it is not registered again if it is forgotten meanwhile.
+
+        Args:
+            announce: Tell the registry, so that nobody sends new work.
+        """
+        await self._thread.run(self._leave(announce=announce))
+
+    async def release(self, reason: str) -> None:
+        """Deregister; what goes wrong is logged, since the registry finds out by itself."""
+        await self._thread.run(self._release(reason))
+
+    async def stop(self) -> None:
+        """End the thread."""
+        await self._thread.stop()
+
+    async def _live(self) -> None:
+        try:
+            await self._connection.open(patient=True)
+            self._connection.listen(self._on_link)
+            self._on_link(True)
+            self._spawn(self._watch_work_loop())
+            while True:
+                for order in self._lease.handle(await self._next(), time.monotonic()):
+                    self._carry_out(order)
+        except (RegistryError, OSError, ValueError) as error:
+            self._tell(Ended(error))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._connection.close()
+
+    async def _next(self) -> lease.Fact:
+        due = self._lease.due
+        try:
+            async with asyncio.timeout(None if due == math.inf else max(0.0, due - time.monotonic())):
+                return await self._mailbox.get()
+        except TimeoutError:
+            return lease.Tick()
+
+    def _carry_out(self, order: lease.Order) -> None:
+        match order:
+            case lease.Register():
+                self._spawn(self._register())
+            case lease.Beat():
+                self._spawn(self._beat(order))
+            case lease.Drain():
+                self._tell(DrainOrdered("drain", None))
+            case lease.End():
+                self._tell(Ended(order.error))
+
+    async def _register(self) -> None:
+        fact: lease.Fact
+        try:
+            # Once it was ours, the id is not taken from anybody any more: whoever has it now took it from us.
+            takeover = bool(self._registration.get("takeover")) and not self._lease.grant
+            fields = {**self._registration, "takeover": takeover}
+            answer = await self._requester.ask(REGISTER, fields, within=REGISTER_TIMEOUT, repeat=False)
+            receipt = Receipt.model_validate(answer)
+            await self._serve()
+        except RegistryError as error:
+            self._say("%s is not registered yet: %s", self._agent_id, error.message)
+            fact = lease.Refused(error)
+        except Exception as error:
+            logger.exception("registering %s failed", self._agent_id)
+            fact = lease.Refused(InternalError(repr(error)))
+        else:
+            fact = lease.Granted(receipt.incarnation, receipt.heartbeat_interval)
+            self._tell(Registered(receipt))
+        self._mailbox.put_nowait(fact)
+
+    async def _serve(self) -> None:
+        """Hear the registry, but not before the id is ours: to answer for its holder would hide that holder's death."""
+        if self._serving:
+            return
+        topics = ((HEALTH_CHECK, self._on_health_check), (DRAIN, self._on_drain))
+        for topic, callback in topics:
+            await self._connection.subscribe(agent_topic(self._agent_id, topic), callback)
+        # To hear at once of what the next answer to a beat would tell as well.
+        events = self._subjects.status_event("*", self._agent_id)
+        await self._connection.subscribe(events, self._on_event, optional=True)
+        await self._service.open(self._connection)
+        await self._connection.flush()
+        self._serving = True
+
+    async def _beat(self, beat: lease.Beat) -> None:
+        fact: lease.Fact
+        try:
+            reading, answer = await self._send(beat)
+        except RegistryError as error:
+            self._unheard(error)
+            fact = lease.Failed(beat.grant, error)
+        except Exception as error:
+            logger.exception("a heartbeat of %s failed", self._agent_id)
+            fact = lease.Failed(beat.grant, InternalError(repr(error)))
+        else:
+            self._heard()
+            self._condition.taken(reading)
+            fact = lease.Answered(beat.grant, str(answer.get("status")))
+        self._mailbox.put_nowait(fact)
+
+    async def _send(self, beat: lease.Beat) -> tuple[Reading, dict[str, Any]]:
+        reading, fields = await self._condition.beat(self._lease.uptime(time.monotonic()))
+        fields |= {"agent_id": self._agent_id, "incarnation": beat.incarnation, "seq": beat.seq}
+        return reading, await self._requester.ask(HEARTBEAT, fields)
+
+    async def _on_health_check(self, msg: Msg) -> None:
+        answer = await self._condition.answer()
+        answer["instance_id"] = self._registration.get("instance_id")
+        answer["incarnation"] = self._lease.incarnation
+        if self._leaving:
+            answer["status"] = "draining"
+        if msg.reply:
+            await self._connection.publish(msg.reply, encode(answer))
+
+    async def _on_drain(self, msg: Msg) -> None:
+        order = _object(msg)
+        deadline = order.get("deadline")
+        self._tell(
+            DrainOrdered(
+                str(order.get("reason", "drain")), float(deadline) if isinstance(deadline, int | float) else None
+            )
+        )
+
+    async def _on_event(self, msg: Msg) -> None:
+        """Look at what the registry announces of this agent; whether it concerns us, a beat finds out."""
+        event = _object(msg)
+        if event.get("incarnation") != self._lease.incarnation or event.get("to") in ("offline", "deregistering"):
+            self._mailbox.put_nowait(lease.Doubted())
+
+    async def _leave(self, *, announce: bool) -> None:
+        self._leaving = True
+        self._mailbox.put_nowait(lease.Leaving())
+        if not announce or self._lease.state is not lease.State.HELD:
+            return
+        try:
+            await self._requester.ask(DRAIN, {"agent_id": self._agent_id, "reason": "the agent is stopping"})
+        except RegistryError as error:
+            logger.info("the registry does not know that %s is leaving: %s", self._agent_id, error.message)
+
+    async def _release(self, reason: str) -> None:
+        if self._lease.state is not lease.State.HELD:
+            return
+        try:
+            # Not if another instance has the id by now: it would be deregistered in our place.
+            await self._send(self._lease.extra_beat())
+            await self._requester.ask(DEREGISTER, {"agent_id": self._agent_id, "reason": reason}, idempotent=False)
+            logger.info("%s deregistered", self._agent_id)
+        except (NotFoundError, StaleIncarnationError) as error:
+            logger.info("%s was not registered any more: %s", self._agent_id, error.message)
+        except RegistryError as error:
+            logger.warning("%s could not deregister: %s; the registry will notice", self._agent_id, error.message)
+        self._mailbox.put_nowait(lease.Released())
+
+    async def _watch_work_loop(self) -> None:
+        blocked = False
+        while True:
+            self._pulse.knock()
+            await asyncio.sleep(KNOCK_INTERVAL)
+            if self._condition.is_blocked is not blocked:
+                blocked = not blocked
+                if blocked:
+                    logger.warning("the work loop of %s is blocked; it counts as fully loaded", self._agent_id)
+                self._mailbox.put_nowait(lease.Moved())
+
+    def _on_link(self, connected: bool) -> None:
+        self._mailbox.put_nowait(lease.Connected() if connected else lease.Disconnected())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _unheard(self, error: RegistryError) -> None:
+        if self._unheard_since is None:
+            self._unheard_since = time.monotonic()
+        self._say("a heartbeat of %s was not taken: %s", self._agent_id, error.message)
+
+    def _heard(self) -> None:
+        if self._unheard_since is not None:
+            logger.info("%s is heard again after %.1f s", self._agent_id, time.monotonic() - self._unheard_since)
+            self._unheard_since = None
+
+    def _say(self, text: str, *args: object) -> None:
+        """Log a warning, unless there was one a short while ago."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            logger.warning(text, *args)
+
+
+def _object(msg: Msg) -> dict[str, Any]:
+    """Return the JSON object of a message; an empty one if it has none, which is logged."""
+    try:
+        parsed = orjson.loads(msg.data or b"{}")
+    except orjson.JSONDecodeError as error:
+        logger.warning("%s carries no JSON: %s", msg.subject, error)
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -1,0 +1,130 @@
+"""Asking the registry: the one place where a request is repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from nats.errors import NoRespondersError
+
+from agents_sdk.connection import Connection
+from agents_sdk.protocol.codec import decode_reply, encode
+from agents_sdk.protocol.errors import (
+    Detail,
+    InvalidRequestError,
+    RegistryError,
+    UnavailableError,
+)
+from agents_sdk.protocol.fields import AGENT_ID_PATTERN
+from agents_sdk.protocol.subjects import AGENT_BOUND, Subjects
+from agents_sdk.retry import Backoff
+from agents_sdk.tracing import outgoing_headers
+
+ATTEMPTS_ON_SILENCE = 2
+"""How many times a query that may be lost is sent within its time."""
+
+_AGENT_ID = re.compile(AGENT_ID_PATTERN)
+
+
+class Requester:
+    """Sends requests to one registry and raises its errors.
+
+    When nobody listens, or the registry says that trying again may help, the request is repeated
+    after a jittered wait until its time is over. Silence is another matter: the registry may have
+    done what it was asked. Then only what can be done twice without harm is repeated.
+
+    Args:
+        connection: The way to NATS.
+        subjects: Subjects of the registry.
+        timeout: Seconds that a request takes at most, unless it says otherwise.
+    """
+
+    def __init__(self, connection: Connection, subjects: Subjects, timeout: float) -> None:
+        self.subjects = subjects
+        self._connection = connection
+        self._timeout = timeout
+
+    async def ask(
+        self,
+        operation: str,
+        fields: Mapping[str, Any],
+        *,
+        idempotent: bool = True,
+        within: float | None = None,
+        repeat: bool = True,
+    ) -> dict[str, Any]:
+        """Return the registry's answer.
+
+        Args:
+            operation: A name from `agents_sdk.protocol.subjects`.
+            fields: The request.
+            idempotent: Whether doing it twice is the same as doing it once.
+            within: Seconds that this takes at most, repetitions included.
+            repeat: Whether to try again at all; not for who has a plan of its own for that.
+
+        Raises:
+            RegistryError: What the registry answered; `UnavailableError` if it did not in time.
+        """
+        subject = self._subject(operation, fields)
+        payload = _encode(fields)
+        backoff = Backoff()
+        total = self._timeout if within is None else within
+        deadline = time.monotonic() + total
+        patience = total / ATTEMPTS_ON_SILENCE if idempotent and repeat else total
+        while True:
+            remaining = deadline - time.monotonic()
+            outcome = await self._attempt(subject, payload, min(patience, remaining))
+            if isinstance(outcome, dict):
+                return outcome
+            silent = isinstance(outcome, TimeoutError)
+            pause = 0.0 if silent else backoff.next()
+            is_over = deadline - time.monotonic() <= pause
+            if is_over or not repeat or (silent and not idempotent):
+                raise _gave_up(outcome, operation, total, idempotent) from outcome
+            await asyncio.sleep(pause)
+
+    async def _attempt(
+        self, subject: str, payload: bytes, within: float
+    ) -> dict[str, Any] | NoRespondersError | TimeoutError | RegistryError:
+        """Ask once; return the answer, or a failure after which asking again may help."""
+        try:
+            reply = await self._connection.request(subject, payload, within, outgoing_headers())
+            return decode_reply(reply.data)
+        except (NoRespondersError, TimeoutError) as failure:
+            return failure
+        except RegistryError as error:
+            if error.retryable:
+                return error
+            raise
+
+    def _subject(self, operation: str, fields: Mapping[str, Any]) -> str:
+        agent_id = fields.get("agent_id")
+        # An ill-formed id cannot be part of a subject; the plain form carries it to the registry,
+        # which says what is wrong with it.
+        if operation in AGENT_BOUND and isinstance(agent_id, str) and _AGENT_ID.match(agent_id):
+            return self.subjects.operation(operation, agent_id)
+        return self.subjects.operation(operation)
+
+
+def _encode(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return encode(
+            {name: sorted(value) if isinstance(value, set | frozenset) else value for name, value in fields.items()}
+        )
+    except TypeError as error:
+        message = f"must be JSON: {error}"
+        raise InvalidRequestError(f"payload: {message}", [Detail("payload", message)]) from error
+
+
+def _gave_up(failure: Exception, operation: str, total: float, idempotent: bool) -> UnavailableError:
+    if isinstance(failure, UnavailableError):
+        return failure
+    if isinstance(failure, NoRespondersError):
+        return UnavailableError(f"no registry serves {operation!r} now")
+    if isinstance(failure, TimeoutError):
+        unknown = "" if idempotent else "; whether it was done is unknown"
+        return UnavailableError(f"no answer to {operation!r} within {total:g} s{unknown}")
+    return UnavailableError(f"{operation!r} was put off for {total:g} s: {failure}")

@@ -1,0 +1,70 @@
+"""What is printed: the machine, the table, a profile."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import pstats
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+
+def machine() -> str:
+    """One line that says what the numbers were measured on."""
+    from registry.shell.embedded import find_binary
+
+    server = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    packages = ", ".join(f"{name} {version(name)}" for name in ("nats-py", "uvloop", "pydantic", "orjson"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    busy = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{_cpu()}, {cores} cores{busy}; {python}; {server.strip()}; {packages}"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def profile_text(profile) -> str:
+    """The 25 functions that took most by themselves, under the time of all."""
+    text = io.StringIO()
+    pstats.Stats(profile, stream=text).strip_dirs().sort_stats("tottime").print_stats(25)
+    return text.getvalue().strip()
+
+
+def table(rows, subtitle: str) -> None:
+    """Print the results of rows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(title="the registry against the raw client", caption=subtitle, caption_justify="left")
+    for name, justify in (
+        ("work", "left"), ("against", "left"), ("measured", "right"), ("spread", "right"), ("by clock", "right"),
+        ("budget", "right"), ("ok", "left"), ("registry", "right"), ("against: absolute", "right"), ("note", "left"),
+    ):  # fmt: skip
+        shown.add_column(name, justify=justify, overflow="fold", no_wrap=name in ("measured", "spread", "budget"))
+    for row in rows:
+        ok = "[green]yes[/]" if row.ok else "[red]NO[/]"
+        shown.add_row(
+            row.work,
+            row.against,
+            row.measured,
+            row.spread,
+            row.by_clock,
+            row.budget,
+            ok,
+            row.ours,
+            row.theirs,
+            row.note,
+        )
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(shown)

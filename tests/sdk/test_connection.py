@@ -1,0 +1,281 @@
+"""The connection to NATS: clear errors at the start, and back by itself whatever closed it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+
+from agents_sdk.connection import Connection
+from agents_sdk.dial import DEFAULT_URL, Address, server_urls
+from agents_sdk.protocol.errors import ForbiddenError, PayloadTooLargeError, UnavailableError
+from tests.conftest import eventually
+from tests.sdk.outage import Server
+
+SECURED = """
+accounts {{ A {{ users: [
+  {{ user: alice, password: {password}, permissions: {{
+      publish: {{ deny: ["forbidden.>"] }}, subscribe: {{ deny: ["secret", "_PRIVATE.>"] }} }} }},
+  {{ user: bob, password: b }}
+] }} }}
+"""
+
+
+def address(server: Server, **fields) -> Address:
+    return Address((server.url,), **fields)
+
+
+async def open_connection(server: Server, **fields) -> Connection:
+    connection = Connection(address(server, **fields))
+    await connection.open()
+    return connection
+
+
+@pytest.fixture
+async def connection(server: Server):
+    await server.start()
+    connection = await open_connection(server, name="test")
+    yield connection
+    await connection.close()
+
+
+async def echo(connection: Connection, subject: str = "echo") -> None:
+    async def reply(msg: Msg) -> None:
+        await connection.publish(msg.reply, msg.data)
+
+    await connection.subscribe(subject, reply)
+
+
+def test_the_servers_are_those_given_else_the_environments_else_this_machines(monkeypatch) -> None:
+    monkeypatch.delenv("NATS_URL", raising=False)
+    assert server_urls() == (DEFAULT_URL,)
+    monkeypatch.setenv("NATS_URL", "nats://b:1")
+    assert server_urls() == ("nats://b:1",)
+    assert server_urls("nats://a:1, nats://c:2") == ("nats://a:1", "nats://c:2")
+
+
+def test_no_password_is_shown() -> None:
+    assert str(Address(("nats://me:secret@a:1", "token@b:2", "c:3"))) == "nats://a:1, b:2, c:3"
+
+
+async def test_nobody_there_is_said_clearly_and_in_time(server: Server) -> None:
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match=f"NATS at {server.url} does not answer") as raised:
+        await Connection(address(server, timeout=0.5)).open()
+    assert time.monotonic() - started < 5.0
+    assert raised.value.message.endswith("connection refused")
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for_without_end(server: Server) -> None:
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", server.port):
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await Connection(address(server, timeout=0.3)).open()
+
+
+async def test_a_patient_connection_waits_for_its_server(server: Server, caplog) -> None:
+    connection = Connection(address(server, timeout=0.3))
+    opening = asyncio.create_task(connection.open(patient=True))
+    await eventually(lambda: "waiting for NATS" in caplog.text)
+    assert not opening.done()
+    await server.start()
+    await opening
+    assert connection.is_connected
+    await connection.close()
+
+
+async def test_waiting_can_be_given_up(server: Server) -> None:
+    opening = asyncio.create_task(Connection(address(server, timeout=0.2)).open(patient=True))
+    await asyncio.sleep(0.1)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+
+async def test_a_wrong_password_is_said_at_once(server: Server) -> None:
+    await server.start(SECURED.format(password="a"))
+    url = server.url.replace("//", "//alice:wrong@")
+    with pytest.raises(ForbiddenError, match="refuses this user") as raised:
+        await Connection(Address((url,), timeout=30.0)).open()
+    assert "wrong" not in raised.value.message
+
+
+async def test_no_url_and_no_credentials_file_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nats: "):
+        await Connection(Address(("nats://:::1",))).open()
+    with pytest.raises(FileNotFoundError, match="no file"):
+        await Connection(Address((DEFAULT_URL,), credentials=tmp_path / "none.creds")).open()
+
+
+async def test_requests_are_answered(connection: Connection) -> None:
+    await echo(connection)
+    assert (await connection.request("echo", b"hello", 2.0)).data == b"hello"
+    with pytest.raises(NoRespondersError):
+        await connection.request("nobody", b"", 2.0)
+
+
+async def test_it_comes_back_with_its_subscriptions(server: Server, connection: Connection) -> None:
+    links: list[bool] = []
+    connection.listen(links.append)
+    await echo(connection)
+    await server.kill()
+    await eventually(lambda: links == [False])
+    assert not connection.is_connected
+    await server.start()
+    await eventually(lambda: links == [False, True])
+    assert (await connection.request("echo", b"again", 2.0)).data == b"again"
+    assert connection.counters.reconnects == 1
+    connection.unlisten(links.append)
+    await server.kill()
+    await eventually(lambda: not connection.is_connected)
+    assert links == [False, True]
+
+
+async def test_nothing_is_kept_for_later_while_nats_is_away(server: Server, connection: Connection) -> None:
+    await server.kill()
+    await eventually(lambda: not connection.is_connected)
+    for attempt in (connection.publish("a", b""), connection.request("a", b"", 1.0), connection.flush()):
+        with pytest.raises(UnavailableError, match="NATS"):
+            await attempt
+    with pytest.raises(UnavailableError):
+        await connection.subscribe("a", connection.publish)  # type: ignore[arg-type]
+
+
+async def test_a_connection_closed_for_good_is_made_anew(server: Server, caplog) -> None:
+    """A server that refuses a user closes nats-py's client for good, in spite of its endless reconnects."""
+    await server.start(SECURED.format(password="a"))
+    url = server.url.replace("//", "//alice:a@")
+    connection = Connection(Address((url,), timeout=1.0))
+    await connection.open()
+    await echo(connection)
+    links: list[bool] = []
+    connection.listen(links.append)
+    first = connection.client
+    server.reload(SECURED.format(password="changed"))
+    await eventually(lambda: "closed the connection for good" in caplog.text or not connection.is_connected)
+    server.reload(SECURED.format(password="a"))
+    await eventually(lambda: bool(links) and links[-1] and connection.is_connected, within=20.0)
+    assert (await connection.request("echo", b"again", 2.0)).data == b"again"
+    assert connection.client is not first
+    assert connection.counters.rebuilds == 1
+    await connection.close()
+
+
+async def test_an_unexpected_protocol_error_does_not_end_it(server: Server, connection: Connection) -> None:
+    await echo(connection)
+    first = connection.client
+    await first._process_err("'maximum subscriptions exceeded'")
+    await eventually(lambda: connection.counters.rebuilds == 1)
+    assert connection.client is not first
+    assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+
+
+async def test_closing_ends_the_attempts_to_rebuild(server: Server, connection: Connection) -> None:
+    await connection.client._process_err("'maximum subscriptions exceeded'")
+    await connection.close()
+    assert not connection.is_connected
+    assert connection.counters.rebuilds == 0
+    assert not [task for task in asyncio.all_tasks() if "Connection._rebuild" in repr(task)]
+
+
+async def test_what_the_server_forbids_is_told_instead_of_a_time_out(server: Server) -> None:
+    await server.start(SECURED.format(password="a"))
+    url = server.url.replace("//", "//alice:a@")
+    connection = Connection(Address((url,)))
+    await connection.open()
+    with pytest.raises(ForbiddenError, match=r"publish to forbidden\.Thing"):
+        await connection.request("forbidden.Thing", b"", 0.5)
+    await connection.close()
+    private = Connection(Address((url,), inbox_prefix="_PRIVATE"))
+    await private.open()
+    with pytest.raises(ForbiddenError, match="set inbox_prefix"):
+        await private.request("anything", b"", 0.5)
+    await private.close()
+
+
+async def test_silence_is_a_time_out(connection: Connection) -> None:
+    async def ignore(msg: Msg) -> None:
+        pass
+
+    await connection.subscribe("silent", ignore)
+    with pytest.raises(TimeoutError):
+        await connection.request("silent", b"", 0.1)
+
+
+async def test_a_message_that_is_too_large_is_refused_here(connection: Connection) -> None:
+    with pytest.raises(PayloadTooLargeError, match="this NATS server takes 1048576"):
+        await connection.publish("a", bytes(2_000_000))
+    with pytest.raises(PayloadTooLargeError):
+        await connection.request("a", bytes(2_000_000), 1.0)
+
+
+async def test_a_handler_that_fails_is_logged_and_heard_again(connection: Connection, caplog) -> None:
+    heard: list[bytes] = []
+
+    async def fail(msg: Msg) -> None:
+        heard.append(msg.data)
+        raise KeyError("price")
+
+    await connection.subscribe("a", fail)
+    await connection.publish("a", b"1")
+    await connection.publish("a", b"2")
+    await eventually(lambda: heard == [b"1", b"2"])
+    assert "a message handler failed" in caplog.text
+    assert "KeyError" in caplog.text
+    assert connection.counters.errors == 2
+
+
+async def test_what_is_unsubscribed_is_not_heard(connection: Connection) -> None:
+    heard: list[bytes] = []
+
+    async def hear(msg: Msg) -> None:
+        heard.append(msg.data)
+
+    subscription = await connection.subscribe("a", hear)
+    await connection.unsubscribe(subscription)
+    await connection.unsubscribe(subscription)
+    await connection.publish("a", b"1")
+    await connection.flush()
+    assert heard == []
+
+
+async def test_a_client_of_somebody_else_stays_its_owners(server: Server) -> None:
+    await server.start()
+    theirs = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_ignore)
+    connection = Connection(theirs)
+    await connection.open()
+    links: list[bool] = []
+    connection.listen(links.append)
+    await echo(connection)
+    assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+    await server.kill()
+    await eventually(lambda: not theirs.is_connected)
+    await server.start()
+    await eventually(lambda: links[-1:] == [True])
+    assert (await connection.request("echo", b"y", 2.0)).data == b"y"
+    await connection.close()
+    assert theirs.is_connected
+    with pytest.raises(NoRespondersError):
+        await theirs.request("echo", b"z")
+    await theirs.close()
+
+
+async def _ignore(error: Exception) -> None:
+    pass
+
+
+async def test_a_client_that_is_not_connected_is_refused() -> None:
+    with pytest.raises(UnavailableError, match="the given client"):
+        await Connection(nats.NATS()).open()
+
+
+async def test_repr_tells_where_and_whether(connection: Connection, server: Server) -> None:
+    assert repr(connection) == f"<Connection to {server.url}, up>"

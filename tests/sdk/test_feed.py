@@ -1,0 +1,186 @@
+"""The registry's events, live and resumed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from agents_sdk import InvalidRequestError, RegistryClient, RegistryEvent, StatusEvent, UnavailableError
+from agents_sdk import feed as feed_module
+from agents_sdk.connection import Connection
+from agents_sdk.dial import Address
+from agents_sdk.feed import Feed
+from agents_sdk.protocol.codec import encode
+from agents_sdk.protocol.subjects import Subjects
+from registry.replica import Replica
+from registry.settings import Settings
+from tests.conftest import eventually
+from tests.sdk.outage import Server
+
+TRADER = {"agent_type": "t", "capabilities": ["trading"], "instance_id": "i", "heartbeat_interval": 3600.0}
+
+
+async def read(events: AsyncGenerator[Any, None], count: int) -> list[Any]:
+    async with asyncio.timeout(20):
+        return [await anext(events) for _ in range(count)]
+
+
+def said(events: list[Any]) -> list[tuple[str, str]]:
+    return [(event.agent_id, event.reason) for event in events]
+
+
+class Tail:
+    """Reads events in the background, so that a test knows that reading has begun."""
+
+    def __init__(self, events: AsyncGenerator[Any, None]) -> None:
+        self.events: list[Any] = []
+        self._task = asyncio.create_task(self._read(events))
+
+    async def _read(self, events: AsyncGenerator[Any, None]) -> None:
+        async with aclosing(events):
+            async for event in events:
+                self.events.append(event)
+
+    async def has(self, count: int, within: float = 20.0) -> None:
+        await eventually(lambda: len(self.events) >= count, within)
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+
+
+async def begun(client: RegistryClient, tail: Tail, name: str = "probe") -> None:
+    """Make events until the tail hears one: from there on it reads."""
+
+    async def heard() -> bool:
+        await client.register({**TRADER, "agent_id": name})
+        await client.deregister_agent(name)
+        return bool(tail.events)
+
+    await eventually(heard)
+    # Whatever is still on its way is behind the mark.
+    await client.register({**TRADER, "agent_id": "mark"})
+    await eventually(lambda: any(event.agent_id == "mark" for event in tail.events))
+    tail.events.clear()
+
+
+async def test_a_durable_reads_all_that_is_kept_and_resumes_where_it_stopped(client: RegistryClient) -> None:
+    await client.register({**TRADER, "agent_id": "a"})
+    async with aclosing(client.events("status", durable="orchestrator")) as events:
+        [first] = await read(events, 1)
+        assert isinstance(first, StatusEvent)
+        await client.register({**TRADER, "agent_id": "b"})
+        await client.register({**TRADER, "agent_id": "c"})
+        assert said(await read(events, 1)) == [("b", "registered")]
+    await client.deregister_agent("a")
+    async with aclosing(client.events("status", durable="orchestrator")) as events:
+        # b was not finished: nobody asked for the next one. It comes again, after those that were never handed out.
+        again = said(await read(events, 2))
+        assert again == [("c", "registered"), ("a", "deregistered")]
+
+
+async def test_kinds_are_told_apart(client: RegistryClient) -> None:
+    async with aclosing(client.events("registry", durable="ops")) as events:
+        [event] = await read(events, 1)
+        assert isinstance(event, RegistryEvent)
+        assert event.what == "leader_changed"
+
+
+async def test_there_is_no_such_kind(client: RegistryClient) -> None:
+    with pytest.raises(InvalidRequestError, match="kinds: 'state' is none of status, scaling"):
+        client.events("state")
+
+
+async def test_from_now_on_nothing_old_comes(client: RegistryClient) -> None:
+    await client.register({**TRADER, "agent_id": "old"})
+    tail = Tail(client.events("status"))
+    await begun(client, tail)
+    await client.register({**TRADER, "agent_id": "new"})
+    await client.deregister_agent("new")
+    await tail.has(2)
+    assert said(tail.events) == [("new", "registered"), ("new", "deregistered")]
+    await tail.end()
+
+
+async def test_an_outage_delays_events_and_loses_none(server: Server, monkeypatch) -> None:
+    """What is published while a reader has no connection is in the stream, and the reader goes on behind its last."""
+    monkeypatch.setattr(feed_module, "FETCH", 0.5)
+    await server.start()
+    registry = Replica(Settings(), server.url)
+    await registry.start()
+    async with RegistryClient(server.url) as writer, RegistryClient(server.url) as client:
+        tail = Tail(client.events("status"))
+        await begun(writer, tail)
+        await client._connection.client.force_reconnect()
+        for n in range(20):
+            await writer.register({**TRADER, "agent_id": f"a{n}"})
+        await tail.has(20)
+        await server.kill()
+        await server.start()
+        await writer.register({**TRADER, "agent_id": "after"})
+        await tail.has(21)
+        assert [event.agent_id for event in tail.events] == [*(f"a{n}" for n in range(20)), "after"]
+        await tail.end()
+    await registry.stop()
+
+
+async def test_where_there_is_no_jetstream_events_are_read_live(server: Server, caplog, monkeypatch) -> None:
+    """An account that imports only the events hears them as plain messages."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(feed_module, "JETSTREAM_TIMEOUT", 0.3)
+    await server.start("accounts { A { users: [ { user: a, password: a } ] } }\nno_auth_user: a")
+    connection = Connection(Address((server.url,)))
+    await connection.open()
+    tail = Tail(Feed(connection, Subjects(), ["status", "conflict"]).from_now_on())
+    await eventually(lambda: "as they happen" in caplog.text)
+    event = {
+        "event_id": "1", "agent_id": "a", "agent_type": "t", "capabilities": [], "from": "active", "to": "active",
+        "reason": "updated", "removed": False, "incarnation": 1, "revision": 1, "previous_revision": 0, "at": 0.0,
+    }  # fmt: skip
+
+    async def heard() -> bool:
+        await connection.publish("registry.events.status.active.a", b"not json")
+        await connection.publish("registry.events.status.active.a", encode(event))
+        return bool(tail.events)
+
+    await eventually(heard)
+    assert isinstance(tail.events[0], StatusEvent)
+    assert "carries no event" in caplog.text
+    tail.events.clear()
+
+    async def heard_other() -> bool:
+        await connection.publish("registry.events.conflict.claim.x", encode({"what": "claim"}))
+        return {"what": "claim"} in tail.events
+
+    await eventually(heard_other)
+    await tail.end()
+    with pytest.raises(UnavailableError, match="REGISTRY_EVENTS cannot be read"):
+        await anext(Feed(connection, Subjects(), []).durable("x"))
+    await connection.close()
+
+
+async def test_a_message_that_is_no_event_does_not_come_again(client: RegistryClient) -> None:
+    await client._connection.publish("registry.events.status.active.x", b"{}")
+    await client.register({**TRADER, "agent_id": "a"})
+    async with aclosing(client.events("status", durable="d")) as events:
+        assert said(await read(events, 1)) == [("a", "registered")]
+
+
+async def test_a_prefix_of_several_tokens_is_read_right(server: Server) -> None:
+    await server.start()
+    connection = Connection(Address((server.url,)))
+    await connection.open()
+    subjects = Subjects("a.b.c")
+    js = connection.client.jetstream()
+    await js.add_stream(name=subjects.events_stream, subjects=[subjects.all_events])
+    await js.publish(
+        "a.b.c.events.registry.leader_changed",
+        encode({"event_id": "1", "what": "leader_changed", "replica": "r", "epoch": 1, "at": 0.0}),
+    )
+    async with aclosing(Feed(connection, subjects, ["registry"]).durable("d")) as events:
+        assert isinstance((await read(events, 1))[0], RegistryEvent)
+    await connection.close()

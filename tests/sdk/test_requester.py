@@ -1,0 +1,156 @@
+"""The one policy of repeating requests, against responders that misbehave on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from agents_sdk.connection import Connection
+from agents_sdk.dial import Address
+from agents_sdk.protocol.codec import encode, parse
+from agents_sdk.protocol.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    RegistryError,
+    UnavailableError,
+)
+from agents_sdk.protocol.subjects import DISCOVER, GET, STATS, Subjects
+from agents_sdk.requester import Requester
+from registry.shell.embedded import NatsServer
+
+
+class Registry:
+    """Answers with what the test says, in order; the last answer stays. None stays silent."""
+
+    def __init__(self, nc: Client, *answers: RegistryError | dict | None) -> None:
+        self.nc = nc
+        self.answers = list(answers)
+        self.requests: list[Msg] = []
+
+    async def answer(self, msg: Msg) -> None:
+        self.requests.append(msg)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, RegistryError):
+            await self.nc.publish(msg.reply, encode(answer.to_body()), headers=answer.to_headers())
+        elif answer is not None:
+            await self.nc.publish(msg.reply, encode(answer))
+
+    async def serve(self) -> Registry:
+        await self.nc.subscribe("registry.>", cb=self.answer)
+        await self.nc.flush()
+        return self
+
+
+@pytest.fixture
+async def requester(nats_server: NatsServer) -> AsyncIterator[Requester]:
+    connection = Connection(Address((nats_server.url,)))
+    await connection.open()
+    yield Requester(connection, Subjects(), 1.0)
+    await connection.close()
+
+
+async def test_an_answer_is_returned(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, {"uptime": 1.0}).serve()
+    assert await requester.ask(STATS, {}) == {"uptime": 1.0}
+    assert registry.requests[0].subject == "registry.stats"
+
+
+async def test_what_names_an_agent_is_asked_on_its_own_subject(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, {}).serve()
+    await requester.ask(GET, {"agent_id": "trader-1"})
+    await requester.ask(GET, {"agent_id": "not.an.id"})
+    await requester.ask(DISCOVER, {"agent_id": "trader-1"})
+    subjects = [msg.subject for msg in registry.requests]
+    assert subjects == ["registry.get.trader-1", "registry.get", "registry.discover"]
+
+
+@pytest.mark.parametrize(
+    "error", [NotFoundError("no such agent"), ForbiddenError("not yours"), InvalidRequestError("x")]
+)
+async def test_a_refusal_is_raised_and_not_repeated(requester: Requester, nc: Client, error: RegistryError) -> None:
+    registry = await Registry(nc, error).serve()
+    with pytest.raises(type(error), match=error.message):
+        await requester.ask(STATS, {})
+    assert len(registry.requests) == 1
+
+
+@pytest.mark.parametrize("error", [OverloadedError("full"), UnavailableError("no leader")])
+async def test_an_error_that_may_pass_is_waited_out(requester: Requester, nc: Client, error: RegistryError) -> None:
+    registry = await Registry(nc, error, error, {"done": True}).serve()
+    assert await requester.ask(STATS, {}, idempotent=False) == {"done": True}
+    assert len(registry.requests) == 3
+
+
+async def test_an_error_that_does_not_pass_ends_in_time(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, OverloadedError("full")).serve()
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"'stats' was put off for 1 s: full"):
+        await requester.ask(STATS, {})
+    assert time.monotonic() - started < 2.0
+    assert 2 < len(registry.requests) < 60, "waits are 20 to 500 ms"
+
+
+async def test_a_registry_that_comes_late_is_found(requester: Requester, nc: Client) -> None:
+    asking = asyncio.create_task(requester.ask(STATS, {}, within=10.0))
+    await asyncio.sleep(0)
+    await Registry(nc, {"done": True}).serve()
+    assert await asking == {"done": True}
+
+
+async def test_no_registry_is_said_clearly(requester: Requester) -> None:
+    with pytest.raises(UnavailableError, match="no registry serves 'stats' now"):
+        await requester.ask(STATS, {}, within=0.2)
+
+
+async def test_who_has_a_plan_of_its_own_hears_of_each_failure(requester: Requester, nc: Client) -> None:
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="no registry"):
+        await requester.ask(STATS, {}, within=10.0, repeat=False)
+    assert time.monotonic() - started < 5.0
+    registry = await Registry(nc, OverloadedError("full")).serve()
+    with pytest.raises(UnavailableError, match="full"):
+        await requester.ask(STATS, {}, within=10.0, repeat=False)
+    assert len(registry.requests) == 1
+
+
+async def test_silence_is_asked_again_if_that_does_no_harm(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, None, {"done": True}).serve()
+    assert await requester.ask(STATS, {}, within=0.4) == {"done": True}
+    assert len(registry.requests) == 2
+
+
+async def test_silence_is_not_asked_again_if_it_might(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, None, {"done": True}).serve()
+    with pytest.raises(UnavailableError, match="whether it was done is unknown"):
+        await requester.ask(STATS, {}, within=0.4, idempotent=False)
+    assert len(registry.requests) == 1
+
+
+async def test_silence_ends_in_time(requester: Requester, nc: Client) -> None:
+    await Registry(nc, None).serve()
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"no answer to 'stats' within 0.4 s"):
+        await requester.ask(STATS, {}, within=0.4)
+    assert time.monotonic() - started < 2.0
+
+
+async def test_sets_travel_as_sorted_arrays_and_what_is_no_json_is_refused(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, {}).serve()
+    await requester.ask(STATS, {"tags": {"b", "a"}})
+    assert parse(registry.requests[0].data) == {"tags": ["a", "b"]}
+    for bad in (object(), {1, "a"}):
+        with pytest.raises(InvalidRequestError, match="must be JSON"):
+            await requester.ask(STATS, {"metadata": bad})
+
+
+async def test_while_nats_is_away_it_is_waited_for(requester: Requester) -> None:
+    await requester._connection.close()
+    with pytest.raises(UnavailableError, match="no connection to NATS"):
+        await requester.ask(STATS, {}, within=0.2)
