@@ -1,0 +1,133 @@
+"""Every command and every program in README runs as it stands there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+VENV = ROOT / ".venv" / "bin"
+
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+]
+PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+STAY = {"python examples/ten_lines.py", "agent-registry watch", "nats sub 'registry.events.>'"}
+"""Commands that run until they are interrupted."""
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """`make up`, with a port and a store of its own; yields the environment for everything else."""
+    assert "make up" in COMMANDS
+    folder = tmp_path_factory.mktemp("up")
+    ready = folder / "ready.json"
+    arguments = f"--port 0 --ready-file {ready} --store {folder / 'store'}"
+    with running(f"make up ARGS={shlex.quote(arguments)}", dict(os.environ)) as up:
+        wait(ready.exists, up, within=60.0)
+        told = json.loads(ready.read_text())
+        yield {**os.environ, "NATS_URL": told["nats"], "PATH": f"{VENV}:{os.environ['PATH']}"}
+
+
+@contextmanager
+def running(command: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a command in the background, interrupt it as Ctrl-C does, and see that it ends."""
+    process = subprocess.Popen(
+        command, shell=True, cwd=ROOT, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        assert "Traceback" not in output, output
+
+
+def wait(condition: Callable[[], bool], process: subprocess.Popen[str], within: float = 20.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert process.poll() is None, f"ended: {process.stdout and process.stdout.read()}"
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.05)
+
+
+def run(command: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def found(environment: dict[str, str]) -> list[str]:
+    listing = json.loads(run("agent-registry discover --capability trading --json", environment))
+    return [agent["agent_id"] for agent in listing["agents"]]
+
+
+def test_the_commands_of_the_command_line(registry: dict[str, str]) -> None:
+    """With the ten-line agent running and watched; it is found, and after Ctrl-C it is not."""
+    with running("agent-registry watch", registry):
+        with running("python examples/ten_lines.py", registry) as agent:
+            wait(lambda: bool(found(registry)), agent)
+            for command in COMMANDS:
+                if command.startswith("agent-registry") and command not in STAY and "demo" not in command:
+                    assert run(command, registry), command
+            assert "'price': 42.0" in run(f"python -c {shlex.quote(PROGRAMS[1])}", registry)
+        assert found(registry) == []
+
+
+def test_the_demo(registry: dict[str, str]) -> None:
+    assert "agent-registry demo" in COMMANDS
+    told = run("agent-registry demo --seconds 20 --plain", registry)
+    assert "Everything that was started has been ended" in told
+
+
+def test_the_program_in_process(registry: dict[str, str]) -> None:
+    assert "trading_agent" in run(f"python -c {shlex.quote(PROGRAMS[2])}", registry)
+
+
+def test_the_ten_lines_are_the_example() -> None:
+    assert (ROOT / "examples" / "ten_lines.py").read_text() == PROGRAMS[0]
+
+
+def test_make_test_is_a_target() -> None:
+    assert "make test" in COMMANDS
+    assert "pytest" in run("make -n test", dict(os.environ))
+
+
+def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
+    """With the real `nats` command where there is one; `tests/docs` plays every line of subjects.md without it, too."""
+    lines = [command for command in COMMANDS if command.startswith("nats ")]
+    assert len(lines) == 5
+    nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
+    if nats is None:
+        pytest.skip("there is no `nats` command here; go install github.com/nats-io/natscli/nats@latest brings it")
+    for line in lines:
+        command = line.replace("nats ", f"{nats} ", 1)
+        if line in STAY:
+            with running(command, registry) as sub:
+                assert sub.stdout is not None
+                assert "Subscribing on registry.events.>" in sub.stdout.readline()
+        else:
+            assert run(command, registry), line
+
+
+def test_no_command_is_left_out() -> None:
+    known = ("make ", "export PATH", "python examples/", "agent-registry ", "nats ")
+    assert [command for command in COMMANDS if not command.startswith(known)] == []
