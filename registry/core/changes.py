@@ -42,13 +42,14 @@ def changed(
     """Return the agent's record with another status, its vitals as they are now."""
     known, now = agent.record, state.wall(at)
     note = command.note if isinstance(command, CommandRequested) else None
+    trace = None if command is None else command.trace
     return replace(
         known,
         **_vitals(state, agent),
         status=status,
         status_reason=reason,
         status_since=known.status_since if status is known.status else now,
-        change=Change(known.status, reason, now, agent.change_revision, note, removed),
+        change=Change(known.status, reason, now, agent.change_revision, note, removed, trace),
         change_revision=0,
         write_id=state.new_id() if command is None else command.write_id,
     )

@@ -168,7 +168,7 @@ def _newcomer(wanted: RegisterRequested, agent_id: str, incarnation: int, now: f
         identity=wanted.identity,
         last_heartbeat=now,
         write_id=wanted.write_id,
-        change=Change(Status.REGISTERING, "registered", now, 0),
+        change=Change(Status.REGISTERING, "registered", now, 0, trace=wanted.trace),
     )
 
 

@@ -35,6 +35,8 @@ class RegisterRequested:
     claims: tuple[str, ...] = ()
     takeover: bool = False
     connection: Mapping[str, Any] | None = None
+    trace: str | None = None
+    """W3C `traceparent` of the request; it goes into the event that the command leads to."""
     write_id: str = ""
     """Names the write that the command leads to, the same however often it is decided; given by the core."""
 
@@ -58,6 +60,7 @@ class CommandRequested:
     verb: Verb
     agent_id: str
     note: str | None = None
+    trace: str | None = None
     write_id: str = ""
 
 

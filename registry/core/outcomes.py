@@ -70,15 +70,15 @@ def uncertain(state: RegistryState, event: WriteUncertain) -> list[Effect]:
     if pending is None or pending.record.write_id != event.write_id:
         return []
     state.statistics.write_conflicts += 1
-    pending.known = state.known_revision(event.agent_id)
+    pending.reading, pending.known = True, state.known_revision(event.agent_id)
     return [ReadRecord(event.agent_id)]
 
 
 def record_read(state: RegistryState, event: RecordRead) -> list[Effect]:
     """Learn the outcome of an uncertain write; decide the command anew if it did not take place."""
     pending = state.writes.get(event.agent_id)
-    if pending is None:
-        return []
+    if pending is None or not pending.reading:
+        return []  # the log settled the write that this was asked for
     found, command = event.record, pending.command
     if found is not None and found.write_id == pending.record.write_id:
         return _finish(state, pending, found, event.revision, event.at)
@@ -103,7 +103,7 @@ def record_read(state: RegistryState, event: RecordRead) -> list[Effect]:
 def read_failed(state: RegistryState, event: ReadFailed) -> list[Effect]:
     """Give up on a write whose outcome cannot be learnt now; the bucket's log will tell."""
     pending = state.writes.get(event.agent_id)
-    if pending is None:
+    if pending is None or not pending.reading:
         return []
     waiting = state.writes.end(event.agent_id)
     effects: list[Effect] = []

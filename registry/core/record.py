@@ -27,6 +27,8 @@ class Change:
     """Revision of the change before; 0 for the first."""
     note: str | None = None
     removed: bool = False
+    trace: str | None = None
+    """W3C `traceparent` of the request that asked for it."""
 
 
 @dataclass(slots=True)
@@ -119,6 +121,7 @@ class Record:
                 "previous_revision": change.previous_revision,
                 "note": change.note,
                 "removed": change.removed,
+                "trace": change.trace,
             }
         if self.extra:
             form.update(self.extra)
@@ -159,6 +162,7 @@ class Record:
                 previous_revision=change["previous_revision"],
                 note=change.get("note"),
                 removed=change.get("removed", False),
+                trace=change.get("trace"),
             )
         return cls(**known, extra=extra)
 

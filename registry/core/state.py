@@ -194,7 +194,9 @@ class RegistryState:
             agent.change_revision = record.change_revision or revision
             if record.incarnation != before.incarnation or before.status is Status.OFFLINE:
                 _reset_vitals(agent, record)
-            if record.change is not None and record.change.reason in ("registered", "takeover", "updated"):
+            came_back = before.status is Status.OFFLINE and record.status is not Status.OFFLINE
+            registered = record.change is not None and record.change.reason in ("registered", "takeover", "updated")
+            if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
             if record.status is not before.status:
                 agent.since = at

@@ -25,6 +25,7 @@ class Write:
         waiting: Commands for the same agent that came meanwhile, oldest first.
         missed: Probes of the id's holder, in a row, that found nobody; the write itself waits for them.
         signs: Signs of life of the holder when that was last probed.
+        reading: Whether the bucket is being asked how it ended.
         known: Revision that was known of the agent when the bucket was asked how the write ended.
     """
 
@@ -33,6 +34,7 @@ class Write:
     command: Command | None = None
     attempts: int = 1
     waiting: list[Command] = field(default_factory=list)
+    reading: bool = False
     known: int = 0
     missed: int = 0
     signs: int = 0

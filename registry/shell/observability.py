@@ -6,6 +6,8 @@ Spans follow the messaging conventions (semconv 1.44, development). `traceparent
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,16 @@ log = get_logger(__name__)
 
 OnEnd = Callable[[str | None], None]
 """Ends a span; takes the error code, or None."""
+
+TRACEPARENT = "traceparent"
+_WELL_FORMED = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_of(headers: Mapping[str, str] | None) -> str | None:
+    """Return the W3C `traceparent` that a message carries, if it is one."""
+    given = headers.get(TRACEPARENT) if headers else None
+    return given if given is not None and _WELL_FORMED.fullmatch(given) else None
+
 
 _EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER")
 
@@ -70,11 +82,11 @@ class Observability:
         meter.create_observable_gauge("registry.leader", [leads])
         meter.create_observable_counter("registry.heartbeats", [heartbeats], unit="{beat}")
 
-    def begin(self, operation: str, subject: str, size: int, headers: Mapping[str, str] | None) -> OnEnd:
-        """Begin the span of a request; call what is returned when it has been answered."""
-        import time
-
-        from opentelemetry.propagate import extract
+    def begin(
+        self, operation: str, subject: str, size: int, headers: Mapping[str, str] | None
+    ) -> tuple[OnEnd, str | None]:
+        """Begin the span of a request; return what to call when it has been answered, and the span's `traceparent`."""
+        from opentelemetry.propagate import extract, inject
 
         attributes: dict[str, Any] = {
             "messaging.system": "nats",
@@ -101,4 +113,6 @@ class Observability:
             span.end()
             self._duration.record(time.perf_counter() - started, labels)
 
-        return end
+        carrier: dict[str, str] = {}
+        inject(carrier, self._trace.set_span_in_context(span))
+        return end, carrier.get(TRACEPARENT)

@@ -96,11 +96,21 @@ class Projector:
             return
         self._unconfirmed.add(revision)
         subject = self._subjects.status_event(event["to"], event["agent_id"])
-
-        await self._publish(subject, event["event_id"], "status", event["agent_id"], event, event["at"], revision)
+        trace = record.change.trace if record is not None and record.change is not None else None
+        await self._publish(
+            subject, event["event_id"], "status", event["agent_id"], event, event["at"], revision, trace
+        )
 
     async def _publish(
-        self, subject: str, event_id: str, kind: str, about: str, body: Mapping[str, Any], at: float, revision: int = 0
+        self,
+        subject: str,
+        event_id: str,
+        kind: str,
+        about: str,
+        body: Mapping[str, Any],
+        at: float,
+        revision: int = 0,
+        trace: str | None = None,
     ) -> None:
         async def ended(ack: Ack) -> None:
             if ack.seq:
@@ -113,6 +123,8 @@ class Projector:
                 log.warning("event_lost", event_id=event_id, err_code=ack.err_code)
 
         headers = cloud_event_headers(event_id, kind, self._source, about, at)
+        if trace is not None:
+            headers["traceparent"] = trace
         await self._store.publish_event(subject, orjson.dumps(body), headers, ended)
 
     def _start_repair(self, wait: float) -> None:

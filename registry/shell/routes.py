@@ -27,11 +27,12 @@ from agents_sdk.protocol.statistics import Empty
 from agents_sdk.protocol.subjects import LED, TELEMETRY, Subjects, check_same_agent
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
 from registry.core.errors import RefusedError
-from registry.core.events import Event
+from registry.core.events import CommandRequested, Event, RegisterRequested
 from registry.shell.clock import monotonic
 from registry.shell.facts import command, health, heartbeat, performance, policy_change, registration
 from registry.shell.logs import get_logger
 from registry.shell.micro import Endpoint
+from registry.shell.observability import trace_of
 from registry.shell.replies import NatsReply, Reply
 from registry.shell.wire import to_error
 
@@ -147,12 +148,12 @@ class Routes:
             if operation.name in LED and not self._state.leading:
                 return
             started, at = time.perf_counter_ns(), monotonic()
-            on_end = None
+            on_end, trace = None, trace_of(msg.headers)
             if self._observability is not None:
-                on_end = self._observability.begin(operation.name, msg.subject, len(msg.data), msg.headers)
+                on_end, trace = self._observability.begin(operation.name, msg.subject, len(msg.data), msg.headers)
             reply = NatsReply(self._bus, msg.reply, operation.endpoint, started, on_end)
             if operation.answer is None:
-                await self._guarded(operation, reply, self._fact(operation, msg, at, reply))
+                await self._guarded(operation, reply, self._fact(operation, msg, at, reply, trace))
             else:
                 await self._guarded(operation, reply, self._query(operation, msg, at, reply))
 
@@ -199,7 +200,7 @@ class Routes:
         await self._queries.reach(query.min_revision)
         await reply.answer(await self._queries.discover(query, monotonic()))
 
-    async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply) -> None:
+    async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply, trace: str | None) -> None:
         assert operation.to_fact is not None
         message, identity = self._check(operation, msg), self._identity(msg)
         if operation.name in TELEMETRY and (not msg.reply or not self._state.leading):
@@ -207,7 +208,10 @@ class Routes:
             await self._dispatch(operation.to_fact(message, at, None, identity))
             reply.done()
         else:
-            await self._dispatch(operation.to_fact(message, at, reply, identity))
+            fact = operation.to_fact(message, at, reply, identity)
+            if isinstance(fact, RegisterRequested | CommandRequested):
+                fact.trace = trace
+            await self._dispatch(fact)
 
     def _remember(self, payload: bytes, query: Any) -> None:
         if len(payload) <= MAX_KNOWN_BYTES:

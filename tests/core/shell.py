@@ -58,7 +58,7 @@ WALL = 1_700_000_000.0
 CAPABILITIES = ("analysis", "trading", "vision")
 
 
-MANY = 100_000
+MANY = 3000
 """Steps after which a world that does not come to rest never will."""
 
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -20,6 +19,7 @@ from registry.core.events import Outcome, Verb
 from registry.core.limits import Limits
 from registry.core.query import Query
 from registry.core.status import DISCOVERABLE, Status
+from tests.core.search import searching
 from tests.core.shell import Fate, Reply, Shell, World
 
 AGENTS = st.sampled_from("abc")
@@ -36,8 +36,8 @@ LIMITS = Limits(
     checkpoint_interval=2.0,
 )
 LEASE = 6.0
-ENOUGH = 60.0
-"""Seconds after which nobody is left that does not beat: a lease, a retention, a drain, and a half."""
+ENOUGH = 40.0
+"""Seconds after which nobody is left that does not beat: a lease with grace and being busy, a drain, a retention."""
 
 
 class Chaos(RuleBasedStateMachine):
@@ -209,10 +209,10 @@ class Chaos(RuleBasedStateMachine):
     @rule()
     def rest(self) -> None:
         """Everything that is under way comes to its end: all agree, and everybody has an answer."""
+        self.world.settle()
         while probing := self.having("probes"):
             probing[0].answer(Outcome.TIMEOUT, probing[0].probes[0].agent_id)
             self.world.settle()
-        self.world.settle()
         self.world.bucket.check()
         for shell in self.world.shells:
             shell.validate()
@@ -259,14 +259,14 @@ class Chaos(RuleBasedStateMachine):
         self.rest()
         for shell in self.world.shells:
             shell.release()
-        self.world.advance(ENOUGH)
+        self.world.advance(ENOUGH, step=1.0)
         assert self.world.bucket.live() == {}
         self.rest()
         for shell in self.world.shells:
             shell.replay()
 
 
-Chaos.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Chaos.TestCase.settings = searching(examples=60, steps=40)
 TestChaos = Chaos.TestCase
 
 
