@@ -121,5 +121,5 @@ def record_changed(state: RegistryState, event: RecordChanged) -> list[Effect]:
     if pending is not None and record is not None and record.write_id == pending.record.write_id:
         return _finish(state, pending, record, event.revision, event.at)  # the log was quicker than the acknowledgement
     state.learn(event.agent_id, record, event.revision, event.at)
-    agent = state.agents.get(event.agent_id)
-    return [] if agent is None else assess(state, agent, event.at)
+    state.unassessed[event.agent_id] = None
+    return []

@@ -87,6 +87,9 @@ class RegistryState:
         """Agents with a probe on its way."""
         self.unsaved: dict[str, float] = {}
         """Agents whose vitals differ from their checkpoint, by the instant at which to save them, earliest first."""
+        self.unassessed: dict[str, None] = {}
+        """Agents whose record somebody else changed since the last tick. Were they assessed at once, two replicas that
+        both believe to lead, and disagree, would overwrite each other without end."""
         self.statistics = Statistics()
         self.connected = False
         self.leading = False

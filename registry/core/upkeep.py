@@ -34,9 +34,14 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     if state.last_tick is not None and at - state.last_tick > LATE:
         state.pardon(at)
     state.last_tick = at
+    unassessed, state.unassessed = state.unassessed, {}
     if not (state.leading and state.connected):
         return []
-    return _lapse(state, at) + _probe(state, at) + _save(state, at) + _scale(state, at)
+    effects: list[Effect] = []
+    for agent_id in unassessed:
+        if agent_id in state.agents:
+            effects += assess(state, state.agents[agent_id], at)
+    return effects + _lapse(state, at) + _probe(state, at) + _save(state, at) + _scale(state, at)
 
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:

@@ -19,5 +19,5 @@ def searching(examples: int, steps: int) -> settings:
         database=None,
         deadline=None,
         report_multiple_bugs=False,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        phases=(Phase.explicit, Phase.generate),
     )
