@@ -15,6 +15,7 @@ import typer
 from agent_registry import ready_file as ready
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import Prefix, ReadyFile, aimed
+from agent_registry.session import reach
 from agent_registry.stopping import Stopping, until_signalled
 from agent_registry.store import default_store, held
 from agent_registry.target import DEFAULT_URL, Target
@@ -44,6 +45,7 @@ def up(
 
     Started again on the same store, it has everything that was acknowledged, even after kill -9.
     """
+    _withdraw(ready_file)  # one that an earlier run left behind is not true any more
     settings = _settings(prefix=prefix)
     folder = (store or default_store()).expanduser().absolute()
     with held(folder, port):
@@ -56,6 +58,7 @@ def serve(target: Target, *, ready_file: ReadyFile = None) -> None:
 
     NATS needs JetStream. All else is set by environment variables AGENT_REGISTRY_<NAME>.
     """
+    _withdraw(ready_file)
     changes: dict[str, Any] = {"prefix": target.prefix}
     if target.creds:
         changes["credentials"] = Path(target.creds)
@@ -87,12 +90,15 @@ async def _up(settings: Settings, port: int, store: Path, ready_file: Path | Non
 
 
 async def _serve(settings: Settings, target: Target, ready_file: Path | None) -> None:
+    url = target.url_with_login()
+    # A replica would try for longer, and say so with each attempt: right once it runs, not for who mistyped a URL.
+    await reach(target)
     with until_signalled() as stopping:
         try:
             await _until_stopped(
                 stopping,
                 settings,
-                target.url_with_login(),
+                url,
                 asyncio.get_running_loop().create_future(),
                 lambda: _announce(settings, target.shown, None, ready_file, None),
             )
@@ -191,7 +197,7 @@ def _settings(**changes: Any) -> Settings:
     from pydantic import ValidationError
 
     from registry.settings import Settings
-    from registry.shell import logs
+    from registry.shell import logs, observability
 
     try:
         settings = Settings(**changes)
@@ -200,6 +206,11 @@ def _settings(**changes: Any) -> Settings:
         name = "_".join(str(step) for step in fault["loc"]).upper()
         raise CommandError(f"AGENT_REGISTRY_{name}: {fault['msg']}; got {fault['input']!r}", code=Exit.USAGE) from None
     logs.configure(settings)
+    if observability.is_configured():
+        try:
+            observability.configure()
+        except ValueError as error:
+            raise CommandError(str(error), code=Exit.USAGE) from None
     return settings
 
 

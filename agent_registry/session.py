@@ -52,7 +52,7 @@ async def connected(target: Target) -> AsyncIterator[RegistryClient]:
     """
     from agents_sdk.client import RegistryClient
 
-    nats = await _connect(target)
+    nats = await _connect(target, _start_one(target))
     try:
         with _translated(target):
             async with RegistryClient(nats, prefix=target.prefix, timeout=REPLY_TIMEOUT) as registry:
@@ -61,22 +61,33 @@ async def connected(target: Target) -> AsyncIterator[RegistryClient]:
         await nats.close()
 
 
-async def _connect(target: Target) -> Client:
+async def reach(target: Target) -> None:
+    """Return if NATS can be reached and lets this user in.
+
+    Raises:
+        CommandError: If not.
+    """
+    nats = await _connect(target, "is NATS running? agent-registry up brings its own")
+    await nats.close()
+
+
+async def _connect(target: Target, hint: str) -> Client:
     from nats.aio.client import Client
     from nats.errors import Error as NatsError
 
     client = Client()
-    last: list[Exception] = []
-    refused = asyncio.Event()
+    servers = target.url.split(",")
+    failures: list[Exception] = []
+    failed = asyncio.Event()
 
     async def on_error(error: Exception) -> None:
-        last.append(error)
-        if "authorization" in str(error).lower():  # nats-py has one class for whatever the server says
-            refused.set()
+        failures.append(error)
+        if len(failures) >= len(servers):  # each has been tried; nats-py itself would go on without end
+            failed.set()
 
     connecting = asyncio.ensure_future(
         client.connect(
-            target.url.split(","),
+            servers,
             name="agent-registry command line",
             error_cb=on_error,
             connect_timeout=int(CONNECT_TIMEOUT),
@@ -86,7 +97,7 @@ async def _connect(target: Target) -> Client:
             **target.options(),
         )
     )
-    waiting = asyncio.ensure_future(refused.wait())
+    waiting = asyncio.ensure_future(failed.wait())
     try:
         await asyncio.wait({connecting, waiting}, timeout=CONNECT_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done():
@@ -100,12 +111,12 @@ async def _connect(target: Target) -> Client:
                 task.cancel()
         await asyncio.gather(waiting, connecting, return_exceptions=True)
     await client.close()
-    if refused.is_set():
+    why = _why(failures[-1]) if failures else "no answer"
+    if "authorization" in why.lower():  # nats-py has one class for whatever the server says
         raise CommandError(
             f"NATS at {target.shown} refuses this user", "give the right --creds or --context", Exit.UNREACHABLE
         )
-    why = _why(last[-1]) if last else "no answer"
-    raise CommandError(f"cannot reach NATS at {target.shown}: {why}", _start_one(target), Exit.UNREACHABLE)
+    raise CommandError(f"cannot reach NATS at {target.shown}: {why}", hint, Exit.UNREACHABLE)
 
 
 def _why(error: Exception) -> str:

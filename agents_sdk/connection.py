@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,12 +21,16 @@ from nats.errors import (
 )
 from nats.errors import Error as NatsError
 
+from agents_sdk.denials import Denials
 from agents_sdk.dial import Address, Callbacks, dial, hang_up
 from agents_sdk.protocol.errors import ForbiddenError, PayloadTooLargeError, UnavailableError
 from agents_sdk.retry import Backoff
 
 OBSERVE_INTERVAL = 0.5
 """Seconds between two looks at a client that is not ours: its callbacks are its owner's."""
+
+FLUSH_LIMIT = 30
+"""Seconds after which nats-py itself gives a flush up; by then a server that does not answer pings is left."""
 
 QUIET = 30.0
 """Seconds between two log lines about the same trouble."""
@@ -41,8 +44,6 @@ _GONE = (
     ConnectionReconnectingError,
     OutboundBufferLimitError,
 )
-_DENIED = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
-_MAX_DENIED = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +86,13 @@ class Connection:
 
     def __init__(self, target: Address | Client) -> None:
         self.counters = Counters()
+        self.denials = Denials()
         self._address = target if isinstance(target, Address) else None
         self._client = target if isinstance(target, Client) else None
         self._subscriptions: set[Subscription] = set()
         self._listeners: set[Listener] = set()
-        self._denied: dict[str, float] = {}
         self._background: asyncio.Task[None] | None = None
+        self._flushing: set[asyncio.Task[None]] = set()
         self._closing = False
         self._away_since: float | None = None
         self._quiet_until = 0.0
@@ -159,14 +161,12 @@ class Connection:
             self._background.cancel()
             await asyncio.wait((self._background,))
         client, self._client = self._client, None
-        if client is None or client.is_closed:
-            return
-        if self._address is not None:
+        if self._address is None:
+            await self._hand_back(client)
+        elif client is not None and not client.is_closed:
             await hang_up(client, self._address.timeout)
-            return
-        for subscription in self._subscriptions:
-            if subscription.inner is not None:
-                await subscription.inner.unsubscribe()
+            for flushing in self._flushing:
+                flushing.cancel()
 
     async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
         """Publish a message, now or not at all.
@@ -203,7 +203,7 @@ class Connection:
         try:
             return await client.request(subject, payload, timeout=within, headers=headers)
         except TimeoutError:
-            self._check_denied(subject, client.new_inbox(), started)
+            self.denials.check(subject, client.new_inbox(), started)
             raise
         except _GONE as error:
             raise self._away() from error
@@ -239,11 +239,27 @@ class Connection:
         Raises:
             UnavailableError: If NATS is away or does not answer in time.
         """
+        flushing = asyncio.create_task(_flush(self.client))
+        self._flushing.add(flushing)
+        flushing.add_done_callback(self._flushed)
         try:
             async with asyncio.timeout(within):
-                await self.client.flush()
+                # Not to be cancelled: nats-py's read loop ends on the answer to a ping that nobody waits for any more.
+                await asyncio.shield(flushing)
         except (TimeoutError, NatsError) as error:
             raise UnavailableError(f"NATS at {self.where} does not answer") from error
+
+    def _flushed(self, flushing: asyncio.Task[None]) -> None:
+        self._flushing.discard(flushing)
+        if not flushing.cancelled():
+            flushing.exception()  # told to whoever waits, if anybody does
+
+    async def _hand_back(self, client: Client | None) -> None:
+        if client is None or client.is_closed:
+            return
+        for subscription in self._subscriptions:
+            if subscription.inner is not None:
+                await subscription.inner.unsubscribe()
 
     def _callbacks(self) -> Callbacks:
         return Callbacks(self._on_error, self._on_disconnected, self._on_reconnected, self._on_closed)
@@ -308,31 +324,14 @@ class Connection:
             self._say("messages on %s are dropped: they come faster than handled", error.subject)
             return
         self.counters.errors += 1
-        denied = _DENIED.search(str(error))
-        if denied is not None:
-            self._note_denied(denied[1], denied[2].lower())
+        denial = self.denials.read(error)
+        if denial is not None:
+            optional = any(each.optional and each.subject.lower() == denial.subject for each in self._subscriptions)
+            logger.log(logging.INFO if optional else logging.ERROR, "NATS does not allow this user the %s", denial)
         elif not isinstance(error, NatsError | OSError):
             logger.error("a message handler failed", exc_info=error)
         else:
             logger.log(logging.WARNING if self.is_connected else logging.DEBUG, "NATS: %s", error)
-
-    def _note_denied(self, kind: str, subject: str) -> None:
-        """Remember what the server forbade; nats-py names the subject in lower case."""
-        if len(self._denied) >= _MAX_DENIED:
-            self._denied.clear()
-        self._denied[subject] = time.monotonic()
-        optional = any(each.optional and each.subject.lower() == subject for each in self._subscriptions)
-        level = logging.INFO if optional else logging.ERROR
-        logger.log(level, "NATS does not allow this user the %s to %s", kind, subject)
-
-    def _check_denied(self, subject: str, inbox: str, since: float) -> None:
-        """Raise if what the server forbade explains a missing reply; it says so out of band."""
-        if self._denied.get(subject.lower(), 0.0) >= since:
-            raise ForbiddenError(f"NATS does not allow this user to publish to {subject}")
-        prefix = inbox.rpartition(".")[0]
-        if any(denied.startswith(prefix.lower()) for denied in self._denied):
-            hint = "set inbox_prefix to the one it may use"
-            raise ForbiddenError(f"NATS does not allow this user replies on {prefix}.>; {hint}")
 
     def _away(self) -> UnavailableError:
         return UnavailableError(f"there is no connection to NATS at {self.where}")
@@ -343,6 +342,12 @@ class Connection:
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET
             logger.warning(text, *args)
+
+
+async def _flush(client: Client) -> None:
+    # The ping of a flush overtakes what waits to be written: only the second one is behind it.
+    for _ in range(2):
+        await client.flush(timeout=FLUSH_LIMIT)
 
 
 def _too_large(payload: bytes, client: Client) -> PayloadTooLargeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.client import JetStreamContext
-from nats.js.errors import NotFoundError as NoConsumerError
+from nats.js.errors import NotFoundError, ServiceUnavailableError
 from pydantic import ValidationError
 
 from agents_sdk.connection import Connection
@@ -33,11 +34,17 @@ outage swallowed goes unnoticed."""
 JETSTREAM_TIMEOUT = 2.0
 """Seconds to wait for JetStream's answer; who may not ask it gets none."""
 
+FIRST_ATTACH = 10.0
+"""Seconds after which a JetStream that does not answer counts as out of reach; choosing a leader takes it up to 8."""
+
 INACTIVE = 60.0
 """Seconds after which the server forgets a consumer without a name that nobody reads."""
 
 MAX_QUEUED = 10_000
 """Live events that may wait for a slow reader; beyond that the oldest are dropped."""
+
+_NOT_ENABLED = 10039
+"""JetStream's error code for an account without it."""
 
 _CLASSES: Mapping[str, type[StatusEvent | ScalingOrder | RegistryEvent]] = {
     "status": StatusEvent,
@@ -111,20 +118,21 @@ class Feed:
             UnavailableError: If JetStream cannot be reached the first time.
         """
         backoff = Backoff(0.1, 5.0)
-        attached = False
+        give_up_at: float | None = time.monotonic() + FIRST_ATTACH
         while True:
-            epoch = self._connection.counters.reconnects
+            epoch, asked_at = self._connection.counters.reconnects, time.monotonic()
             try:
                 jetstream = self._connection.client.jetstream(timeout=JETSTREAM_TIMEOUT)
                 subscription = await consumer.attach(jetstream)
             except (UnavailableError, TimeoutError, NatsError) as error:
-                if not attached:
+                denied = self._connection.denials.since(asked_at, "$JS.")
+                if give_up_at is not None and (denied or _is_final(error) or time.monotonic() >= give_up_at):
                     why = f"the stream {self._stream} cannot be read: {error}"
                     raise UnavailableError(why) from error
                 logger.info("events: %s; trying again", error)
                 await asyncio.sleep(backoff.next())
                 continue
-            attached = True
+            give_up_at = None
             try:
                 while self._connection.counters.reconnects == epoch:
                     msg = await _next(subscription)
@@ -192,7 +200,7 @@ class _Durable:
     async def attach(self, jetstream: JetStreamContext) -> JetStreamContext.PullSubscription:
         try:
             await jetstream.consumer_info(self._stream, self._name)
-        except NoConsumerError:
+        except NotFoundError:
             config = ConsumerConfig(
                 durable_name=self._name,
                 ack_policy=AckPolicy.EXPLICIT,
@@ -239,6 +247,13 @@ class _Ordered:
         self._next += 1
         self._last = sequence.stream
         return True
+
+
+def _is_final(error: Exception) -> bool:
+    """Return whether asking again cannot help: there is no such stream, or no JetStream in this account."""
+    if isinstance(error, ServiceUnavailableError):
+        return error.err_code in (None, _NOT_ENABLED)
+    return isinstance(error, NotFoundError)
 
 
 async def _next(subscription: JetStreamContext.PullSubscription) -> Msg | None:

@@ -9,7 +9,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import cycle, islice
 
 from bench import fleet
@@ -19,63 +19,42 @@ CHUNK = 512
 """Beats between two that ask for an answer, which says that all before were taken."""
 
 CHUNKS_ON_THEIR_WAY = 8
-VARIANTS = 3
+VARIANTS = 2
 """Different beats made for each agent; they come in turn."""
 
 
-def windowed(
-    wire: Wire,
-    frames: Iterator[bytes],
-    window: int,
-    seconds: float,
-    most: int,
-    aside: Callable[[float], bytes] = lambda _: b"",
-) -> dict:
-    """Keep `window` requests unanswered until time or number is up, then wait for the last answers.
-
-    Args:
-        wire: The connection.
-        frames: Requests, one after the other.
-        window: How many.
-        seconds: For how long.
-        most: At most this many requests.
-        aside: Returns what else to send, given the seconds since the start.
-    """
+def windowed(wire: Wire, frames: Iterator[bytes], window: int, seconds: float, most: int) -> dict:
+    """Keep `window` requests unanswered until time or number is up, then wait for the last answers."""
     started = time.perf_counter()
-    wire.send(b"".join(islice(frames, min(window, most))))
     sent = min(window, most)
+    wire.send(b"".join(islice(frames, sent)))
     done = 0
     while done < sent:
         came = wire.answers()
         done += came
-        elapsed = time.perf_counter() - started
-        more = min(came, most - sent) if elapsed < seconds else 0
-        out = b"".join(islice(frames, more)) + aside(elapsed)
+        more = min(came, most - sent) if time.perf_counter() - started < seconds else 0
         sent += more
-        if out:
-            wire.send(out)
+        if more:
+            wire.send(b"".join(islice(frames, more)))
     return {"ops": done, "seconds": time.perf_counter() - started}
 
 
 def requests(wire: Wire, job: dict) -> dict:
-    """Ask the queries in turn, while heartbeats of random agents move their loads."""
-    frames = cycle([request(job["subject"], query) for query in fleet.QUERIES])
-    chance, rate, agents = random.Random(job["seed"]), job.get("beats", 0), job.get("agents", 0)
-    subject, seq, beaten = job.get("beat_subject", ""), fleet.seq_base(), 0
+    """Ask the queries in turn. Every `per_beat` of them, a heartbeat of a random agent moves its load."""
+    asked = [request(job["subject"], query) for query in fleet.QUERIES]
+    chance, agents, per_beat = random.Random(job["seed"]), job.get("agents", 0), job.get("per_beat", 0)
 
-    def moving(elapsed: float) -> bytes:
-        nonlocal beaten
-        due = int(elapsed * rate) - beaten
-        beaten += due
-        return b"".join([one(chance.randrange(agents)) for _ in range(due)])
+    def frames() -> Iterator[bytes]:
+        seq = fleet.seq_base()
+        for turn, query in enumerate(cycle(asked)):
+            if per_beat and turn % per_beat == 0:
+                number, seq = chance.randrange(agents), seq + 1
+                subject = f"{job['beat_subject']}.{fleet.agent_id(number)}"
+                yield message(subject, fleet.beat(number, seq, chance)) + query
+            else:
+                yield query
 
-    def one(number: int) -> bytes:
-        nonlocal seq
-        seq += 1
-        return message(f"{subject}.{fleet.agent_id(number)}", fleet.beat(number, seq, chance))
-
-    result = windowed(wire, frames, job["window"], job["seconds"], 10**9, moving if rate else lambda _: b"")
-    return {**result, "beats": beaten}
+    return windowed(wire, frames(), job["window"], job["seconds"], 10**9)
 
 
 def registrations(wire: Wire, job: dict) -> dict:

@@ -30,10 +30,9 @@ class Process:
         self.name = " ".join(command[2:4]) if command[0] == sys.executable else Path(command[0]).name
         handle, path = tempfile.mkstemp(dir=directory, prefix="stderr-")
         self._errors = Path(path)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("AGENT_REGISTRY_", "NATS_"))}
         try:
             self.popen = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=handle,
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=handle,
                 bufsize=0,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread
             )  # fmt: skip

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 
 from agents_sdk.protocol.subjects import Subjects
 from bench.processes import ROOT, BenchError, Loaded, Server, generate
-from bench.rows import Plan, Side, fill
+from bench.rows import Plan, Side
 from bench.sample import Row, Sample, alternate, judge
+from bench.stock import stock
 
 SUBJECTS = Subjects()
 
@@ -17,9 +18,7 @@ SUBJECTS = Subjects()
 def _stocked(stack: ExitStack, plan: Plan) -> Server:
     """Start a server whose bucket has all agents."""
     server = stack.enter_context(Server())
-    with Loaded(server, "registry", plan.loop, prefix=SUBJECTS.prefix):
-        pass  # makes the buckets, and ends
-    fill(server, SUBJECTS, plan.agents)
+    stock(server, SUBJECTS.prefix, plan.agents)
     return server
 
 
@@ -49,7 +48,7 @@ def cold(plan: Plan) -> Row | str:
     judge(row, *rounds, 0.6, by="rate")
     ours, theirs = ([one.seconds for one in side] for side in rounds)
     times = f"{sorted(ours)[len(ours) // 2]:.2f} s against {sorted(theirs)[len(theirs) // 2]:.2f} s"
-    row.note = "; ".join(filter(None, (f"{times}, without imports; ratio of times", plan.reduced)))
+    row.note = "; ".join(filter(None, (f"{times}, without imports; ratio of times", plan.reduced))) + row.note
     return row
 
 

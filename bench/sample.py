@@ -6,6 +6,9 @@ import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+STARVED = 0.5
+"""Below this part of a core the registry was not saturated: what it does by the clock weighs too much."""
+
 
 @dataclass
 class Sample:
@@ -24,8 +27,13 @@ class Sample:
         """CPU microseconds of the process under load for each operation."""
         return self.cpu / self.ops * 1e6
 
+    @property
+    def busy(self) -> float:
+        """Part of the time in which the process under load had a core."""
+        return self.cpu / self.seconds
+
     def text(self) -> str:
-        return f"{_short(self.rate)}/s {self.micros:.1f} us"
+        return f"{_short(self.rate)}/s {self.micros:.1f} us {self.busy:.0%}"
 
 
 @dataclass
@@ -81,6 +89,8 @@ def judge(row: Row, ours: list[Sample], theirs: list[Sample], at_least: float, b
     row.spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
     row.by_clock = f"{statistics.median(per_second):.2f}"
     row.ours, row.theirs = middle(ours).text(), middle(theirs).text()
+    if statistics.median([our.busy for our in ours]) < STARVED:
+        row.note += "; STARVED by other processes, measure again on an idle machine"
     row.samples = {"ours": [asdict(one) for one in ours], "theirs": [asdict(one) for one in theirs]}
     return row
 

@@ -22,6 +22,9 @@ log = get_logger(__name__)
 OnEnd = Callable[[str | None], None]
 """Ends a span; takes the error code, or None."""
 
+_OTLP = "otlp_proto_http"
+"""What `otlp` stands for: the protocol that the extra `otlp` brings."""
+
 TRACEPARENT = "traceparent"
 _WELL_FORMED = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -43,10 +46,36 @@ def is_configured() -> bool:
 
 
 def configure() -> None:
-    """Set OpenTelemetry up from the `OTEL_*` environment variables, as its own `opentelemetry-instrument` does."""
+    """Set OpenTelemetry up as the `OTEL_*` environment variables say; what is unsent at exit is sent then.
+
+    Raises:
+        ValueError: If an exporter is named that is not installed.
+    """
+    from opentelemetry import metrics, trace
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     os.environ.setdefault("OTEL_SERVICE_NAME", "agent-registry")
-    for point in entry_points(group="opentelemetry_configurator"):
-        point.load()().configure()
+    tracers = TracerProvider()
+    for exporter in _exporters("OTEL_TRACES_EXPORTER", "opentelemetry_traces_exporter"):
+        tracers.add_span_processor(BatchSpanProcessor(exporter()))
+    trace.set_tracer_provider(tracers)
+    exporters = _exporters("OTEL_METRICS_EXPORTER", "opentelemetry_metrics_exporter")
+    metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(exporter()) for exporter in exporters]))
+
+
+def _exporters(variable: str, group: str) -> list[Any]:
+    """Return the exporters that a variable names, comma-separated, as the packages that bring them announce them."""
+    installed = {point.name: point for point in entry_points(group=group)}
+    named = [name.strip() for name in os.environ.get(variable, "").split(",")]
+    wanted = [_OTLP if name == "otlp" else name for name in named if name not in ("", "none")]
+    for name in wanted:
+        if name not in installed:
+            hint = "; pip install 'agent-registry[otlp]' brings it" if name == _OTLP else ""
+            raise ValueError(f"{variable}: {name!r} is not installed; there are {', '.join(sorted(installed))}{hint}")
+    return [installed[name].load() for name in wanted]
 
 
 class Observability:

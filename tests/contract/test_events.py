@@ -28,6 +28,7 @@ from tests.contract.wire import (
     ask,
     assert_is,
     decoded,
+    encoded,
     listening,
     moves,
     payloads,
@@ -105,6 +106,24 @@ async def test_headers_are_cloud_events_in_binary_mode(registry: Replica, nc: Cl
         "ce-subject": "trader-1",
         "ce-datacontenttype": "application/json",
     }
+
+
+@pytest.mark.parametrize(
+    ("sent", "carried"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
+        ("00-0af7651916cd43dd8448eb211c80319c", False),
+        ("nonsense", False),
+    ],
+)
+async def test_an_event_carries_the_trace_of_the_request_that_led_to_it(
+    registry: Replica, nc: Client, sent: str, carried: bool
+) -> None:
+    async with listening(nc, "registry.events.status.>") as live:
+        await nc.request("registry.register", encoded(TRADER), headers={"traceparent": sent})
+        assert ((await live.next()).headers or {}).get("traceparent") == (sent if carried else None)
+        await told(nc, "registry.suspend.trader-1")
+        assert "traceparent" not in ((await live.next()).headers or {}), "it is that request's alone"
 
 
 @pytest.mark.parametrize(
@@ -340,7 +359,7 @@ async def test_the_record_can_be_read_in_the_bucket(registry: Replica, nc: Clien
     (event,) = payloads(await stored_events(nc, 1))
     assert record["change"] == {
         "from": event["from"], "reason": event["reason"], "at": event["at"], "note": None, "removed": False,
-        "previous_revision": 0,
+        "previous_revision": 0, "trace": None,
     }  # fmt: skip
     assert (await bucket.status()).history == 8
 
@@ -395,10 +414,14 @@ async def test_a_record_removed_by_hand_is_gone(registry: Replica, nc: Client) -
     assert (await told(nc, "registry.register", TRADER))["status"] == "active"
 
 
-async def test_an_unreadable_record_is_passed_over(registry: Replica, nc: Client) -> None:
-    await (await nc.jetstream().key_value("registry_agents")).put("trader-9", b"not a record")
+@pytest.mark.parametrize("value", [b"not a record", b"[]", b'{"v":1,"agent_id":"trader-9","status":"asleep"}'])
+async def test_an_unreadable_record_is_passed_over_and_can_be_replaced(
+    registry: Replica, nc: Client, value: bytes
+) -> None:
+    await (await nc.jetstream().key_value("registry_agents")).put("trader-9", value)
     receipt = await told(nc, "registry.register", TRADER)
     assert (await told(nc, "registry.discover", {"min_revision": receipt["revision"]}))["total"] == 1
+    assert (await told(nc, "registry.register.trader-9", {**TRADER, "agent_id": "trader-9"}))["status"] == "active"
 
 
 # Probes.

@@ -16,7 +16,7 @@ from agents_sdk.protocol import subjects
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
-from tests.contract.wire import TRADER, ask, decoded, encoded, is_served, listening, told
+from tests.contract.wire import TRADER, ask, decoded, encoded, is_served, listening, settle, told
 
 NAME = r"^[a-zA-Z0-9_-]+$"
 SEMVER = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
@@ -143,7 +143,7 @@ async def test_a_replica_that_stops_answers_what_it_was_asked(nats_server: NatsS
         for number in range(50):
             request = {**TRADER, "agent_id": f"trader-{number}"}
             await nc.publish("registry.register", encoded(request), reply=inbox)
-        await nc.flush()
+        await settle(nc)
         await replica.stop()
         receipts = [decoded(msg.data) for msg in await answers.take(50)]
     assert {one["agent_id"] for one in receipts} == {f"trader-{number}" for number in range(50)}

@@ -31,6 +31,7 @@ from tests.contract.wire import (
     found,
     is_served,
     listening,
+    settle,
     stats,
     told,
     until_status,
@@ -470,7 +471,7 @@ async def test_an_answer_is_at_least_as_new_as_asked(registry: Replica, nc: Clie
 async def test_waiting_for_a_revision_ends_when_it_comes(registry: Replica, nc: Client) -> None:
     revision = (await told(nc, "registry.register", TRADER))["revision"]
     waiting = asyncio.ensure_future(told(nc, "registry.discover", {"min_revision": revision + 1}))
-    await nc.flush()
+    await settle(nc)
     await told(nc, "registry.register", {**TRADER, "agent_id": "trader-2"})
     listing = await waiting
     assert listing["revision"] >= revision + 1
@@ -480,7 +481,7 @@ async def test_waiting_for_a_revision_ends_when_it_comes(registry: Replica, nc: 
 async def test_waiting_for_a_revision_keeps_nobody_else_waiting(registry: Replica, nc: Client) -> None:
     """One caller that asks for a revision far away must not hold up all others for a second each time."""
     waiting = asyncio.ensure_future(ask(nc, "registry.discover", {"min_revision": 10**9}))
-    await nc.flush()
+    await settle(nc)
     await told(nc, "registry.discover")
     assert not waiting.done(), "the one that came later was answered later"
     assert_error(await waiting, "unavailable", "min_revision")

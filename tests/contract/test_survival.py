@@ -13,11 +13,13 @@ from typing import Any
 import nats.errors
 import pytest
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 
 from registry.replica import Replica
 from registry.settings import Settings
+from registry.shell.bucket_log import BucketLog
 from registry.shell.embedded import NatsServer
-from registry.shell.store_nats import Store
+from registry.shell.store_nats import Entry, Store
 from tests.conftest import eventually
 from tests.contract.wire import (
     TRADER,
@@ -162,6 +164,28 @@ async def test_nobody_is_given_up_because_the_server_was_away(
 # Replicas.
 
 
+async def test_a_replica_has_started_only_when_the_server_knows_what_it_serves(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else the first request finds no responders on a busy machine."""
+    written: list[bytes] = []
+    write, writelines = TcpTransport.write, TcpTransport.writelines
+
+    def noted(self: TcpTransport, payload: bytes) -> None:
+        written.append(payload)
+        write(self, payload)
+
+    def all_noted(self: TcpTransport, payload: list[bytes]) -> None:
+        written.extend(payload)
+        writelines(self, payload)
+
+    monkeypatch.setattr(TcpTransport, "write", noted)
+    monkeypatch.setattr(TcpTransport, "writelines", all_noted)
+    await start()
+    protocol = b"".join(written)
+    assert protocol.rindex(b"PING\r\n") > protocol.rindex(b"SUB $SRV."), "the ping asks for nothing"
+
+
 async def test_a_replica_started_again_has_everything(start: Start, nc: Client) -> None:
     first = await start()
     await told(nc, "registry.register", {**TRADER, "instance_id": "run-1", "metadata": {"a": 1}, "claims": ["x"]})
@@ -248,6 +272,31 @@ async def test_an_acknowledged_deregistration_is_not_seen_by_who_asks_for_its_re
         assert (await told(nc, "registry.discover", {"min_revision": gone["revision"]}))["agents"] == []
 
 
+@pytest.mark.parametrize(
+    ("operation", "said"), [("deregister", ("deregistered", True)), ("suspend", ("status", "suspended"))]
+)
+async def test_a_replica_that_lags_does_not_deny_what_was_acknowledged(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch, operation: str, said: tuple[str, Any]
+) -> None:
+    """Whoever registers an agent through one replica can command it through another at once: the bucket decides."""
+    await start()
+    heard, catch_up = BucketLog._heard, asyncio.Event()
+
+    async def late(self: BucketLog, entry: Entry) -> None:
+        await catch_up.wait()
+        await heard(self, entry)
+
+    with monkeypatch.context() as lagging:
+        lagging.setattr(BucketLog, "_heard", late)
+        await start()
+    for number in range(24):  # a quarter of them come to the late one and were registered through the other one
+        await told(nc, f"registry.register.t-{number}", {**TRADER, "agent_id": f"t-{number}"})
+    answers = [await ask(nc, f"registry.{operation}.t-{number}") for number in range(24)]
+    catch_up.set()
+    field, value = said
+    assert [answer.body.get(field, answer.code) for answer in answers] == [value] * 24
+
+
 async def test_commands_for_one_agent_through_two_replicas_all_take_place(start: Start, nc: Client) -> None:
     """Each is a compare-and-set; who loses reads and decides anew."""
     await start()
@@ -296,20 +345,21 @@ async def test_a_leader_that_stops_hands_over(start: Start, nc: Client) -> None:
         assert moves([await live.next()]) == [("active", "offline", "heartbeat_timeout")]
 
 
+@pytest.mark.parametrize("look", ["last_status_event", "events_have_gone", "last_revision"])
 async def test_what_happens_while_a_leader_looks_where_its_predecessor_stopped_is_told(
-    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch, look: str
 ) -> None:
-    """The very first leader finds no status event in the stream; its own `leader_changed` is there already."""
+    """The very first leader finds no status event, and then an empty bucket; both answers are old when they come."""
     looked, go_on = asyncio.Event(), asyncio.Event()
-    last_status_event = Store.last_status_event
+    question = getattr(Store, look)
 
-    async def slow(self: Store) -> bytes | None:
-        newest = await last_status_event(self)
+    async def slow(self: Store) -> Any:
+        answer = await question(self)
         looked.set()
         await go_on.wait()
-        return newest
+        return answer
 
-    monkeypatch.setattr(Store, "last_status_event", slow)
+    monkeypatch.setattr(Store, look, slow)
     await start()
     await looked.wait()
     await told(nc, "registry.register", TRADER)
@@ -359,6 +409,19 @@ async def test_a_change_of_leader_loses_no_event_and_doubles_none(start: Start, 
     for chain in by_agent(events).values():
         for before, after in pairwise(chain):
             assert after["previous_revision"] == (0 if before["removed"] else before["revision"])
+
+
+@pytest.mark.parametrize("value", [b"not a record", b'{"v":1,"agent_id":"trader-9","status":"asleep"}'])
+async def test_an_unreadable_record_does_not_silence_a_new_leader(start: Start, nc: Client, value: bytes) -> None:
+    """Somebody wrote into the bucket; the new leader passes that by when it looks what is left to tell."""
+    first = await start()
+    await told(nc, "registry.register", TRADER)
+    await stored_events(nc, 1)
+    await (await nc.jetstream().key_value("registry_agents")).put("trader-9", value)
+    await first.stop()
+    await start()
+    await told(nc, "registry.suspend.trader-1")
+    assert moves(await stored_events(nc, 2))[1:] == [("active", "suspended", "operator")]
 
 
 async def test_after_a_change_of_leader_leases_run_anew(start: Start, nc: Client) -> None:

@@ -179,12 +179,21 @@ class Inbox:
         return self._queue.empty()
 
 
+async def settle(nc: Client) -> None:
+    """Wait until the server has read everything that was written so far.
+
+    nats-py sends the ping of a flush past what waits to be written: only the second one is behind it.
+    """
+    await nc.flush()
+    await nc.flush()
+
+
 @asynccontextmanager
 async def listening(nc: Client, subject: str) -> AsyncIterator[Inbox]:
     """Hear a subject."""
     inbox = Inbox()
     subscription = await nc.subscribe(subject, cb=inbox.put)
-    await nc.flush()
+    await settle(nc)
     yield inbox
     await subscription.unsubscribe()
 
@@ -199,7 +208,7 @@ async def answering(nc: Client, subject: str, payload: Any) -> AsyncIterator[Inb
         await inbox.put(msg)
 
     subscription = await nc.subscribe(subject, cb=respond)
-    await nc.flush()
+    await settle(nc)
     yield inbox
     await subscription.unsubscribe()
 

@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from tests.conftest import eventually
+from tests.contract.wire import settle
 from tests.docs.markdown import Section
 
 CLI_VARIABLE = "AGENT_REGISTRY_NATS_CLI"
@@ -150,7 +151,7 @@ class PlainPlayer:
         return await self._verbs[words[0]](words[1:])
 
     async def close(self) -> None:
-        await self._nc.flush()
+        await settle(self._nc)
 
     async def _req(self, words: list[str]) -> Any:
         subject, body = words
@@ -159,7 +160,7 @@ class PlainPlayer:
     async def _pub(self, words: list[str]) -> None:
         subject, body = words
         await self._nc.publish(subject, body.encode())
-        await self._nc.flush()
+        await settle(self._nc)
 
     async def _sub(self, words: list[str]) -> None:
         (subject,) = words
@@ -178,7 +179,7 @@ class PlainPlayer:
                 await self._nc.publish(msg.reply, answer)
 
         await self._nc.subscribe(subject, cb=hear)
-        await self._nc.flush()
+        await settle(self._nc)
 
     async def _kv(self, words: list[str]) -> Any:
         verb, name, *rest = words

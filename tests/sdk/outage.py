@@ -7,6 +7,8 @@ import signal
 import socket
 from pathlib import Path
 
+from nats.aio.client import Client
+
 from registry.shell.embedded import find_binary
 
 
@@ -65,3 +67,9 @@ class Server:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+
+async def settle(nc: Client) -> None:
+    """Wait until the server has taken what was subscribed; nats-py's first ping may overtake it."""
+    await nc.flush()
+    await nc.flush()

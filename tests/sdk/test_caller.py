@@ -29,6 +29,7 @@ from agents_sdk.protocol.codec import encode, parse
 from agents_sdk.protocol.errors import RegistryError
 from registry.replica import Replica
 from registry.shell.embedded import NatsServer
+from tests.sdk.outage import settle
 
 
 class Agents:
@@ -53,7 +54,7 @@ class Agents:
                 await self.nc.publish(msg.reply, encode({"by": agent_id, "got": parse(msg.data)}))
 
         await self.nc.subscribe(f"agent.{agent_id}.check", cb=on_message)
-        await self.nc.flush()
+        await settle(self.nc)
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ class Fleet:
             await self._nc.publish(msg.reply, b"{}")
 
         await self._nc.subscribe("agent.*.do", cb=answer)
-        await self._nc.flush()
+        await settle(self._nc)
 
     async def call(self, within: float = 2.0) -> Any:
         return await self.caller.call(ServiceQuery(), "do", None, within, at_most_once=False)

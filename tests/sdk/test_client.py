@@ -125,7 +125,7 @@ async def test_a_client_on_somebody_elses_connection_leaves_it_open(nats_server:
 
 
 async def test_two_registries_share_an_account(nats_server: NatsServer, registry: Replica) -> None:
-    async with RegistryClient(nats_server.url, prefix="other", timeout=0.2) as client:
+    async with RegistryClient(nats_server.url, prefix="other", timeout=1.0) as client:
         with pytest.raises(UnavailableError, match="no registry serves 'stats'"):
             await client.statistics()
 

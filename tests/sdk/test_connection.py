@@ -210,6 +210,20 @@ async def test_silence_is_a_time_out(connection: Connection) -> None:
         await connection.request("silent", b"", 0.1)
 
 
+async def test_a_late_answer_to_a_flush_does_no_harm(connection: Connection) -> None:
+    """nats-py stops reading when a pong comes for a flush that was cancelled, and says nothing."""
+    for _ in range(20):
+        flushing = asyncio.create_task(connection.flush())
+        await asyncio.sleep(0)
+        flushing.cancel()
+        await asyncio.wait((flushing,))
+    with pytest.raises(UnavailableError, match="does not answer"):
+        await connection.flush(within=0.0)
+    await echo(connection)
+    assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+    assert not connection.client._reading_task.done()
+
+
 async def test_a_message_that_is_too_large_is_refused_here(connection: Connection) -> None:
     with pytest.raises(PayloadTooLargeError, match="this NATS server takes 1048576"):
         await connection.publish("a", bytes(2_000_000))

@@ -24,6 +24,7 @@ from agents_sdk.protocol.errors import (
 from agents_sdk.protocol.subjects import DISCOVER, GET, STATS, Subjects
 from agents_sdk.requester import Requester
 from registry.shell.embedded import NatsServer
+from tests.sdk.outage import settle
 
 
 class Registry:
@@ -44,7 +45,7 @@ class Registry:
 
     async def serve(self) -> Registry:
         await self.nc.subscribe("registry.>", cb=self.answer)
-        await self.nc.flush()
+        await settle(self.nc)
         return self
 
 

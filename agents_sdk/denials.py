@@ -1,0 +1,67 @@
+"""What a NATS server forbade a user. It says so out of band: whoever asked only waits in vain."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+from agents_sdk.protocol.errors import ForbiddenError
+
+MAX_KEPT = 1000
+"""Subjects that are remembered; one more and all are forgotten."""
+
+_DENIAL = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One refusal of the server."""
+
+    kind: str
+    """`publish` or `subscription`."""
+    subject: str
+    """In lower case, as nats-py passes it on."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.subject}"
+
+
+class Denials:
+    """Remembers which subjects were denied, and when. Instants are those of `time.monotonic`."""
+
+    def __init__(self) -> None:
+        self._denied: dict[str, float] = {}
+
+    def read(self, error: Exception) -> Denial | None:
+        """Take note of an error if it is a denial, and return it as such."""
+        found = _DENIAL.search(str(error))
+        if found is None:
+            return None
+        denial = Denial(found[1].lower(), found[2].lower())
+        if len(self._denied) >= MAX_KEPT:
+            self._denied.clear()
+        self._denied[denial.subject] = time.monotonic()
+        return denial
+
+    def since(self, instant: float, prefix: str) -> bool:
+        """Return whether something on subjects that begin with `prefix` was denied since an instant."""
+        return any(subject.startswith(prefix.lower()) and at >= instant for subject, at in self._denied.items())
+
+    def check(self, subject: str, inbox: str, instant: float) -> None:
+        """Raise if a denial explains why a request that was sent at an instant has no reply.
+
+        Args:
+            subject: Where it was sent.
+            inbox: Any subject on which the client could receive replies.
+            instant: When it was sent.
+
+        Raises:
+            ForbiddenError: If the server let the request not out, or the reply not in.
+        """
+        if self._denied.get(subject.lower(), 0.0) >= instant:
+            raise ForbiddenError(f"NATS does not allow this user to publish to {subject}")
+        prefix = inbox.rpartition(".")[0]
+        if self.since(0.0, prefix):
+            hint = "set inbox_prefix to the one it may use"
+            raise ForbiddenError(f"NATS does not allow this user replies on {prefix}.>; {hint}")

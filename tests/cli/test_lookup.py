@@ -1,0 +1,150 @@
+"""The commands that look: tables for people, JSON for pipes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Do
+from tests.cli.running import Up
+
+
+@pytest.fixture(scope="module")
+def url(up: Up) -> str:
+    """Where NATS listens; three agents are registered."""
+    up.register("ada", tags=["fast"], version="2.1.0", metadata={"exchange": "hyperliquid", "limit": 5})
+    up.register("bob", capabilities=["trading", "execution"])
+    up.register("eve", agent_type="risk_agent", capabilities=["risk_management"])
+    health = {"health_score": 0.7, "load_factor": 0.25}
+    up.ask(lambda registry: registry.update_agent_health("bob", health))
+    up.ask(lambda registry: registry.suspend_agent("eve", "lunch"))
+    return up.url
+
+
+def ids(do: Do, *arguments: str) -> list[str]:
+    outcome = do(*arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    return [agent["agent_id"] for agent in outcome.document["agents"]]
+
+
+def test_agents_lists_everyone_with_condition_and_reason(do: Do, url: str) -> None:
+    code, out, err = do("agents", "--nats", url)
+    assert (code, err) == (0, "")
+    heading, *rows = [line.split() for line in out.splitlines() if line]
+    assert heading[:3] == ["AGENT", "TYPE", "STATUS"]
+    assert [row[0] for row in rows] == ["eve", "ada", "bob", "3"], "by type, then by id"
+    assert rows[0][2] == "suspended"
+    assert rows[0][-1] == "operator"
+    assert rows[2][2] == "degraded"
+    assert "0.70" in rows[2]
+    assert "0.25" in rows[2]
+
+
+def test_agents_can_be_narrowed_down(do: Do, url: str) -> None:
+    assert ids(do, "agents", "--nats", url) == ["eve", "ada", "bob"]
+    assert ids(do, "agents", "--nats", url, "--status", "suspended", "--status", "degraded") == ["eve", "bob"]
+    assert ids(do, "agents", "--nats", url, "--type", "trading_agent") == ["ada", "bob"]
+    assert ids(do, "agents", "--nats", url, "-c", "execution") == ["bob"]
+    assert do("agents", "--nats", url, "--tag", "nobody").out == "no agent matches\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), {"ada", "bob"}),
+        (("--capability", "trading", "--capability", "execution"), {"bob"}),
+        (("--capability", "TRADING"), {"ada", "bob"}),
+        (("--type", "risk_agent"), set()),
+        (("--min-health", "0.8"), {"ada"}),
+        (("--max-load", "0.2"), {"ada"}),
+        (("--tag", "fast"), {"ada"}),
+        (("--version", ">=2,<3"), {"ada"}),
+        (("--metadata", "exchange=hyperliquid", "--metadata", "limit=5"), {"ada"}),
+        (("--metadata", "limit=6"), set()),
+        (("--exclude", "ada"), {"bob"}),
+        (("--status", "suspended"), {"eve"}),
+        (("--limit", "1", "--sort", "health"), {"ada"}),
+        (("--limit", "1", "--sort", "load"), {"ada"}),
+        (("--limit", "1", "--prefer-tag", "fast", "--sort", "random"), {"ada"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_discover_has_an_option_for_each_field_of_a_query(
+    do: Do, url: str, options: tuple[str, ...], expected: set[str]
+) -> None:
+    assert set(ids(do, "discover", "--nats", url, *options)) == expected
+
+
+def test_discover_explains(do: Do, url: str) -> None:
+    outcome = do("discover", "--nats", url, "--min-health", "0.8", "--explain", "--json")
+    assert [miss["agent_id"] for miss in outcome.document["near_misses"]] == ["bob", "eve"]
+    _, out, _ = do("discover", "--nats", url, "--min-health", "0.8", "--explain")
+    assert "left out  bob: " in out
+    assert "1 of 1 that match" in out
+
+
+def test_discover_says_how_to_learn_why_nobody_matches(do: Do, url: str) -> None:
+    assert do("discover", "--nats", url, "--capability", "backtesting").out == (
+        "no agent matches; see why with --explain\n"
+    )
+
+
+def test_discover_does_not_answer_from_an_older_state(do: Do, url: str) -> None:
+    code, _, err = do("discover", "--nats", url, "--min-revision", "1000000")
+    assert code == 4
+    assert "unavailable" in err
+
+
+def test_get_shows_everything_known_of_one(do: Do, url: str) -> None:
+    code, out, _ = do("get", "ada", "--nats", url)
+    assert code == 0
+    for fact in ("ada", "trading_agent", "fast", "2.1.0", "hyperliquid", "every 30 s, lost after 90 s"):
+        assert fact in out
+    assert do("get", "ada", "--nats", url, "--json").document["metadata"] == {"exchange": "hyperliquid", "limit": 5}
+
+
+def test_get_of_nobody_is_refused(do: Do, url: str) -> None:
+    code, out, err = do("get", "nobody", "--nats", url)
+    assert (code, out) == (3, "")
+    assert err.splitlines()[0] == "error: not_found: no agent 'nobody' is registered"
+    assert "agent-registry agents" in err.splitlines()[1]
+
+
+def test_stats(do: Do, url: str) -> None:
+    document = do("stats", "--nats", url, "--json").document
+    assert document["registered_agents"] == 3
+    assert document["capabilities_distribution"] == {"execution": 1, "risk_management": 1, "trading": 2}
+    code, out, _ = do("stats", "--nats", url)
+    assert code == 0
+    assert "registered agents" in out
+    assert "active 1, degraded 1, suspended 1" in out
+
+
+def test_capabilities(do: Do, url: str) -> None:
+    counts = {
+        item["name"]: item["agents"] for item in do("capabilities", "--nats", url, "--json").document["capabilities"]
+    }
+    assert counts["trading"] == 2
+    assert counts["backtesting"] == 0
+    code, out, _ = do("capabilities", "--nats", url)
+    assert code == 0
+    assert out.splitlines()[1].split() == ["trading", "2"]
+
+
+def test_an_unknown_capability_is_refused_with_the_known_ones(do: Do, url: str) -> None:
+    code, _, err = do("discover", "--nats", url, "--capability", "tradng")
+    assert code == 3
+    assert err.startswith("error: invalid_request: ")
+    assert "trading" in err
+
+
+def test_the_environment_says_where(do: Do, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NATS_URL", url)
+    assert ids(do, "agents") == ["eve", "ada", "bob"]
+
+
+def test_a_narrow_window_shows_the_words(do: Do, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = do("agents", "--nats", url)
+    assert "suspended" in out
+    assert "operator" in out
+    assert max(map(len, out.splitlines())) <= 80

@@ -1,0 +1,93 @@
+"""The commands that change an agent, and the scaling policies."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Do
+from tests.cli.running import Up
+
+
+def test_suspend_and_resume(do: Do, up: Up) -> None:
+    up.register("ada")
+    code, out, _ = do("suspend", "ada", "--reason", "lunch", "--nats", up.url)
+    assert code == 0
+    assert out == "ada is suspended (operator); not discovered until: agent-registry resume ada\n"
+    assert do("resume", "ada", "--nats", up.url, "--json").document["status"] == "active"
+
+
+def test_drain(do: Do, up: Up) -> None:
+    up.register("bob")
+    document = do("drain", "bob", "--nats", up.url, "--json").document
+    assert (document["status"], document["status_reason"]) == ("deregistering", "draining")
+    code, _, err = do("resume", "bob", "--nats", up.url)
+    assert code == 3
+    assert err.startswith("error: conflict: ")
+
+
+def test_deregister(do: Do, up: Up) -> None:
+    up.register("eve")
+    up.register("mallory")
+    assert do("deregister", "eve", "--nats", up.url).out == "eve deregistered\n"
+    assert do("deregister", "mallory", "--nats", up.url, "--json").document == {
+        "agent_id": "mallory",
+        "deregistered": True,
+    }
+    code, out, err = do("deregister", "eve", "--nats", up.url)
+    assert (code, out) == (3, "")
+    assert "not_found" in err
+
+
+def test_deregistering_nobody_is_a_document_and_an_exit_code(do: Do, up: Up) -> None:
+    outcome = do("deregister", "nobody", "--nats", up.url, "--json")
+    assert outcome.code == 3
+    assert outcome.document == {"agent_id": "nobody", "deregistered": False}
+
+
+@pytest.mark.parametrize("verb", ["suspend", "resume", "drain"])
+def test_nobody_cannot_be_operated_on(do: Do, up: Up, verb: str) -> None:
+    code, out, err = do(verb, "nobody", "--nats", up.url)
+    assert (code, out) == (3, "")
+    assert err.startswith("error: not_found: ")
+
+
+def test_an_id_that_is_none_is_refused_with_what_would_be_one(do: Do, up: Up) -> None:
+    code, _, err = do("suspend", "a.b", "--nats", up.url)
+    assert code == 3
+    assert "A-Z, a-z, 0-9, _ and -" in err
+
+
+def test_scaling_shows_why(do: Do, up: Up) -> None:
+    up.register("carol", capabilities=["backtesting"])
+    report = do("scaling", "--capability", "backtesting", "--nats", up.url, "--json").document
+    assert [item["capability"] for item in report["capabilities"]] == ["backtesting"]
+    code, out, _ = do("scaling", "--nats", up.url)
+    assert code == 0
+    assert "backtesting" in out
+    assert "2-10" in out
+
+
+def test_a_policy_is_set_and_reset(do: Do, up: Up) -> None:
+    set_ = ("scaling", "set", "research", "--nats", up.url)
+    changes = ("--min", "3", "--max", "8", "--high-load", "0.9", "--low-load", "0.2", "--replace-below", "0.5")
+    times = ("--stabilisation", "60", "--order-timeout", "30", "--target-load", "0.6")
+    policy = do(*set_, *changes, *times, "--json").document["capabilities"][0]["policy"]
+    assert {name: policy[name] for name in policy if name not in ("capability", "source")} == {
+        "min_agents": 3,
+        "max_agents": 8,
+        "high_load": 0.9,
+        "low_load": 0.2,
+        "target_load": 0.6,
+        "health_degraded": 0.5,
+        "stabilisation": 60.0,
+        "order_timeout": 30.0,
+    }
+    assert "3-8" in do("scaling", "--nats", up.url).out
+    policy = do(*set_, "--reset", "--json").document["capabilities"][0]["policy"]
+    assert (policy["min_agents"], policy["source"]) == (2, "default")
+
+
+def test_a_policy_that_contradicts_itself_is_refused(do: Do, up: Up) -> None:
+    code, _, err = do("scaling", "set", "research", "--min", "9", "--max", "3", "--nats", up.url)
+    assert code == 3
+    assert "min_agents" in err

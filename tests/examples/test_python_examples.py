@@ -1,0 +1,115 @@
+"""Each Python example does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+
+import pytest
+
+from agents_sdk import AgentCallError, AgentInfo, RegistryClient, ServiceQuery
+from tests.cli.running import ROOT, until
+from tests.conftest import eventually
+from tests.examples.conftest import EXAMPLES, Example
+
+ANYONE = ServiceQuery(max_load_factor=1.0, limit=100)
+
+
+async def only(client: RegistryClient) -> AgentInfo:
+    """Return the one agent that is found, once there is one."""
+    found: list[AgentInfo] = []
+
+    async def is_there() -> bool:
+        found[:] = await client.discover_agents(ANYONE)
+        return bool(found)
+
+    await eventually(is_there, within=20)
+    (agent,) = found
+    return agent
+
+
+async def nobody(client: RegistryClient) -> bool:
+    return not await client.discover_agents(ANYONE)
+
+
+async def test_ten_lines(client: RegistryClient, example: Example) -> None:
+    """It registers, is called by capability, its load rises while it works, and it leaves."""
+    process = example("ten_lines.py")
+    agent = await only(client)
+    assert agent.agent_type == "trading_agent"
+    assert await client.call("trading", "quote", {"symbol": "BTC"}) == {"symbol": "BTC", "price": 42.0}
+    work = [
+        asyncio.create_task(client.call("trading", "quote", {"symbol": "BTC", "work": 5}, timeout=10)) for _ in "ab"
+    ]
+
+    async def is_loaded() -> bool:
+        known = await client.get_agent_info(agent.agent_id)
+        return known is not None and known.load_factor == 0.5
+
+    await eventually(is_loaded)
+    process.process.send_signal(signal.SIGINT)
+    assert [(await reply)["price"] for reply in work] == [42.0, 42.0], "work in flight is finished first"
+    assert await asyncio.to_thread(process.process.wait, 20) == 0
+    assert await nobody(client)
+    assert await client.get_agent_info(agent.agent_id) is None
+    assert "Traceback" not in process.stderr
+
+
+def test_the_readme_shows_the_ten_lines_as_they_are() -> None:
+    assert f"```python\n{(EXAMPLES / 'ten_lines.py').read_text()}```" in (ROOT / "README.md").read_text()
+
+
+async def test_trading_fleet(client: RegistryClient, example: Example) -> None:
+    process = example("trading_fleet/run.py", "--trades", "6")
+    assert await asyncio.to_thread(process.process.wait, 40) == 0, process.stderr
+    said = r"^trade (\d): (?:BTC|ETH|SOL) x \d+ (filled at|refused because) .* by trading-[12]$"
+    trades = re.findall(said, process.stdout, re.MULTILINE)
+    assert sorted(number for number, _ in trades) == list("123456"), process.stdout
+    for agent_id in ("research-1", "risk-1", "risk-2", "trading-1", "trading-2"):
+        assert f"{agent_id}: active" in process.stdout
+    assert await nobody(client), "they have said goodbye"
+
+
+async def test_risk_refuses_what_makes_no_sense(client: RegistryClient, example: Example) -> None:
+    """What a handler raises as `InvalidRequestError` is told to the caller."""
+    example("trading_fleet/risk.py", "risk-7")
+    assert (await only(client)).agent_id == "risk-7"
+    answer = await client.call("risk_management", "check", {"quantity": 1000, "price": 100.0})
+    assert answer == {"approved": False, "reason": "100000.00 is above the limit of 5000"}
+    with pytest.raises(AgentCallError, match="must be above 0") as refused:
+        await client.call("risk_management", "check", {"quantity": -1, "price": 1.0})
+    assert (refused.value.code, refused.value.agent_id) == ("invalid_request", "risk-7")
+
+
+async def test_orchestrator(client: RegistryClient, example: Example) -> None:
+    """It starts what is ordered, drains what is named, and ends what it started."""
+    start = f"{sys.executable} {EXAMPLES / 'trading_fleet' / 'trading.py'} {{agent_id}}"
+    process = example("orchestrator.py", "trading", start)
+    # Orders given before it listens for the first time are repeated when they expire.
+    await asyncio.to_thread(until, lambda: "orchestrating" in process.stdout)
+    await client.set_scaling("trading", min_agents=2, max_agents=4, order_timeout=3.0)
+
+    async def there_are(wanted: int) -> bool:
+        listing = await client.discover(ServiceQuery(capabilities={"trading"}, max_load_factor=1.0))
+        return listing.total == wanted
+
+    await eventually(lambda: there_are(2), within=30)
+    await client.set_scaling("trading", min_agents=1, max_agents=1)
+    await eventually(lambda: there_are(1), within=30)
+    await asyncio.to_thread(until, lambda: "draining trading-" in process.stdout)
+    assert process.stdout.count("started trading-") == 2
+    process.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.process.wait, 20) == 0, process.stderr
+    assert await nobody(client)
+    assert "Traceback" not in process.stderr
+
+
+async def test_api_reference(example: Example) -> None:
+    process = example("api_reference.py")
+    assert await asyncio.to_thread(process.process.wait, 40) == 0, process.stderr
+    for heading in ("Basic Agent Registration", "Service Discovery", "Scaling Configuration", "Information Retrieval"):
+        assert f"== {heading}\n" in process.stdout
+    assert "Refused: capabilities: is required" in process.stdout
+    assert "total_registrations: 3" in process.stdout
