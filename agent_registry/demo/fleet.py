@@ -29,7 +29,7 @@ class Fleet:
         self._numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
         self._stopping = False
         self.environment: dict[str, str] = {}
-        """What its processes find in their environment, beside the demo's own."""
+        """What every process finds in its environment."""
 
     async def start_registry(self, store: Path, ready_file: Path, settings: Mapping[str, str]) -> Process:
         """Start the registry, with a NATS of its own."""
@@ -87,7 +87,7 @@ class Fleet:
                 stdin=PIPE,
                 stdout=DEVNULL,
                 stderr=log,
-                env={**os.environ, **self.environment, **settings},
+                env={**_neutral_environment(), **self.environment, **settings},
                 start_new_session=True,  # Ctrl-C is for the demo, which ends the others in order
             )
         self._processes[name] = process
@@ -109,3 +109,12 @@ class Fleet:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
+
+
+def _neutral_environment() -> dict[str, str]:
+    """Return this environment without the settings that a person has for a registry of their own."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "AGENT_REGISTRY_NATS_SERVER" or not name.startswith(("AGENT_REGISTRY_", "NATS_"))
+    }

@@ -84,7 +84,6 @@ class Stage:
             "SCALING_INTERVAL": "1",
             "OFFLINE_RETENTION": f"{20 * self._pace:g}",
             "LOG_LEVEL": "warning",
-            "PREFIX": "registry",
         }
         environment = {f"AGENT_REGISTRY_{name}": value for name, value in settings.items()}
         process = await self.fleet.start_registry(self._folder / "store", ready_file, environment)

@@ -45,6 +45,7 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.limits import Limits
+from registry.core.query import Query
 from registry.core.record import Record, event_of
 from registry.core.scaler import Policy, Scaler
 from registry.core.state import RegistryState
@@ -196,8 +197,8 @@ class Shell:
         self.orders: list[dict[str, Any]] = []
         self.heard = 0
         """How far the log was heard."""
-        self.journal: list[tuple[Event, list[Any]]] = []
-        """Everything that was handled, and what it led to, for a replay."""
+        self.journal: list[tuple[Event | Query, list[Any]]] = []
+        """Everything that was handled or asked, and what it led to, for a replay."""
         self._known: dict[str, int] = {}
 
     def start(self, leading: bool) -> None:
@@ -291,13 +292,16 @@ class Shell:
         self.handle(TelemetryReceived(self.world.now, reply, identity, agent_id, **fields))
         return reply
 
+    def find(self, query: Query) -> tuple[list[Agent], int]:
+        found, total = self.state.find(query)
+        self.journal.append((query, [agent.agent_id for agent in found]))
+        return found, total
+
     def answer(self, outcome: Outcome, agent_id: str = "a", **vitals: float) -> None:
         """End the oldest probe of an agent."""
         probe = next(probe for probe in self.probes if probe.agent_id == agent_id)
         self.probes.remove(probe)
-        self.handle(
-            ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, **vitals)
-        )
+        self.handle(ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, **vitals))
 
     # What is under way for it.
 
@@ -348,10 +352,13 @@ class Shell:
         self.heard = len(self.world.bucket.log)
 
     def replay(self) -> None:
-        """The same events give the same effects."""
+        """The same events and queries give the same effects and answers."""
         again = self.world.new_state(self.name)
-        for event, effects in self.journal:
-            assert [settled(effect) for effect in again.handle(copy(event))] == effects, event
+        for given, known in self.journal:
+            if isinstance(given, Query):
+                assert [agent.agent_id for agent in again.find(given)[0]] == known, given
+            else:
+                assert [settled(effect) for effect in again.handle(copy(given))] == known, given
 
     def step(self) -> bool:
         """Do the next thing that is under way, unless it waits for the test; return whether there was one."""

@@ -31,7 +31,9 @@ def test_indexes_follow_an_agent():
     """Indexes by capability, type, tag and claim follow each record, and keep no empty entry."""
     catalog = make_catalog(make_agent("a", tags=("eu",), claims=("db",)))
     agent = catalog.agents["a"]
-    catalog.replace(agent, replace(agent.record, capabilities=("vision",), agent_type="seer", tags=(), claims=("disk",)))
+    catalog.replace(
+        agent, replace(agent.record, capabilities=("vision",), agent_type="seer", tags=(), claims=("disk",))
+    )
     catalog.validate()
     assert catalog.by_capability == {"vision": {"a"}}
     assert catalog.by_type == {"seer": {"a"}}
@@ -184,7 +186,9 @@ def test_log_is_cut(monkeypatch: pytest.MonkeyPatch):
         assert ids(catalog.find(kept)) == {agent.agent_id for agent in catalog.agents.values() if agent.health >= 0.5}
     assert left_behind.key() not in catalog._views
     assert kept.key() in catalog._views
-    assert ids(catalog.find(left_behind)) == {agent.agent_id for agent in catalog.agents.values() if agent.health >= 0.4}
+    assert ids(catalog.find(left_behind)) == {
+        agent.agent_id for agent in catalog.agents.values() if agent.health >= 0.4
+    }
     catalog.validate()
 
 

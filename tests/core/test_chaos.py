@@ -114,7 +114,7 @@ class Chaos(RuleBasedStateMachine):
             and tags <= set(agent.record.tags)
             and agent.agent_id not in exclude
         }
-        found, total = state.find(query)
+        found, total = self.shell(which).find(query)
         assert total == len(matching)
         assert len(found) == len({agent.agent_id for agent in found}) == min(limit, total)
         assert {agent.agent_id for agent in found} <= matching
@@ -209,6 +209,9 @@ class Chaos(RuleBasedStateMachine):
     @rule()
     def rest(self) -> None:
         """Everything that is under way comes to its end: all agree, and everybody has an answer."""
+        for shell in self.world.shells:
+            if not shell.state.connected:
+                self.nats_goes_or_comes(self.world.shells.index(shell))
         self.world.settle()
         while probing := self.having("probes"):
             probing[0].answer(Outcome.TIMEOUT, probing[0].probes[0].agent_id)
@@ -218,7 +221,6 @@ class Chaos(RuleBasedStateMachine):
             shell.validate()
             assert len(shell.state.writes) == 0
             shell.manual = shell.deaf = True
-            self.mercy[shell.name] = self.world.now
 
     # What must hold.
 

@@ -196,9 +196,7 @@ def test_those_who_waited_outlive_a_lost_write(world: World, shell: Shell):
 
 
 @pytest.mark.parametrize("fate", UNKNOWN, ids=lambda fate: fate.name)
-@pytest.mark.parametrize(
-    "verb", [Verb.SUSPEND, Verb.DRAIN, Verb.DEREGISTER], ids=str
-)
+@pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.DRAIN, Verb.DEREGISTER], ids=str)
 def test_unknown_outcome(world: World, shell: Shell, verb: Verb, fate: Fate):
     """A write of unknown outcome is looked up: it takes place once, whether it had already or not."""
     shell.register("a")

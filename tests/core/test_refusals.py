@@ -30,7 +30,12 @@ REFUSALS: list[tuple[str, Ask, str, str]] = [
         "invalid_request",
         "heartbeat_timeout",
     ),
-    ("live holder", lambda shell: shell.register("a", instance_id="other", identity="alice"), "already_registered", "agent_id"),
+    (
+        "live holder",
+        lambda shell: shell.register("a", instance_id="other", identity="alice"),
+        "already_registered",
+        "agent_id",
+    ),
     ("claimed", lambda shell: shell.register("b", claims=("db",)), "conflict", "claims"),
     ("another identity", lambda shell: shell.register("a", takeover=True, identity="bob"), "forbidden", "agent_id"),
     ("command of another", lambda shell: shell.command(Verb.DEREGISTER, identity="bob"), "forbidden", "agent_id"),

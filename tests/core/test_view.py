@@ -132,7 +132,9 @@ def test_a_better_rung_always_comes_before_a_worse_one():
         assert all(better >= worse for better, worse in pairwise(rungs))
 
 
-@pytest.mark.parametrize(("size", "count"), [(0, 0), (0, 3), (1, 1), (5, 0), (5, 5), (5, 9), (9, 3), (10, 3), (1000, 7)])
+@pytest.mark.parametrize(
+    ("size", "count"), [(0, 0), (0, 3), (1, 1), (5, 0), (5, 5), (5, 9), (9, 3), (10, 3), (1000, 7)]
+)
 def test_sample(size: int, count: int):
     """As many as asked for, or all; different ones, each of the entries; the entries are left alone."""
     entries = [make_agent(f"a{number}") for number in range(size)]
