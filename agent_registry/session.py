@@ -82,7 +82,8 @@ async def _connect(target: Target, hint: str) -> Client:
 
     async def on_error(error: Exception) -> None:
         failures.append(error)
-        if len(failures) >= len(servers):  # each has been tried; nats-py itself would go on without end
+        # Each server has said no; nats-py itself would go on without end. A connection that broke says nothing yet.
+        if sum(map(_is_final, failures)) >= len(servers):
             failed.set()
 
     connecting = asyncio.ensure_future(
@@ -112,11 +113,19 @@ async def _connect(target: Target, hint: str) -> Client:
         await asyncio.gather(waiting, connecting, return_exceptions=True)
     await client.close()
     why = _why(failures[-1]) if failures else "no answer"
-    if "authorization" in why.lower():  # nats-py has one class for whatever the server says
+    if any(map(_is_refusal, failures)):
         raise CommandError(
             f"NATS at {target.shown} refuses this user", "give the right --creds or --context", Exit.UNREACHABLE
         )
     raise CommandError(f"cannot reach NATS at {target.shown}: {why}", hint, Exit.UNREACHABLE)
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, ConnectionRefusedError) or _is_refusal(error)
+
+
+def _is_refusal(error: Exception) -> bool:
+    return "authorization" in str(error).lower()  # nats-py has one class for whatever a server says
 
 
 def _why(error: Exception) -> str:

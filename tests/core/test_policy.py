@@ -132,5 +132,5 @@ def test_a_named_target_is_kept():
     scaler = make_scaler()
     applied(scaler, target_load=0.5)
     assert applied(scaler, high_load=0.9).target_load == 0.5
-    with pytest.raises(RefusedError, match="target_load: must be above low_load, 0.5"):
+    with pytest.raises(RefusedError, match=r"target_load: must be above low_load, 0\.5"):
         applied(scaler, low_load=0.5)

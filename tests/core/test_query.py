@@ -58,7 +58,7 @@ MISSES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("fields", MATCHES, ids=str)
+@pytest.mark.parametrize("fields", MATCHES)
 def test_matches(fields: dict[str, Any]):
     """An agent that has all that is asked for matches, and no reason is given why not."""
     query, agent = Query(**fields), make_agent(**AGENT)
@@ -66,7 +66,7 @@ def test_matches(fields: dict[str, Any]):
     assert query.shortfalls(agent) == []
 
 
-@pytest.mark.parametrize(("fields", "reason"), MISSES, ids=str)
+@pytest.mark.parametrize(("fields", "reason"), MISSES, ids=[reason for _, reason in MISSES])
 def test_does_not_match(fields: dict[str, Any], reason: str):
     """One field that does not fit leaves an agent out, and the reason names the field, what it has, what was wanted."""
     query, agent = Query(**fields), make_agent(**AGENT)
@@ -125,7 +125,7 @@ def test_version_ranges(specifier: str, version: str, accepted: bool):
     "fields",
     [fields for fields, _ in MISSES]
     + [{"sort_by": "load"}, {"prefer_tags": frozenset({"x"})}, {"metadata": {"slots": 4.5}}],
-    ids=str,
+    ids=lambda fields: "-".join(fields),
 )
 def test_key_tells_queries_apart(fields: dict[str, Any]):
     """Queries that match or rank differently have different keys."""
@@ -133,7 +133,7 @@ def test_key_tells_queries_apart(fields: dict[str, Any]):
     assert Query(**fields).key() != Query().key()
 
 
-@pytest.mark.parametrize("fields", [{"limit": 3}, {"exclude": frozenset({"a"})}], ids=str)
+@pytest.mark.parametrize("fields", [{"limit": 3}, {"exclude": frozenset({"a"})}])
 def test_key_is_shared(fields: dict[str, Any]):
     """Limit and exclusions are the caller's: one view serves them all."""
     assert Query(**fields).key() == Query().key()

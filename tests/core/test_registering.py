@@ -140,7 +140,7 @@ def test_update_of_a_held_agent(shell: Shell):
 
 @pytest.mark.parametrize(("holder", "newcomer"), [("i1", "i2"), ("i1", None), (None, "i2"), (None, None)])
 def test_another_instance_is_refused(world: World, shell: Shell, holder: str | None, newcomer: str | None):
-    """An id that is live is refused to another instance, and to one that does not say which it is; the holder is named."""
+    """A live id is refused to another instance, and to one that does not say which it is; the holder is named."""
     shell.register("a", instance_id=holder)
     reply = shell.register("a", instance_id=newcomer, tags=("mine",))
     assert reply.code == "already_registered"
