@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
+from registry.core.errors import RefusedError
 from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, Tick
 from registry.core.limits import Limits
 from registry.core.scaler import Policy, Scaler
@@ -38,6 +40,9 @@ TICK = 0.1
 """Seconds between two ticks."""
 
 POLICY_PREFIX = "policy."
+
+START_TIMEOUT = 10.0
+"""Seconds until the server must know what this replica serves."""
 
 
 class Replica:
@@ -98,6 +103,8 @@ class Replica:
         service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, routes.endpoints)
         await service.start(self.bus)
         self._ticker = asyncio.ensure_future(self._ticking())
+        # nats-py's flush does not wait for what is still buffered; an answer to oneself does.
+        await self.bus.request(self.subjects.replica(self.replica_id), b"", START_TIMEOUT)
         await self.bus.client.flush()
         log.info("serving", nats=self.bus.url, replica=self.replica_id, agents=len(self.state.agents))
 
@@ -159,13 +166,23 @@ class Replica:
             if entry.key == LEADER_KEY:
                 self.election.noticed(entry)
             elif entry.key.startswith(POLICY_PREFIX):
-                policy = None if entry.removed else orjson.loads(entry.value)
-                await self.dispatch(PolicyChanged(monotonic(), entry.key.removeprefix(POLICY_PREFIX), policy))
+                await self._policy_heard(entry)
             if entry.pending == 0:
                 caught_up.set()
 
         await self.store.follow(heard, bucket=self.subjects.control_bucket)
         await caught_up.wait()
+
+    async def _policy_heard(self, entry: Entry) -> None:
+        capability = entry.key.removeprefix(POLICY_PREFIX)
+        try:
+            policy = None if entry.removed else dict(orjson.loads(entry.value))
+            if policy is not None:
+                replace(self.state.scaler.default, **policy).check()
+        except (TypeError, ValueError, RefusedError) as error:
+            log.error("policy_unreadable", capability=capability, error=repr(error))  # noqa: TRY400
+            return
+        await self.dispatch(PolicyChanged(monotonic(), capability, policy))
 
     async def _led(self, leading: bool, epoch: int) -> None:
         await self.dispatch(LeadershipChanged(monotonic(), leading, epoch))

@@ -6,15 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
-
 from registry.core.events import RecordChanged
 from registry.core.record import Record
 from registry.shell.clock import monotonic
-from registry.shell.logs import get_logger
+from registry.shell.records import record_in
 from registry.shell.store_nats import Entry, Store
-
-log = get_logger(__name__)
 
 MAX_OWN = 10_000
 """Own records remembered until the log shows them; a forgotten one is only parsed again."""
@@ -88,21 +84,12 @@ class BucketLog:
         if entry.revision > self.revision:
             record = self._own.pop(entry.revision, None)
             if record is None:
-                record = self._parse(entry)
+                record = record_in(entry)
                 if record is not None or entry.removed or not entry.value:
                     await self._apply(RecordChanged(monotonic(), entry.key, record, entry.revision))
             await self._advance(entry.revision, record)
         if entry.pending == 0:
             self._restored.set()
-
-    def _parse(self, entry: Entry) -> Record | None:
-        if not entry.value:
-            return None
-        try:
-            return Record.from_json(orjson.loads(entry.value))
-        except (ValueError, KeyError, TypeError) as error:
-            log.error("record_unreadable", key=entry.key, revision=entry.revision, error=repr(error))  # noqa: TRY400
-            return None
 
     async def _advance(self, revision: int, record: Record | None) -> None:
         self.revision = revision

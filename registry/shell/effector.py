@@ -31,10 +31,10 @@ from registry.core.events import (
     WriteCommitted,
     WriteUncertain,
 )
-from registry.core.record import Record
 from registry.shell.bus_nats import Ack, Bus, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
+from registry.shell.records import record_in
 from registry.shell.store_nats import Store, StoreError, is_conflict
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Effector:
             except StoreError as error:
                 log.warning("read_failed", agent_id=effect.agent_id, error=str(error))
                 continue
-            record = None if entry is None or not entry.value else Record.from_json(orjson.loads(entry.value))
+            record = None if entry is None else record_in(entry)
             revision = 0 if entry is None else entry.revision
             await self._dispatch(RecordRead(monotonic(), effect.agent_id, record, revision))
             return

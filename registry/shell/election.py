@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -90,7 +90,7 @@ class Election:
 
     def noticed(self, entry: Entry) -> None:
         """Look at once when the control bucket shows that the lease was handed over."""
-        if not self.leading and entry.value and not orjson.loads(entry.value)["replica"]:
+        if not self.leading and not _lease_in(entry).get("replica"):
             self._wake.set()
 
     async def _run(self) -> None:
@@ -115,7 +115,7 @@ class Election:
             self._revision, self._renewed = revision, asked
             return
         found = await self._store.read_control(KEY)
-        lease = {} if found is None or not found.value else orjson.loads(found.value)
+        lease = _lease_in(found)
         if found is not None and lease.get("replica") == self._replica and lease.get("epoch") == self.epoch:
             self._revision, self._renewed = found.revision, asked  # an earlier renewal took place after all
             return
@@ -124,7 +124,7 @@ class Election:
 
     async def _stand(self) -> None:
         found = await self._store.read_control(KEY)
-        lease = {} if found is None or not found.value else orjson.loads(found.value)
+        lease = _lease_in(found)
         revision = 0 if found is None else found.revision
         if lease.get("replica") and not await self._is_free(lease["replica"], revision):
             return
@@ -151,3 +151,13 @@ class Election:
         self.leading = leading
         log.info("leader" if leading else "follower", replica=self._replica, epoch=self.epoch)
         await self._changed(leading, self.epoch)
+
+
+def _lease_in(entry: Entry | None) -> dict[str, Any]:
+    """Return the lease that an entry holds; an empty one, which is free to take, for nothing and for nonsense."""
+    try:
+        lease = orjson.loads(entry.value) if entry is not None and entry.value else {}
+        return {"replica": str(lease.get("replica", "")), "epoch": int(lease.get("epoch", 0))}
+    except (AttributeError, TypeError, ValueError) as error:
+        log.error("lease_unreadable", error=repr(error))  # noqa: TRY400
+        return {}

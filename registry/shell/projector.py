@@ -19,6 +19,7 @@ from agents_sdk.protocol.events import cloud_event_headers
 from registry.core.record import Record, event_of
 from registry.shell.clock import wall
 from registry.shell.logs import get_logger
+from registry.shell.records import record_in
 from registry.shell.store_nats import Entry, Store, StoreError
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ class Projector:
         """
         self._unconfirmed.clear()
         self._handed = start - 1
-        if start > max(self._seen, await self._store.last_revision()):
+        last = await self._store.last_revision()
+        if start > max(self._seen, last):  # what was seen while the bucket was asked counts too
             self._live = True
             return
         entries: asyncio.Queue[Entry] = asyncio.Queue()
@@ -174,8 +176,7 @@ class Projector:
         try:
             while not self._live:
                 entry = await asyncio.wait_for(entries.get(), 10.0)
-                record = Record.from_json(orjson.loads(entry.value)) if entry.value else None
-                await self._hand(entry.revision, record)
+                await self._hand(entry.revision, record_in(entry))
                 self._live = entry.pending == 0 and entry.revision >= self._seen
         finally:
             await subscription.unsubscribe()
