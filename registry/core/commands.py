@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.core.agent import Agent
 from registry.core.changes import answer, changed, refuse, write
-from registry.core.effects import Effect, Probe
+from registry.core.effects import Effect, Probe, ReadRecord
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
 from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, PROBE_REPEAT
@@ -49,6 +49,11 @@ def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect
     if isinstance(command, RegisterRequested):
         return _register(state, command, attempts, holder_is_gone=False)
     agent = state.agents.get(command.agent_id)
+    if agent is None and attempts == 1:
+        # Another replica may have registered it a moment ago: the bucket is asked before anything is denied.
+        unknown = Record(command.agent_id, "", (), write_id=command.write_id)
+        state.writes.start(Write(unknown, command=command, reading=True, known=state.known_revision(command.agent_id)))
+        return [ReadRecord(command.agent_id)]
     if agent is None:
         if command.verb is Verb.DEREGISTER:
             return answer(command.reply, {"agent_id": command.agent_id, "deregistered": False})

@@ -141,7 +141,6 @@ async def test_a_restart_of_everything_else_is_survived(up: Up, node: Node, tmp_
                 return known is not None and known.last_heartbeat > before.last_heartbeat and known.status == "active"
 
             await eventually(beats_again, within=20)
-    assert registrations(process) == 1, "it need not register again"
 
 
 def test_the_lock_file_names_no_registry_host() -> None:
