@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,9 @@ class Bus:
     """
 
     def __init__(self, url: str, name: str, credentials: Path | None = None) -> None:
-        self.url = url
+        self.url = re.sub(r"//[^/@,]*@", "//", url)
+        """Where NATS listens, without the password: for logs and errors."""
+        self._servers = url.split(",")
         self.reconnects = 0
         self.errors = 0
         self.slow_consumer_drops = 0
@@ -132,7 +135,7 @@ class Bus:
         try:
             await asyncio.wait_for(
                 self._nc.connect(
-                    servers=self.url.split(","),
+                    servers=self._servers,
                     name=self._name,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
