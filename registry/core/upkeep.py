@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from registry.core.changes import assess, change, checkpointed, refuse, remove, write
@@ -74,7 +75,7 @@ def _probe(state: RegistryState, at: float) -> list[Effect]:
 
 def _save(state: RegistryState, at: float) -> list[Effect]:
     effects: list[Effect] = []
-    for agent_id, due in list(state.unsaved.items())[:MAX_EXPIRIES]:
+    for agent_id, due in list(islice(state.unsaved.items(), MAX_EXPIRIES)):
         if due > at:
             break
         del state.unsaved[agent_id]
