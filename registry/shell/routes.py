@@ -234,11 +234,22 @@ class Routes:
     def _identity(self, msg: Message) -> str | None:
         if not self._verify_identity:
             return None
-        info = (msg.headers or {}).get(REQUEST_INFO)
-        if info is None:
+        identity = _identity_in((msg.headers or {}).get(REQUEST_INFO))
+        if identity is None:
             raise RefusedError(
                 "forbidden",
                 "the request came without a verified identity; use an account that imports it with share: true",
             )
-        known = orjson.loads(info)
-        return f"{known.get('acc', '')}/{known.get('user', '')}"
+        return identity
+
+
+def _identity_in(info: str | None) -> str | None:
+    """Return who the server says is asking, as account/user; None when it does not say both."""
+    try:
+        known = orjson.loads(info or b"")
+    except orjson.JSONDecodeError:
+        return None
+    match known:
+        case {"acc": str(account), "user": str(user)} if account and user:
+            return f"{account}/{user}"
+    return None

@@ -10,8 +10,9 @@ from nats.aio.client import Client
 
 from agents_sdk.protocol import subjects
 from registry.replica import Replica
+from registry.settings import Settings
 from tests.conftest import eventually
-from tests.contract.wire import TRADER, agent, ask, assert_error, encoded, is_served, stats, told
+from tests.contract.wire import TRADER, Answer, agent, ask, assert_error, decoded, encoded, is_served, stats, told
 
 HOLDER = {**TRADER, "instance_id": "run-1"}
 OTHER = {**TRADER, "agent_id": "trader-2"}
@@ -191,3 +192,42 @@ async def test_without_its_bucket_a_command_is_unavailable(
     await told(nc, "registry.register", TRADER)
     await nc.jetstream().delete_key_value(bucket)
     assert_error(await ask(nc, f"registry.{subject}", payload, within=10.0), "unavailable")
+
+
+class TestVerifiedIdentity:
+    """The header is the server's to write, behind an import with `share: true`; here the tests play the server."""
+
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(identity="request-info")
+
+    async def _ask(self, nc: Client, subject: str, payload: Any, identity: str | None) -> Answer:
+        headers = None if identity is None else {"Nats-Request-Info": identity}
+        msg = await nc.request(f"registry.{subject}", encoded(payload), timeout=5, headers=headers)
+        return Answer(decoded(msg.data), dict(msg.headers or {}))
+
+    async def test_an_agent_belongs_to_who_registered_it(self, registry: Replica, nc: Client) -> None:
+        mine, another = '{"acc":"AGENTS","user":"desk-1"}', '{"acc":"AGENTS","user":"desk-2"}'
+        assert (await self._ask(nc, "register", HOLDER, mine)).code is None
+        for subject, payload in (
+            ("register", HOLDER),
+            ("register", {**HOLDER, "instance_id": "run-2", "takeover": True}),
+            ("suspend.trader-1", {}),
+            ("drain.trader-1", {}),
+            ("deregister.trader-1", {}),
+            ("heartbeat.trader-1", {"health_score": 0.1}),
+            ("health.trader-1", {"health_score": 0.1}),
+            ("performance.trader-1", {"metrics": {"success_rate": 0.0}}),
+        ):
+            for identity in (another, None):
+                assert_error(await self._ask(nc, subject, payload, identity), "forbidden")
+            assert (await self._ask(nc, "get.trader-1", {}, another)).body["health_score"] == 1.0
+        assert (await self._ask(nc, "heartbeat.trader-1", {"health_score": 0.9}, mine)).code is None
+        assert (await self._ask(nc, "deregister.trader-1", {}, mine)).body["deregistered"] is True
+
+    @pytest.mark.parametrize("identity", ["desk-1", "[]", "{}", '{"acc":"AGENTS"}'])
+    async def test_half_an_identity_is_none(
+        self, registry: Replica, nc: Client, identity: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert_error(await self._ask(nc, "register", TRADER, identity), "forbidden")
+        assert [record for record in caplog.records if record.exc_info] == []
