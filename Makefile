@@ -8,6 +8,8 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 # Hashes do not cover what building a source archive downloads, so only wheels.
 INSTALL := $(PIP) install -q --require-hashes --only-binary :all:
+# What has no wheel is built by the pinned setuptools, so that nothing is downloaded without a hash here either.
+BUILD := $(PIP) install -q --require-hashes --no-deps --no-build-isolation
 # The project itself is a link to this folder, made with the pinned setuptools; nothing is downloaded.
 LINK := $(PIP) install -q --no-index --no-deps --no-build-isolation -e .
 # For tools that talk when all is well.
@@ -48,9 +50,10 @@ $(VENV)/.made:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.runtime: $(VENV)/.made requirements.txt pyproject.toml
+$(VENV)/.runtime: $(VENV)/.made requirements.txt requirements-source.txt pyproject.toml
 	@echo 'installing what requirements.txt pins'
 	@$(INSTALL) -r requirements.txt
+	@$(BUILD) -r requirements-source.txt
 	@$(LINK)
 	@touch $@
 

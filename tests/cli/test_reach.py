@@ -7,12 +7,23 @@ import os
 import socket
 from pathlib import Path
 
+import nkeys
 import pytest
 
+from agents_sdk import Agent
 from registry.shell.embedded import NatsServer
 from tests.cli.conftest import Do
 from tests.cli.running import Running, command, environment, finished, until
+from tests.login import Login
 from tests.sdk.outage import Server
+
+BROKEN_CREDENTIALS = """-----BEGIN NATS USER JWT-----
+eyJ0eXAiOiJKV1QifQ
+------END NATS USER JWT------
+-----BEGIN USER NKEY SEED-----
+SUANOTASEED
+------END USER NKEY SEED------
+"""
 
 
 @pytest.fixture
@@ -93,8 +104,51 @@ async def test_a_context_lets_replica_and_operator_in(guarded: Server, tmp_path:
         await guarded.kill()
 
 
+async def test_a_credentials_file_lets_replica_and_operator_in(tmp_path: Path) -> None:
+    login = Login()
+    server = Server(tmp_path, login.config)
+    creds, ready = tmp_path / "user.creds", tmp_path / "ready.json"
+    creds.write_text(login.credentials)
+    options = ("--nats", server.url, "--creds", creds)
+    await server.start()
+    try:
+        with Running(command("serve", *options, "--ready-file", ready), tmp_path / "serve") as serve:
+            until(lambda: ready.exists() or serve.process.poll() is not None)
+            assert serve.process.poll() is None, serve.stderr
+            found = finished("agents", "--json", *options)
+            assert found.returncode == 0, found.stderr
+            assert json.loads(found.stdout)["agents"] == []
+            agent = Agent("trading_agent", capabilities=["trading"], nats=server.url, credentials=creds)
+            await agent.start()
+            found = finished("agents", "--json", *options)
+            assert json.loads(found.stdout)["agents"][0]["agent_id"] == agent.agent_id
+            await agent.stop()
+            found = finished("agents", "--nats", server.url)
+            assert (found.returncode, found.stderr.splitlines()[0]) == (
+                4,
+                f"error: NATS at {server.url} refuses this user",
+            )
+    finally:
+        await server.kill()
+
+
+@pytest.mark.parametrize("name", ["agents", "serve"])
+@pytest.mark.parametrize("text", ["not a login", BROKEN_CREDENTIALS])
+async def test_a_credentials_file_that_is_none(guarded: Server, tmp_path: Path, name: str, text: str) -> None:
+    creds = tmp_path / "user.creds"
+    creds.write_text(text)
+    await guarded.start()
+    try:
+        found = finished(name, "--nats", guarded.url, "--creds", creds)
+    finally:
+        await guarded.kill()
+    assert found.returncode == 4
+    error = found.stderr.splitlines()[0]
+    assert error.startswith("error: ")
+    assert "refuses this user" in error or str(creds) in error
+
+
 async def test_a_context_with_an_nkey_lets_the_operator_in(guarded: Server, tmp_path: Path) -> None:
-    nkeys = pytest.importorskip("nkeys", reason="nkeys is not installed: logging in by key is NOT tested")
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
     (tmp_path / "user.nk").write_bytes(seed)
     public = nkeys.from_seed(bytearray(seed)).public_key.decode()
