@@ -79,6 +79,8 @@ class TelemetryReceived:
     metrics: Mapping[str, float] | None = None
     busy_until: float | None = None
     is_health_check: bool = False
+    ack: bool = True
+    """Whether a report that is taken is answered; one that is refused always is."""
 
 
 class Outcome(StrEnum):

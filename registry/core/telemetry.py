@@ -44,7 +44,7 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
             _count_check(state, event.health_score is None or event.health_score >= FAIR)
         _take(state, agent, event.at, event.health_score, event.load_factor)
     effects = assess(state, agent, event.at)
-    if event.reply is not None:
+    if event.ack and event.reply is not None:
         record = agent.record
         ack = {
             "agent_id": record.agent_id,

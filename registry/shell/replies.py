@@ -35,7 +35,7 @@ class NatsReply:
     Only `answer` publishes, and only to the subject the request named: headers of the request are never echoed.
     """
 
-    __slots__ = ("_bus", "_endpoint", "_on_end", "_started", "_subject")
+    __slots__ = ("_bus", "_endpoint", "_on_end", "_started", "_subject", "ended")
 
     def __init__(
         self, bus: Bus, subject: str, endpoint: Endpoint, started: int, on_end: Callable[[str | None], None] | None
@@ -46,6 +46,8 @@ class NatsReply:
         self._started = started
         self._on_end = on_end
         """Told the error code, or None, when the request has been answered; ends its span."""
+        self.ended = False
+        """Whether the outcome was counted."""
 
     def mute(self) -> None:
         """Count the outcome but send nothing: nobody waits, or the leader answers."""
@@ -71,6 +73,7 @@ class NatsReply:
 
     def done(self) -> None:
         """Count a request that was carried out."""
+        self.ended = True
         self._endpoint.succeeded(time.perf_counter_ns() - self._started)
         if self._on_end is not None:
             self._on_end(None)
@@ -79,6 +82,7 @@ class NatsReply:
         """Answer with an error."""
         if self._subject:
             await self._bus.publish(self._subject, orjson.dumps(error.to_body()), error.to_headers())
+        self.ended = True
         self._endpoint.failed(time.perf_counter_ns() - self._started, f"{error.code}: {error.message}")
         if self._on_end is not None:
             self._on_end(error.code)

@@ -27,7 +27,7 @@ from agents_sdk.protocol.statistics import Empty
 from agents_sdk.protocol.subjects import LED, TELEMETRY, Subjects, check_same_agent
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
 from registry.core.errors import RefusedError
-from registry.core.events import CommandRequested, Event, RegisterRequested
+from registry.core.events import CommandRequested, Event, RegisterRequested, TelemetryReceived
 from registry.shell.clock import monotonic
 from registry.shell.facts import command, health, heartbeat, performance, policy_change, registration
 from registry.shell.logs import get_logger
@@ -202,16 +202,16 @@ class Routes:
 
     async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply, trace: str | None) -> None:
         assert operation.to_fact is not None
-        message, identity = self._check(operation, msg), self._identity(msg)
-        if operation.name in TELEMETRY and (not msg.reply or not self._state.leading):
-            # Nobody waits, or the leader answers: spare the core making an answer.
-            await self._dispatch(operation.to_fact(message, at, None, identity))
+        fact = operation.to_fact(self._check(operation, msg), at, reply, self._identity(msg))
+        if isinstance(fact, TelemetryReceived):
+            if not msg.reply or not self._state.leading:  # nobody waits, or the leader answers: only count how it ends
+                reply.mute()
+                fact.ack = False
+        elif isinstance(fact, RegisterRequested | CommandRequested):
+            fact.trace = trace
+        await self._dispatch(fact)
+        if operation.name in TELEMETRY and not reply.ended:
             reply.done()
-        else:
-            fact = operation.to_fact(message, at, reply, identity)
-            if isinstance(fact, RegisterRequested | CommandRequested):
-                fact.trace = trace
-            await self._dispatch(fact)
 
     def _remember(self, payload: bytes, query: Any) -> None:
         if len(payload) <= MAX_KNOWN_BYTES:
