@@ -33,6 +33,7 @@ from registry.shell.projector import Projector
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
 from registry.shell.store_nats import Entry, Store
+from registry.shell.tail import Tail
 
 log = get_logger(__name__)
 
@@ -113,6 +114,8 @@ class Replica:
         if self._ticker is not None:
             self._ticker.cancel()
             await self.election.stop()
+            await self._control.stop()
+            await self.log.stop()
             await self.projector.follow()
             await self.effector.stop()
         await self.bus.close()
@@ -153,25 +156,21 @@ class Replica:
                 "reconnects": self.bus.reconnects,
                 "errors": self.bus.errors,
                 "slow_consumer_drops": self.bus.slow_consumer_drops,
+                "resyncs": self.log.resyncs + self._control.resyncs,
             },
         }
 
     async def _control_start(self) -> None:
         """Follow policies and the leader's lease."""
-        caught_up = asyncio.Event()
-        if await self.store.is_empty(self.subjects.control_bucket):
-            caught_up.set()
 
         async def heard(entry: Entry) -> None:
             if entry.key == LEADER_KEY:
                 self.election.noticed(entry)
             elif entry.key.startswith(POLICY_PREFIX):
                 await self._policy_heard(entry)
-            if entry.pending == 0:
-                caught_up.set()
 
-        await self.store.follow(heard, bucket=self.subjects.control_bucket)
-        await caught_up.wait()
+        self._control = Tail(self.store, self.subjects.control_bucket, heard)
+        await self._control.start()
 
     async def _policy_heard(self, entry: Entry) -> None:
         capability = entry.key.removeprefix(POLICY_PREFIX)

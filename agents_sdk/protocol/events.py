@@ -9,10 +9,15 @@ from pydantic import Field
 from agents_sdk.protocol.model import Reply
 from agents_sdk.protocol.vocabulary import AgentStatus
 
+EVENT_VERSION = 1
+"""Version of the form of events; grows when a field changes its meaning, not when one is added."""
+
 
 class StatusEvent(Reply):
     """An agent's registration or status changed, and the change is durable."""
 
+    v: int = EVENT_VERSION
+    """Version of this form; see `EVENT_VERSION`."""
     event_id: str
     """The same for every copy of the same event: bucket and revision."""
     agent_id: str
@@ -31,6 +36,8 @@ class StatusEvent(Reply):
     revision: int
     previous_revision: int
     """Revision of the agent's event before this one; 0 for the first. A different one seen last means a gap."""
+    epoch: int | None = None
+    """Of the leader, if the registry decided the change by itself; None for one that was asked for."""
     at: float
     """Unix time in seconds."""
 
@@ -38,6 +45,8 @@ class StatusEvent(Reply):
 class RegistryEvent(Reply):
     """Something happened to the registry itself."""
 
+    v: int = EVENT_VERSION
+    """Version of this form; see `EVENT_VERSION`."""
     event_id: str
     what: str
     """`leader_changed`, `protection_on` or `protection_off`."""

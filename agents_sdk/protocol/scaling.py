@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from agents_sdk.protocol.events import EVENT_VERSION
 from agents_sdk.protocol.fields import Capability, Score
 from agents_sdk.protocol.model import Command, Reply
 from agents_sdk.protocol.vocabulary import ScalingAction
@@ -76,6 +77,8 @@ class Observed(Reply):
 class ScalingOrder(Reply):
     """An order to an orchestrator; the payload of a scaling event."""
 
+    v: int = EVENT_VERSION
+    """Version of this form; see `events.EVENT_VERSION`."""
     order_id: str
     capability: str
     action: ScalingAction

@@ -50,4 +50,4 @@ class Statistics(Reply):
     """Seconds."""
     version: str
     nats: dict[str, int]
-    """`reconnects`, `errors`, `slow_consumer_drops` of this replica's connection."""
+    """`reconnects`, `errors`, `slow_consumer_drops` of this connection; `resyncs` of logs that fell silent."""

@@ -43,13 +43,14 @@ def changed(
     known, now = agent.record, state.wall(at)
     note = command.note if isinstance(command, CommandRequested) else None
     trace = None if command is None else command.trace
+    epoch = state.epoch if command is None else None
     return replace(
         known,
         **_vitals(state, agent),
         status=status,
         status_reason=reason,
         status_since=known.status_since if status is known.status else now,
-        change=Change(known.status, reason, now, agent.change_revision, note, removed, trace),
+        change=Change(known.status, reason, now, agent.change_revision, note, removed, trace, epoch),
         change_revision=0,
         write_id=state.new_id() if command is None else command.write_id,
     )

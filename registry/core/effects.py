@@ -33,6 +33,17 @@ class ReadRecord:
 
 
 @dataclass(slots=True)
+class SweepRemoval:
+    """Replace what the log still has of a removed agent by a marker that ends by itself, if nothing newer came.
+
+    Not before the events of all that it replaces are in the stream. The log shows when it has taken place.
+    """
+
+    agent_id: str
+    revision: int
+
+
+@dataclass(slots=True)
 class SendReply:
     """Answer a request with fields, with an agent, or with a refusal."""
 
@@ -77,4 +88,4 @@ class PutPolicy:
     reply: Any
 
 
-Effect = PutRecord | ReadRecord | SendReply | Probe | TellAgent | PublishOrder | PutPolicy
+Effect = PutRecord | ReadRecord | SweepRemoval | SendReply | Probe | TellAgent | PublishOrder | PutPolicy

@@ -157,6 +157,8 @@ class RecordChanged:
     agent_id: str
     record: Record | None
     revision: int
+    swept: bool = False
+    """Whether nothing older is left of the key: a removal that was swept, or ended by its own time."""
 
 
 @dataclass(slots=True)

@@ -58,6 +58,15 @@ MAX_ATTEMPTS = 5
 MAX_REMEMBERED = 50_000
 """Removals whose revisions are remembered."""
 
+REMOVAL_KEPT = 600.0
+"""A removal's last record and history stay in the log at least this long, for whoever projects events from it."""
+
+SWEEP_RETRY = 60.0
+"""Until an ordered sweep is tried again if the log does not show it."""
+
+MAX_SWEEPS = 50
+"""Removals swept in one tick: a fleet that leaves must not fill the log a second time at once."""
+
 MAX_METRICS = 128
 """Names of metrics kept for one agent."""
 

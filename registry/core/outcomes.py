@@ -120,6 +120,6 @@ def record_changed(state: RegistryState, event: RecordChanged) -> list[Effect]:
         return []
     if pending is not None and record is not None and record.write_id == pending.record.write_id:
         return _finish(state, pending, record, event.revision, event.at)  # the log was quicker than the acknowledgement
-    state.learn(event.agent_id, record, event.revision, event.at)
+    state.learn(event.agent_id, record, event.revision, event.at, event.swept)
     state.unassessed[event.agent_id] = None
     return []

@@ -11,6 +11,9 @@ from registry.core.status import Status
 RECORD_VERSION = 1
 """Version of the record's form. A newer one is kept and served as far as it is understood."""
 
+EVENT_VERSION = 1
+"""Version of the form of events; grows when a field changes its meaning, not when one is added."""
+
 
 @dataclass(slots=True)
 class Change:
@@ -29,6 +32,8 @@ class Change:
     removed: bool = False
     trace: str | None = None
     """W3C `traceparent` of the request that asked for it."""
+    epoch: int | None = None
+    """Of the leader that decided it by itself; None for a command's."""
 
 
 @dataclass(slots=True)
@@ -122,6 +127,7 @@ class Record:
                 "note": change.note,
                 "removed": change.removed,
                 "trace": change.trace,
+                "epoch": change.epoch,
             }
         if self.extra:
             form.update(self.extra)
@@ -163,6 +169,7 @@ class Record:
                 note=change.get("note"),
                 removed=change.get("removed", False),
                 trace=change.get("trace"),
+                epoch=change.get("epoch"),
             )
         return cls(**known, extra=extra)
 
@@ -180,6 +187,7 @@ def event_of(record: Record, revision: int, bucket: str) -> dict[str, Any] | Non
     if change is None:
         return None
     return {
+        "v": EVENT_VERSION,
         "event_id": f"{bucket}:{revision}",
         "agent_id": record.agent_id,
         "agent_type": record.agent_type,
@@ -192,5 +200,6 @@ def event_of(record: Record, revision: int, bucket: str) -> dict[str, Any] | Non
         "incarnation": record.incarnation,
         "revision": revision,
         "previous_revision": change.previous_revision,
+        "epoch": change.epoch,
         "at": change.at,
     }

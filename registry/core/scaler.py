@@ -14,6 +14,7 @@ from typing import Any
 
 from registry.core.agent import Agent
 from registry.core.errors import invalid
+from registry.core.record import EVENT_VERSION
 from registry.core.status import DISCOVERABLE, Status
 
 FRESH = 3
@@ -172,6 +173,7 @@ class Scaler:
             if decision.action == "scale_down":
                 scaling.low_since = at  # the next step down waits its own time
             order.wire = {
+                "v": EVENT_VERSION,
                 "order_id": order.order_id,
                 "capability": capability,
                 "action": order.action,

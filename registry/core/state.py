@@ -33,7 +33,7 @@ from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
 from registry.core.effects import Effect
 from registry.core.errors import not_found
-from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, Limits
+from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, REMOVAL_KEPT, Limits
 from registry.core.query import Query
 from registry.core.record import Record
 from registry.core.scaler import Scaler
@@ -81,6 +81,8 @@ class RegistryState:
         """The latest removals: older entries of the log bring nobody back, and whoever registers the id
         again writes over the removal. Only an optimisation beyond that: a forgotten one is found by reading the
         bucket."""
+        self.unswept: dict[str, float] = {}
+        """Removals whose history is still in the log, by the instant at which to sweep it, earliest first."""
         self.deadlines = Deadlines(self.due_at)
         self.probes = Deadlines(self._probe_at)
         self.probing: set[str] = set()
@@ -190,6 +192,7 @@ class RegistryState:
                 load_at = at - max(0.0, wall - record.load_reported_at)
             agent = Agent(record, revision, heard=at, since=since, load_at=load_at)
             self.removed.pop(record.agent_id, None)
+            self.unswept.pop(record.agent_id, None)
             self.catalog.add(agent)
         else:
             before = agent.record
@@ -220,7 +223,7 @@ class RegistryState:
             return agent.revision
         return 0 if removal is None else removal.revision
 
-    def learn(self, agent_id: str, record: Record | None, revision: int, at: float) -> None:
+    def learn(self, agent_id: str, record: Record | None, revision: int, at: float, swept: bool = False) -> None:
         """Take what the bucket holds at a revision, unless something newer is known.
 
         Acknowledgements, answers to reads and the log overtake each other; the revision decides.
@@ -230,11 +233,14 @@ class RegistryState:
             record: The record; None when the key was removed by hand.
             revision: Its revision.
             at: The instant now.
+            swept: Whether the bucket holds nothing older of it.
         """
         if revision <= self.known_revision(agent_id):
             return
         if record is None or record.is_removal:
             self.forget(agent_id, revision, record)
+            if not swept:
+                self.unswept[agent_id] = at + REMOVAL_KEPT
         else:
             self.apply(record, revision, at)
 
@@ -248,10 +254,13 @@ class RegistryState:
         """
         known = self.agents[agent_id].record if agent_id in self.agents else None
         last = record or known
-        self.removed.pop(agent_id, None)
+        before = self.removed.pop(agent_id, None)
+        self.unswept.pop(agent_id, None)
         if revision:
-            self.removed[agent_id] = Removal(revision, 0 if last is None else last.incarnation)
+            incarnation = 0 if before is None else before.incarnation
+            self.removed[agent_id] = Removal(revision, incarnation if last is None else last.incarnation)
             if len(self.removed) > MAX_REMEMBERED:
+                self.unswept.pop(next(iter(self.removed)), None)  # swept by a later leader, who finds it in the log
                 del self.removed[next(iter(self.removed))]
         agent = self.agents.get(agent_id)
         if agent is not None:
@@ -270,6 +279,8 @@ class RegistryState:
         self.writes.validate()
         for agent_id in self.agents:
             assert agent_id in self.deadlines, f"{agent_id} has no deadline"
+        for agent_id in self.unswept:
+            assert agent_id in self.removed, f"{agent_id} is to be swept but was not removed"
         for agent_id in self.unsaved:
             assert agent_id in self.agents, f"{agent_id} is unsaved but unknown"
 

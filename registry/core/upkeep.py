@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from registry.core.changes import assess, change, checkpointed, refuse, remove, write
-from registry.core.effects import Effect, Probe, PublishOrder, PutPolicy, SendReply
+from registry.core.effects import Effect, Probe, PublishOrder, PutPolicy, SendReply, SweepRemoval
 from registry.core.errors import RefusedError
 from registry.core.events import (
     Connected,
@@ -17,7 +17,7 @@ from registry.core.events import (
     Purpose,
     Tick,
 )
-from registry.core.limits import LATE, MAX_EXPIRIES, MAX_PROBES
+from registry.core.limits import LATE, MAX_EXPIRIES, MAX_PROBES, MAX_SWEEPS, SWEEP_RETRY
 from registry.core.status import Cause, Status
 from registry.core.telemetry import differs
 
@@ -42,7 +42,7 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     for agent_id in unassessed:
         if agent_id in state.agents:
             effects += assess(state, state.agents[agent_id], at)
-    return effects + _lapse(state, at) + _probe(state, at) + _save(state, at) + _scale(state, at)
+    return effects + _lapse(state, at) + _probe(state, at) + _save(state, at) + _sweep(state, at) + _scale(state, at)
 
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:
@@ -83,6 +83,18 @@ def _save(state: RegistryState, at: float) -> list[Effect]:
         agent.checkpoint_due = False
         if differs(agent) and agent_id not in state.writes and agent.status is not Status.OFFLINE:
             effects += write(state, checkpointed(state, agent), agent.revision, None, 1)
+    return effects
+
+
+def _sweep(state: RegistryState, at: float) -> list[Effect]:
+    effects: list[Effect] = []
+    for agent_id, due in list(islice(state.unswept.items(), MAX_SWEEPS)):
+        if due > at:
+            break
+        del state.unswept[agent_id]
+        state.unswept[agent_id] = at + SWEEP_RETRY
+        if agent_id not in state.writes:
+            effects.append(SweepRemoval(agent_id, state.removed[agent_id].revision))
     return effects
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from registry.core.events import RecordChanged
 from registry.core.record import Record
 from registry.shell.clock import monotonic
 from registry.shell.records import record_in
 from registry.shell.store_nats import Entry, Store
+from registry.shell.tail import Tail
 
 MAX_OWN = 10_000
 """Own records remembered until the log shows them; a forgotten one is only parsed again."""
@@ -33,13 +33,12 @@ class BucketLog:
     ) -> None:
         self.revision = 0
         """Everything up to this revision is applied."""
-        self._store = store
+        self._tail = Tail(store, store.bucket, self._heard)
         self._apply = apply
         self._advanced = advanced
         self._own: dict[int, Record] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self._restored = asyncio.Event()
-        self._subscription: Any = None
+        self._restored = False
 
     async def start(self) -> None:
         """Follow the log; return when all of it that exists now has been applied.
@@ -47,19 +46,21 @@ class BucketLog:
         Raises:
             StoreError: If JetStream does not answer.
         """
-        if await self._store.is_empty():
-            self._restored.set()
-        self._subscription = await self._store.follow(self._heard)
-        await self._restored.wait()
+        await self._tail.start()
+        self._restored = True
+
+    @property
+    def resyncs(self) -> int:
+        """Times that the log had fallen silent and was followed anew."""
+        return self._tail.resyncs
 
     async def stop(self) -> None:
         """Follow no longer."""
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
+        await self._tail.stop()
 
     async def committed(self, record: Record, revision: int) -> None:
         """Note an own write that was acknowledged. If it is the next entry, there is no need to wait for its echo."""
-        if revision == self.revision + 1 and self._restored.is_set():
+        if revision == self.revision + 1 and self._restored:
             await self._advance(revision, record)
         elif revision > self.revision:
             self._own[revision] = record
@@ -86,10 +87,8 @@ class BucketLog:
             if record is None:
                 record = record_in(entry)
                 if record is not None or entry.removed or not entry.value:
-                    await self._apply(RecordChanged(monotonic(), entry.key, record, entry.revision))
+                    await self._apply(RecordChanged(monotonic(), entry.key, record, entry.revision, entry.swept))
             await self._advance(entry.revision, record)
-        if entry.pending == 0:
-            self._restored.set()
 
     async def _advance(self, revision: int, record: Record | None) -> None:
         self.revision = revision

@@ -18,6 +18,7 @@ from registry.core.effects import (
     PutRecord,
     ReadRecord,
     SendReply,
+    SweepRemoval,
     TellAgent,
 )
 from registry.core.errors import RefusedError
@@ -58,7 +59,7 @@ class Effector:
         probe_timeout: Seconds an agent may take to answer a probe.
         dispatch: Takes the facts that come back.
         bucket_log: Hears of every record that was committed.
-        projector: Publishes scaling orders.
+        projector: Publishes scaling orders, and knows whether the events of what is swept are in the stream.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Effector:
             SendReply: self._send_reply,
             PutRecord: self._put,
             ReadRecord: self._spawned(self._read),
+            SweepRemoval: self._sweep,
             Probe: self._spawned(self._probe),
             TellAgent: self._tell,
             PublishOrder: self._publish_order,
@@ -132,6 +134,14 @@ class Effector:
 
         value = orjson.dumps(record.to_json())
         await self._store.put(record.agent_id, value, effect.expected, effect.removed, ended)
+
+    async def _sweep(self, effect: SweepRemoval) -> None:
+        async def ended(ack: Ack) -> None:
+            if not ack.seq and not is_conflict(ack):
+                log.warning("sweep_uncertain", agent_id=effect.agent_id, err_code=ack.err_code)
+
+        if self._projector.settled:
+            await self._store.sweep(effect.agent_id, effect.revision, ended)
 
     async def _read(self, effect: ReadRecord) -> None:
         wait = READ_WAIT

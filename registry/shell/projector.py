@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from agents_sdk.protocol.events import cloud_event_headers
-from registry.core.record import Record, event_of
+from registry.core.record import EVENT_VERSION, Record, event_of
 from registry.shell.clock import wall
 from registry.shell.logs import get_logger
 from registry.shell.records import record_in
@@ -59,6 +59,11 @@ class Projector:
         self._unconfirmed: set[int] = set()
         self._repair: asyncio.Task[None] | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether the stream has the event of every entry that was seen."""
+        return self._live and not self._unconfirmed
+
     async def lead(self) -> None:
         """Publish from now on, beginning with what the predecessor left."""
         self._led_at = self._seen
@@ -87,7 +92,14 @@ class Projector:
         """Publish that something happened to the registry itself."""
         at = round(wall(), 3)
         event_id = f"{what}:{self._replica}:{epoch}"
-        body = {"event_id": event_id, "what": what, "replica": self._replica, "epoch": epoch, "at": at}
+        body = {
+            "v": EVENT_VERSION,
+            "event_id": event_id,
+            "what": what,
+            "replica": self._replica,
+            "epoch": epoch,
+            "at": at,
+        }
         await self._publish(self._subjects.registry_event(what), event_id, "registry", self._replica, body, at)
 
     async def _hand(self, revision: int, record: Record | None) -> None:

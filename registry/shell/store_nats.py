@@ -49,8 +49,8 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 NO_MESSAGE = 10037
 """The stream has no message on the subject."""
 
-TOMBSTONE_SECONDS = 3600
-"""How long a removal stays in the log after its clean-up."""
+MARKER_SECONDS = 3600
+"""How long the marker of a swept removal stays in the log, for replicas that were away."""
 
 
 class StoreError(Exception):
@@ -59,12 +59,14 @@ class StoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a bucket's log. `value` is empty for a removal made by hand."""
+    """One entry of a bucket's log. `value` is empty for a removal made by hand, and for one that was swept."""
 
     key: str
     revision: int
     value: bytes
     removed: bool
+    swept: bool
+    """Whether nothing older of the key is left."""
     pending: int
     """Entries that follow before the log is caught up with."""
 
@@ -110,7 +112,7 @@ class Store:
             await self._js.create_key_value(
                 KeyValueConfig(
                     bucket=bucket, history=history, replicas=self._replicas, storage=StorageType.FILE,
-                    direct=True, limit_marker_ttl=TOMBSTONE_SECONDS,
+                    direct=True, limit_marker_ttl=MARKER_SECONDS,
                 )
             )  # fmt: skip
 
@@ -142,6 +144,16 @@ class Store:
             headers["KV-Operation"] = "DEL"
         await self._bus.publish_acked(self._put_subject + key, value, headers, on_ack)
 
+    async def sweep(self, key: str, expected: int, on_ack: OnAck) -> None:
+        """Replace a key's removal and its history by a marker that ends by itself, if nothing newer came."""
+        headers = {
+            "Nats-Expected-Last-Subject-Sequence": str(expected),
+            "KV-Operation": "PURGE",
+            "Nats-Rollup": "sub",
+            "Nats-TTL": f"{MARKER_SECONDS}s",
+        }
+        await self._bus.publish_acked(self._put_subject + key, b"", headers, on_ack)
+
     async def read(self, key: str) -> Entry | None:
         """Read a key's newest entry from the bucket's leader, so that one's own writes are seen.
 
@@ -158,7 +170,7 @@ class Store:
                 return None  # unlike a bucket that is not there
             raise StoreError(f"{bucket}/{key} cannot be read: {error!r}") from error
         assert found.seq is not None
-        return Entry(key, found.seq, found.data or b"", _is_removal(found.headers), 0)
+        return _entry(key, found.seq, found.data or b"", found.headers, 0)
 
     async def last_revision(self) -> int:
         """Return the newest revision of the bucket.
@@ -185,7 +197,7 @@ class Store:
 
         async def hear(msg: Msg) -> None:
             revision, pending = _position(msg.reply)
-            await on_entry(Entry(msg.subject[prefix:], revision, msg.data, _is_removal(msg.headers), pending))
+            await on_entry(_entry(msg.subject[prefix:], revision, msg.data, msg.headers, pending))
 
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else DeliverPolicy.LAST_PER_SUBJECT,
@@ -199,17 +211,21 @@ class Store:
         except (nats.errors.Error, TimeoutError) as error:
             raise StoreError(f"{bucket} cannot be followed: {error!r}") from error
 
-    async def is_empty(self, bucket: str | None = None) -> bool:
-        """Return whether a bucket has no entry at all.
+    async def unfollow(self, subscription: Any) -> None:
+        """End what `follow` began, whatever has become of it."""
+        try:
+            await subscription.unsubscribe()
+        except nats.errors.Error as error:
+            log.warning("unsubscribe_failed", error=repr(error))
+
+    async def newest_revision(self, bucket: str) -> int:
+        """Return the revision of the newest entry that a bucket still has; 0 if it has none.
 
         Raises:
             StoreError: If it cannot be learnt now.
         """
-        try:
-            info = await self._js.stream_info(f"KV_{bucket or self.bucket}")
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{bucket or self.bucket} cannot be asked: {error!r}") from error
-        return info.state.messages == 0
+        newest = await self._read(bucket, ">")
+        return 0 if newest is None else newest.revision
 
     async def publish_event(self, subject: str, payload: bytes, headers: Headers, on_ack: OnAck) -> None:
         """Publish an event to the stream; a second copy with the same `Nats-Msg-Id` is dropped there."""
@@ -288,5 +304,8 @@ def _position(reply: str) -> tuple[int, int]:
     return int(tokens[first + 3]), int(tokens[first + 6])
 
 
-def _is_removal(headers: Headers | None) -> bool:
-    return headers is not None and (headers.get("KV-Operation") in ("DEL", "PURGE") or "Nats-Marker-Reason" in headers)
+def _entry(key: str, revision: int, value: bytes, headers: Headers | None, pending: int) -> Entry:
+    headers = headers or {}
+    operation = headers.get("KV-Operation")
+    swept = operation == "PURGE" or "Nats-Marker-Reason" in headers
+    return Entry(key, revision, value, swept or operation == "DEL", swept, pending)

@@ -361,7 +361,7 @@ async def test_the_record_can_be_read_in_the_bucket(registry: Replica, nc: Clien
     (event,) = payloads(await stored_events(nc, 1))
     assert record["change"] == {
         "from": event["from"], "reason": event["reason"], "at": event["at"], "note": None, "removed": False,
-        "previous_revision": 0, "trace": None,
+        "previous_revision": 0, "trace": None, "epoch": None,
     }  # fmt: skip
     assert (await bucket.status()).history == 8
 

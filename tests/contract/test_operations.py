@@ -519,7 +519,7 @@ async def test_statistics_count(fleet: Replica, nc: Client) -> None:
         "health_distribution": {"healthy": 4, "degraded": 1, "unhealthy": 0},
         "status_distribution": {"active": 3, "degraded": 1, "suspended": 1},
         "write_conflicts": 0, "pending_writes": 0, "leader": True, "leader_epoch": 1,
-        "replica": fleet.replica_id, "nats": {"reconnects": 0, "errors": 0, "slow_consumer_drops": 0},
+        "replica": fleet.replica_id, "nats": {"reconnects": 0, "errors": 0, "slow_consumer_drops": 0, "resyncs": 0},
     }  # fmt: skip
     assert {name: seen[name] for name in expected} == expected
     assert seen["revision"] == (await nc.jetstream().stream_info("KV_registry_agents")).state.last_seq

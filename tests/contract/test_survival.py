@@ -480,3 +480,60 @@ async def test_a_stream_removed_by_hand_does_not_stop_the_registry(registry: Rep
     await told(nc, "registry.register", TRADER)
     assert await found(nc) == ["trader-1"]
     assert json.loads(json.dumps(await stats(nc)))["registered_agents"] == 1
+
+
+async def test_removals_do_not_stay_in_the_bucket(start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once its events are in the stream, a removal's history is swept; what is left of it ends by itself."""
+    monkeypatch.setattr("registry.core.state.REMOVAL_KEPT", 0.3)
+    monkeypatch.setattr("registry.shell.store_nats.MARKER_SECONDS", 1)
+    leader = await start()
+    other = await start()
+    await told(nc, "registry.register", TRADER)
+    await told(nc, "registry.suspend.trader-1")
+    await told(nc, "registry.deregister.trader-1")
+
+    async def left() -> int:
+        return int((await nc.jetstream().stream_info(f"KV_{leader.subjects.agents_bucket}")).state.messages)
+
+    async def swept() -> bool:
+        return await left() == 1
+
+    async def gone() -> bool:
+        return await left() == 0
+
+    await eventually(swept)
+    told_of = payloads(await stored_events(nc, 3, "registry.events.status.>"))
+    assert [event["to"] for event in told_of] == ["active", "suspended", "suspended"]
+    assert told_of[-1]["removed"] is True
+    await eventually(gone)
+    assert (await told(nc, "registry.register", TRADER))["incarnation"] == 1
+    await eventually(lambda: "trader-1" in leader.state.agents and "trader-1" in other.state.agents)
+
+
+@pytest.mark.parametrize("bucket", ["agents", "control"])
+async def test_a_log_that_falls_silent_is_followed_anew(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch, bucket: str
+) -> None:
+    """Even when nats-py does not notice that its consumer is lost."""
+    monkeypatch.setattr("registry.shell.tail.WATCH_INTERVAL", 0.2)
+    leader = await start()
+    other = await start()
+    tail = other.log._tail if bucket == "agents" else other._control
+    await told(nc, "registry.register", TRADER)
+    await eventually(lambda: "trader-1" in other.state.agents)
+    tail._subscription._sub._jsi._hbtask.cancel()
+    consumer = (await tail._subscription.consumer_info()).name
+    name = other.store.bucket if bucket == "agents" else other.subjects.control_bucket
+    assert await nc.jetstream().delete_consumer(f"KV_{name}", consumer)
+    if bucket == "agents":
+        await nc.publish("registry.heartbeat.trader-1", encoded({"health_score": 0.1}))  # the leader writes
+        await eventually(lambda: other.state.agents["trader-1"].status == "suspended")
+        assert other.log.revision == leader.log.revision
+    else:
+        await told(nc, "registry.scaling.set", {"capability": "trading", "max_agents": 7})
+        await eventually(lambda: other.state.scaler.policy("trading").max_agents == 7)
+    assert tail.resyncs >= 1
+    resyncs = tail.resyncs
+    await told(nc, "registry.register", {**TRADER, "agent_id": "trader-2"})
+    await eventually(lambda: "trader-2" in other.state.agents)
+    assert tail.resyncs == resyncs

@@ -22,6 +22,7 @@ from registry.core.effects import (
     PutRecord,
     ReadRecord,
     SendReply,
+    SweepRemoval,
     TellAgent,
 )
 from registry.core.errors import RefusedError
@@ -111,6 +112,7 @@ class Entry:
     key: str
     revision: int
     record: Record | None
+    swept: bool = False
 
     @property
     def removed(self) -> bool:
@@ -133,11 +135,18 @@ class Bucket:
         assert entry.removed == put.removed
         return entry.revision
 
-    def append(self, key: str, record: Record | None) -> Entry:
+    def sweep(self, agent_id: str, revision: int) -> None:
+        """Replace a removal by a bare marker, if it still is the newest of its key."""
+        last = self.last[agent_id]
+        if last.revision == revision:
+            assert last.removed
+            self.append(agent_id, None, swept=True)
+
+    def append(self, key: str, record: Record | None, swept: bool = False) -> Entry:
         """Write without asking, as somebody with the `nats` CLI would."""
         if record is not None:
             record = Record.from_json(json.loads(json.dumps(record.to_json())))
-        entry = Entry(key, len(self.log) + 1, record)
+        entry = Entry(key, len(self.log) + 1, record, swept)
         self.log.append(entry)
         self.last[key] = entry
         return entry
@@ -239,23 +248,29 @@ class Shell:
             case SendReply():
                 assert effect.to is not None, f"nobody waits for {effect.body}"
                 effect.to.answer(effect.body)
-            case PutRecord():
-                write = self.state.writes.get(effect.record.agent_id)
-                assert write is not None
-                assert write.command is not None or self.state.leading, "only the leader writes unasked"
-                self.todo.append(effect)
-            case ReadRecord():
+            case PutRecord() | ReadRecord():
+                self._check_write(effect)
                 self.todo.append(effect)
             case Probe():
                 self.probes.append(effect)
             case TellAgent():
                 self.told.append(effect)
+            case SweepRemoval():
+                assert self.state.leading, "only the leader sweeps"
+                if self.state.connected:
+                    self.world.bucket.sweep(effect.agent_id, effect.revision)
             case PublishOrder():
                 self.orders.append(dict(effect.order))
             case PutPolicy():
                 for shell in self.world.shells:
                     reply = effect.reply if shell is self else None
                     shell.handle(PolicyChanged(self.world.now, effect.capability, effect.policy, reply))
+
+    def _check_write(self, order: PutRecord | ReadRecord) -> None:
+        if isinstance(order, PutRecord):
+            write = self.state.writes.get(order.record.agent_id)
+            assert write is not None
+            assert write.command is not None or self.state.leading, "only the leader writes unasked"
 
     def connect(self) -> None:
         self.handle(Connected(self.world.now))
@@ -342,13 +357,13 @@ class Shell:
         while self.heard < min(end, len(self.world.bucket.log)):
             entry = self.world.bucket.log[self.heard]
             self.heard += 1
-            self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision))
+            self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision, entry.swept))
 
     def hear_newest(self) -> None:
         """Hear the newest entry of each key, as when the log is followed anew."""
         for entry in sorted(self.world.bucket.last.values(), key=lambda entry: entry.revision):
             if entry.revision > self.heard:
-                self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision))
+                self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision, entry.swept))
         self.heard = len(self.world.bucket.log)
 
     def replay(self) -> None:

@@ -317,3 +317,12 @@ def test_the_order_guards_the_revision(world: World, quiet: Shell):
     [order] = quiet.todo
     assert isinstance(order, PutRecord)
     assert order.expected == 1
+
+
+def test_what_the_registry_decides_names_the_leader_s_epoch(world: World, shell: Shell):
+    """A change that was asked for has none."""
+    shell.register("a")
+    world.advance(120.0)
+    asked_for, decided = world.bucket.events("a")
+    assert (asked_for["epoch"], decided["reason"], decided["epoch"]) == (None, "heartbeat_timeout", shell.state.epoch)
+    assert shell.state.epoch > 0

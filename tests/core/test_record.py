@@ -147,6 +147,7 @@ def test_event_of_a_change():
     assert event_of(FULL, 42, "agents") == {
         "event_id": "agents:42",
         "agent_id": "trader-1",
+        "v": 1,
         "agent_type": "trader",
         "capabilities": ("analysis", "trading"),
         "from": "active",
@@ -157,6 +158,7 @@ def test_event_of_a_change():
         "incarnation": 3,
         "revision": 42,
         "previous_revision": 41,
+        "epoch": None,
         "at": 1700.5,
     }
 

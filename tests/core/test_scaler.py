@@ -241,6 +241,7 @@ def test_who_is_replaced(status: Status, reason: str, replaced: bool):
 def test_order_on_the_wire():
     """An order says all that the contract promises."""
     assert Looker().look(fleet(1)) == {
+        "v": 1,
         "order_id": "o1",
         "capability": "vision",
         "action": "scale_up",
