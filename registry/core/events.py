@@ -147,6 +147,7 @@ class ReadFailed:
 
     at: float
     agent_id: str
+    why: str = "JetStream does not answer"
 
 
 @dataclass(slots=True)

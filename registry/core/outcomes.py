@@ -108,7 +108,7 @@ def read_failed(state: RegistryState, event: ReadFailed) -> list[Effect]:
     waiting = state.writes.end(event.agent_id)
     effects: list[Effect] = []
     for command in [pending.command, *waiting] if pending.command is not None else waiting:
-        unknown = "JetStream does not answer; whether the change took place is unknown, try again"
+        unknown = f"{event.why}; whether the change took place is unknown, try again"
         effects += refuse(state, command.reply, RefusedError("unavailable", unknown))
     return effects
 

@@ -35,7 +35,7 @@ from registry.core.events import (
 from registry.shell.bus_nats import Ack, Bus, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
-from registry.shell.records import record_in
+from registry.shell.records import is_of_newer_form, record_in
 from registry.shell.store_nats import Store, StoreError, is_conflict
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Effector:
             await self._store.sweep(effect.agent_id, effect.revision, ended)
 
     async def _read(self, effect: ReadRecord) -> None:
-        wait = READ_WAIT
+        wait, failed = READ_WAIT, ReadFailed(0.0, effect.agent_id)
         for attempt in range(READ_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(random.uniform(0.5, 1.5) * wait)
@@ -157,10 +157,14 @@ class Effector:
                 log.warning("read_failed", agent_id=effect.agent_id, error=str(error))
                 continue
             record = None if entry is None else record_in(entry)
+            if entry is not None and record is None and is_of_newer_form(entry):
+                failed.why = "the agent's record is of a newer version of the registry"
+                continue
             revision = 0 if entry is None else entry.revision
             await self._dispatch(RecordRead(monotonic(), effect.agent_id, record, revision))
             return
-        await self._dispatch(ReadFailed(monotonic(), effect.agent_id))
+        failed.at = monotonic()
+        await self._dispatch(failed)
 
     async def _probe(self, effect: Probe) -> None:
         if effect.delay:

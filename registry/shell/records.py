@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import orjson
 
-from registry.core.record import Record
+from registry.core.record import RECORD_VERSION, Record
 from registry.shell.logs import get_logger
 from registry.shell.store_nats import Entry
 
 log = get_logger(__name__)
+
+
+def is_of_newer_form(entry: Entry) -> bool:
+    """Return whether a newer version of the registry wrote an entry, in a form that is not known here."""
+    try:
+        form = orjson.loads(entry.value)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(form, dict) and isinstance(form.get("v"), int) and form["v"] > RECORD_VERSION
 
 
 def record_in(entry: Entry) -> Record | None:
