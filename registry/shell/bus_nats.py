@@ -106,6 +106,9 @@ class Bus:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._last_error = ""
+        self._repeated = 0
+        """How often the last error came in a row."""
 
     @property
     def client(self) -> Client:
@@ -257,8 +260,13 @@ class Bus:
                 log.warning("messages_dropped", subject=error.subject, dropped=self.slow_consumer_drops)
             return
         self.errors += 1
-        if not self._closing:
-            log.warning("nats_error", error=str(error) or type(error).__name__)
+        if self._closing:
+            return
+        text = str(error) or type(error).__name__
+        self._repeated = self._repeated + 1 if text == self._last_error else 1
+        self._last_error = text
+        if self._repeated & (self._repeated - 1) == 0:  # an outage is many attempts that fail alike
+            log.warning("nats_error", error=text, times=self._repeated)
 
     async def _on_disconnect(self) -> None:
         if self._closing:

@@ -8,8 +8,10 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
@@ -37,6 +39,7 @@ from tests.contract.wire import (
     stored_events,
     told,
 )
+from tests.sdk.outage import Server
 
 Start = Callable[..., Awaitable[Replica]]
 
@@ -537,3 +540,30 @@ async def test_a_log_that_falls_silent_is_followed_anew(
     await told(nc, "registry.register", {**TRADER, "agent_id": "trader-2"})
     await eventually(lambda: "trader-2" in other.state.agents)
     assert tail.resyncs == resyncs
+
+
+async def test_it_answers_soon_after_the_return_of_nats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However long NATS was away: attempts to reconnect do not become rarer. The log does not drown in them."""
+    server = Server(tmp_path)
+    await server.start()
+    replica = Replica(Settings(), server.url)
+    await replica.start()
+    client = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.01)
+
+    async def suspended() -> bool:
+        try:
+            return (await ask(client, "registry.suspend.trader-1", within=0.5)).code is None
+        except (nats.errors.Error, TimeoutError):
+            return False
+
+    try:
+        await told(client, "registry.register", TRADER)
+        await server.kill()
+        await eventually(lambda: replica.bus.errors > 20)
+        await server.start()
+        await eventually(suspended, within=3.0)
+        assert 0 < len([record for record in caplog.records if "nats_error" in record.getMessage()]) < 12
+    finally:
+        await client.close()
+        await replica.stop()
+        await server.kill()
