@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from heapq import nsmallest
 from typing import Any
 
 from registry.core.agent import Agent
@@ -72,7 +73,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What should be done: an action or None, how many agents there should be, why, and whom it concerns."""
+    """What should be done: an action or None, how many agents there should be, why, and whom to replace."""
 
     action: str | None
     desired: int
@@ -169,7 +170,7 @@ class Scaler:
         elif decision.action is not None and scaling.order is not None and at < scaling.order.expires:
             scaling.reason = f"order {scaling.order.order_id} is open; {decision.reason}"
         elif decision.action is not None:
-            order = self._issue(scaling, decision, at + policy.order_timeout)
+            order = self._issue(scaling, decision, serving, at + policy.order_timeout)
             if decision.action == "scale_down":
                 scaling.low_since = at  # the next step down waits its own time
             order.wire = {
@@ -215,11 +216,11 @@ class Scaler:
         elif scaling.low_since is None:
             scaling.low_since = at
         if count < policy.min_agents:
-            why = f"{count} agents, fewer than min_agents {policy.min_agents}"
+            why = f"{_agents(count)}, fewer than min_agents {policy.min_agents}"
             return Decision("scale_up", policy.min_agents, why)
         if count > policy.max_agents:
-            why = f"{count} agents, more than max_agents {policy.max_agents}"
-            return Decision("scale_down", policy.max_agents, why, victims(serving, count - policy.max_agents))
+            why = f"{_agents(count)}, more than max_agents {policy.max_agents}"
+            return Decision("scale_down", policy.max_agents, why)
         unfit = [agent for agent in agents if agent.health < policy.health_degraded and _replaceable(agent)]
         if unfit:
             worst = min(unfit, key=lambda agent: (agent.health, agent.agent_id))
@@ -245,20 +246,20 @@ class Scaler:
             if low_for < policy.stabilisation:
                 return Decision(None, count, f"nothing done: {below} for {low_for:.0f} s of {policy.stabilisation:g} s")
             why = f"{below} for {policy.stabilisation:g} s"
-            return Decision("scale_down", count - 1, why, victims(serving, 1))
-        return Decision(None, count, f"nothing done: {count} agents at mean load {load:.2f} are right")
+            return Decision("scale_down", count - 1, why)
+        return Decision(None, count, f"nothing done: mean load {load:.2f} of {_agents(count)} is right")
 
-    def _issue(self, scaling: Scaling, decision: Decision, expires: float) -> Order:
+    def _issue(self, scaling: Scaling, decision: Decision, serving: list[Agent], expires: float) -> Order:
         """Open an order; the same decision after an expiry is its next attempt."""
-        last, action = scaling.order, decision.action or ""
+        last, action, named = scaling.order, decision.action or "", decision.agents
+        if action == "scale_down":
+            named = victims(serving, len(serving) - decision.desired)
         attempt = 1
-        if last is not None and last.action == action and (action != "replace" or last.agents == decision.agents):
+        if last is not None and last.action == action and (action != "replace" or last.agents == named):
             attempt = last.attempt + 1
         else:
             scaling.generation += 1
-        scaling.order = Order(
-            self._new_id(), action, decision.desired, decision.agents, scaling.generation, attempt, expires
-        )
+        scaling.order = Order(self._new_id(), action, decision.desired, named, scaling.generation, attempt, expires)
         return scaling.order
 
     def report(self, capability: str) -> dict[str, Any]:
@@ -292,8 +293,9 @@ class Scaler:
 
 def observe(serving: list[Agent], order: Order | None, at: float) -> Observation:
     """Return what is seen of the agents that serve a capability. Loads count only while fresh, and only if most are."""
-    ages, loads = [], []
+    ages, loads, healths = [], [], 0.0
     for agent in serving:
+        healths += agent.health
         if agent.load_at is not None and at - agent.load_at <= FRESH * agent.record.heartbeat_interval:
             ages.append(at - agent.load_at)
             loads.append(agent.load)
@@ -304,15 +306,23 @@ def observe(serving: list[Agent], order: Order | None, at: float) -> Observation
         agents=count,
         pending=pending,
         mean_load=round(sum(loads) / len(loads), 4) if enough else None,
-        mean_health=round(sum(agent.health for agent in serving) / count, 4) if count else None,
+        mean_health=round(healths / count, 4) if count else None,
         sample_age=round(max(ages), 3) if enough else None,
     )
 
 
 def victims(serving: list[Agent], count: int) -> tuple[str, ...]:
     """Name the agents to drain: the least healthy, then the least loaded, then the youngest."""
-    ranked = sorted(serving, key=lambda agent: (agent.health, agent.load, -agent.record.registered_at, agent.agent_id))
-    return tuple(agent.agent_id for agent in ranked[: min(count, MAX_NAMED)])
+    ranked = nsmallest(
+        min(count, MAX_NAMED),
+        serving,
+        key=lambda agent: (agent.health, agent.load, -agent.record.registered_at, agent.agent_id),
+    )
+    return tuple(agent.agent_id for agent in ranked)
+
+
+def _agents(count: int) -> str:
+    return f"{count} agent" if count == 1 else f"{count} agents"
 
 
 def _replaceable(agent: Agent) -> bool:

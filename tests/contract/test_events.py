@@ -261,7 +261,7 @@ class TestScalingOff:
         async def looked_at() -> bool:
             report = await told(nc, "registry.scaling.get", {"capability": "trading"})
             assert report["enabled"] is False
-            return bool(report["capabilities"][0]["reason"].startswith("auto-scaling is off; would be: 1 agents"))
+            return bool(report["capabilities"][0]["reason"].startswith("auto-scaling is off; would be: 1 agent"))
 
         await eventually(looked_at)
         assert await stored_events(nc, 0, "registry.events.scaling.>") == []

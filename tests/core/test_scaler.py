@@ -109,7 +109,7 @@ def test_min():
     order = Looker().look(fleet(1, load=0.0))
     assert order is not None
     assert (order["action"], order["desired"], order["delta"]) == ("scale_up", 2, 1)
-    assert order["reason"] == "1 agents, fewer than min_agents 2"
+    assert order["reason"] == "1 agent, fewer than min_agents 2"
 
 
 def test_max():
@@ -137,9 +137,9 @@ def test_high_load(size: int, load: float, desired: int):
     ("size", "load", "why"),
     [
         (10, 0.95, "nothing done: mean load 0.95 is above 0.8, but max_agents 10 is reached"),
-        (3, 0.8, "nothing done: 3 agents at mean load 0.80 are right"),
-        (3, 0.3, "nothing done: 3 agents at mean load 0.30 are right"),
-        (2, 0.0, "nothing done: 2 agents at mean load 0.00 are right"),
+        (3, 0.8, "nothing done: mean load 0.80 of 3 agents is right"),
+        (3, 0.3, "nothing done: mean load 0.30 of 3 agents is right"),
+        (2, 0.0, "nothing done: mean load 0.00 of 2 agents is right"),
         (3, None, "nothing done: fewer than half of the agents have a fresh load report"),
         (3, 0.1, "nothing done: mean load 0.10 is below 0.3 for 0 s of 300 s"),
     ],
@@ -249,7 +249,7 @@ def test_order_on_the_wire():
         "desired": 2,
         "delta": 1,
         "agents": (),
-        "reason": "1 agents, fewer than min_agents 2",
+        "reason": "1 agent, fewer than min_agents 2",
         "generation": 1,
         "attempt": 1,
         "issued_at": 8000.0,
@@ -263,7 +263,7 @@ def test_open_order_is_not_repeated():
     looker = Looker()
     order = looker.look(fleet(1))
     assert looker.look(fleet(1), after=119.0) is None
-    assert looker.reason == "order o1 is open; 1 agents, fewer than min_agents 2"
+    assert looker.reason == "order o1 is open; 1 agent, fewer than min_agents 2"
     assert looker.open == [order]
     assert looker.scaler.report("vision")["observed"]["pending"] == 1
 
@@ -359,7 +359,7 @@ def test_switched_off():
     """Switched off, the scaler says what it would do and orders nothing."""
     looker = Looker(enabled=False)
     assert looker.look(fleet(1)) is None
-    assert looker.reason == "auto-scaling is off; would be: 1 agents, fewer than min_agents 2"
+    assert looker.reason == "auto-scaling is off; would be: 1 agent, fewer than min_agents 2"
     assert looker.scaler.report("vision")["desired"] == 2
 
 
