@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -152,33 +152,33 @@ class Routes:
             if self._observability is not None:
                 on_end, trace = self._observability.begin(operation.name, msg.subject, len(msg.data), msg.headers)
             reply = NatsReply(self._bus, msg.reply, operation.endpoint, started, on_end)
-            if operation.answer is None:
-                await self._guarded(operation, reply, self._fact(operation, msg, at, reply, trace))
-            else:
-                await self._guarded(operation, reply, self._query(operation, msg, at, reply))
+            try:
+                if operation.answer is None:
+                    await self._fact(operation, msg, at, reply, trace)
+                else:
+                    await self._query(operation, msg, at, reply)
+            except Exception as error:
+                await self._refuse(operation, reply, error)
 
         return handle
 
-    async def _guarded(self, operation: Operation, reply: NatsReply, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work of a request, and answer whatever goes wrong."""
-        try:
-            await work
-        except RefusedError as refused:
-            await self._refuse(operation, reply, to_error(refused))
-        except RegistryError as error:
-            await self._refuse(operation, reply, error)
-        except Exception:
-            incident = secrets.token_hex(4)
-            log.exception("request_failed", operation=operation.name, incident=incident)
-            await self._refuse(
-                operation, reply, InternalError(f"the registry failed; its log says more under {incident}")
-            )
-
-    async def _refuse(self, operation: Operation, reply: NatsReply, error: RegistryError) -> None:
+    async def _refuse(self, operation: Operation, reply: NatsReply, why: Exception) -> None:
+        """Answer whatever went wrong, and count it."""
+        error = self._error_of(operation, why)
         self._state.statistics.refused[error.code] += 1
         if operation.name in TELEMETRY and not self._state.leading:
             reply.mute()
         await reply.fail(error)
+
+    def _error_of(self, operation: Operation, why: Exception) -> RegistryError:
+        """Return what the caller is told; a defect is told to the log instead."""
+        if isinstance(why, RefusedError):
+            return to_error(why)
+        if isinstance(why, RegistryError):
+            return why
+        incident = secrets.token_hex(4)
+        log.error("request_failed", operation=operation.name, incident=incident, exc_info=why)
+        return InternalError(f"the registry failed; its log says more under {incident}")
 
     async def _query(self, operation: Operation, msg: Message, at: float, reply: NatsReply) -> None:
         assert operation.answer is not None
@@ -190,15 +190,18 @@ class Routes:
         if operation.name == operations.DISCOVER and self._queries.must_wait(message):
             if len(self._waiting) >= MAX_WAITING:
                 raise OverloadedError(f"min_revision: {MAX_WAITING} queries wait for a newer state already; try again")
-            waiting = asyncio.ensure_future(self._guarded(operation, reply, self._later(message, reply)))
+            waiting = asyncio.ensure_future(self._later(operation, message, reply))
             self._waiting.add(waiting)
             waiting.add_done_callback(self._waiting.discard)
             return
         await reply.answer(await operation.answer(message, at))
 
-    async def _later(self, query: ServiceQuery, reply: NatsReply) -> None:
-        await self._queries.reach(query.min_revision)
-        await reply.answer(await self._queries.discover(query, monotonic()))
+    async def _later(self, operation: Operation, query: ServiceQuery, reply: NatsReply) -> None:
+        try:
+            await self._queries.reach(query.min_revision)
+            await reply.answer(await self._queries.discover(query, monotonic()))
+        except Exception as error:
+            await self._refuse(operation, reply, error)
 
     async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply, trace: str | None) -> None:
         assert operation.to_fact is not None
