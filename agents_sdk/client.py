@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +58,11 @@ _REFERENCE_STATISTICS = (
 )
 
 
+OWN_WRITES = 10.0
+"""Seconds for which a client asks for a state with its own changes. Replicas lag by milliseconds; and a client must not
+ask for ever for revisions of a bucket that was made anew."""
+
+
 class RegistryClient:
     """Everything the registry can be asked, over NATS.
 
@@ -98,6 +104,9 @@ class RegistryClient:
             self._connection = Connection(address)
         self._requester = Requester(self._connection, Subjects(prefix), timeout)
         self._caller = Caller(self._connection, self.discover)
+        self._written = 0
+        """Revision of this client's newest change."""
+        self._written_at = -OWN_WRITES
 
     async def connect(self) -> None:
         """Connect to NATS.
@@ -144,11 +153,14 @@ class RegistryClient:
         # Only who says which instance it is can register twice without taking itself for another.
         idempotent = registration.get("instance_id") is not None
         answer = await self._requester.ask(REGISTER, registration, idempotent=idempotent, within=REGISTER_TIMEOUT)
-        return Receipt.model_validate(answer)
+        receipt = Receipt.model_validate(answer)
+        self._wrote(receipt.revision)
+        return receipt
 
     async def deregister_agent(self, agent_id: str, reason: str | None = None) -> bool:
         """Remove an agent; returns False if there was none."""
         answer = await self._requester.ask(DEREGISTER, _command(agent_id, reason), idempotent=False)
+        self._wrote(answer.get("revision") or 0)
         return bool(answer["deregistered"])
 
     async def discover_agents(self, query: ServiceQuery | None = None) -> list[AgentInfo]:
@@ -156,14 +168,20 @@ class RegistryClient:
         return (await self.discover(query)).agents
 
     async def discover(self, query: ServiceQuery | None = None) -> Listing:
-        """Return the agents that match, best first, and how many there are in all."""
+        """Return the agents that match, best first, and how many there are in all.
+
+        What this client changed itself is seen, whichever replica answers.
+        """
         fields = {} if query is None else query.to_wire()
+        if (own := self._own_writes()) > fields.get("min_revision", 0):
+            fields["min_revision"] = own
         return Listing.from_wire(await self._requester.ask(DISCOVER, fields))
 
     async def get_agent_info(self, agent_id: str) -> AgentInfo | None:
         """Return what is known of an agent, None if there is no such agent."""
         try:
-            return AgentInfo.from_wire(await self._requester.ask(GET, {"agent_id": agent_id}))
+            fields = {"agent_id": agent_id, "min_revision": self._own_writes()}
+            return AgentInfo.from_wire(await self._requester.ask(GET, fields))
         except NotFoundError:
             return None
 
@@ -288,7 +306,16 @@ class RegistryClient:
         return await self._caller.call(wanted, topic, payload, timeout, at_most_once=at_most_once)
 
     async def _command(self, operation: str, agent_id: str, reason: str | None) -> AgentInfo:
-        return AgentInfo.from_wire(await self._requester.ask(operation, _command(agent_id, reason)))
+        agent = AgentInfo.from_wire(await self._requester.ask(operation, _command(agent_id, reason)))
+        self._wrote(agent.revision)
+        return agent
+
+    def _wrote(self, revision: int) -> None:
+        self._written, self._written_at = max(self._written, revision), time.monotonic()
+
+    def _own_writes(self) -> int:
+        """Return the revision that an answer must have reached to show this client's own changes; 0 for any."""
+        return self._written if time.monotonic() - self._written_at < OWN_WRITES else 0
 
 
 def _command(agent_id: str, reason: str | None) -> dict[str, Any]:

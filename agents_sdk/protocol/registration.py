@@ -94,6 +94,8 @@ class AgentQuery(Command):
     """A question about one agent."""
 
     agent_id: AgentId
+    min_revision: Count = 0
+    """Answer only from a state at least this new, or with 503 `unavailable`."""
 
 
 class Deregistered(Reply):

@@ -56,9 +56,9 @@ class Queries:
             plan = query.__dict__["_plan"] = to_query(query)
         return plan
 
-    def must_wait(self, query: ServiceQuery) -> bool:
-        """Return whether a query asks for a state that is not known yet."""
-        return query.min_revision > self._log.revision
+    def must_wait(self, revision: int) -> bool:
+        """Return whether a revision is not known yet."""
+        return revision > self._log.revision
 
     async def reach(self, revision: int) -> None:
         """Wait for a revision.

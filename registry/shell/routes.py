@@ -57,6 +57,9 @@ MAX_KNOWN_BYTES = 1024
 Answer = Callable[[Any, float], Awaitable[bytes]]
 """Takes a checked query and the instant of its arrival, returns the answer."""
 
+_OF_A_REVISION = (operations.DISCOVER, operations.GET)
+"""Queries that may ask for a state at least as new as a revision."""
+
 ToFact = Callable[[Any, float, Reply | None, str | None], Event]
 """Takes a checked message, the instant of its arrival, where to answer, and who sent it."""
 
@@ -187,7 +190,7 @@ class Routes:
             message = self._check(operation, msg)
             if operation.name == operations.DISCOVER:
                 self._remember(msg.data, message)
-        if operation.name == operations.DISCOVER and self._queries.must_wait(message):
+        if operation.name in _OF_A_REVISION and self._queries.must_wait(message.min_revision):
             if len(self._waiting) >= MAX_WAITING:
                 raise OverloadedError(f"min_revision: {MAX_WAITING} queries wait for a newer state already; try again")
             waiting = asyncio.ensure_future(self._later(operation, message, reply))
@@ -196,10 +199,11 @@ class Routes:
             return
         await reply.answer(await operation.answer(message, at))
 
-    async def _later(self, operation: Operation, query: ServiceQuery, reply: NatsReply) -> None:
+    async def _later(self, operation: Operation, query: ServiceQuery | AgentQuery, reply: NatsReply) -> None:
+        assert operation.answer is not None
         try:
             await self._queries.reach(query.min_revision)
-            await reply.answer(await self._queries.discover(query, monotonic()))
+            await reply.answer(await operation.answer(query, monotonic()))
         except Exception as error:
             await self._refuse(operation, reply, error)
 

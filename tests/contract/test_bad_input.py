@@ -237,6 +237,9 @@ NOT_IN_THIS_STATUS = [
 
 NOT_YET = [
     Case("a revision that does not come", "discover", {"min_revision": 2**53}, "min_revision", "unavailable"),
+    Case(
+        "a revision that does not come", "get", {"agent_id": "a", "min_revision": 2**53}, "min_revision", "unavailable"
+    ),
 ]
 
 DUPLICATES = [

@@ -17,6 +17,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
+from agents_sdk import RegistryClient
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.bucket_log import BucketLog
@@ -298,6 +299,28 @@ async def test_a_replica_that_lags_does_not_deny_what_was_acknowledged(
     catch_up.set()
     field, value = said
     assert [answer.body.get(field, answer.code) for answer in answers] == [value] * 24
+
+
+async def test_a_client_reads_what_it_wrote(start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through whichever replica: one that lags is waited for."""
+    heard = BucketLog._heard
+
+    async def late(self: BucketLog, entry: Entry) -> None:
+        await asyncio.sleep(0.01)
+        await heard(self, entry)
+
+    with monkeypatch.context() as lagging:
+        lagging.setattr(BucketLog, "_heard", late)
+        await start()
+        await start()
+    async with RegistryClient(nc) as client:
+        for number in range(12):
+            agent_id = await client.register_agent({**TRADER, "agent_id": f"t-{number}"})
+            assert await client.get_agent_info(agent_id) is not None
+            assert (await client.discover()).total == number + 1
+        for number in range(12):
+            assert await client.deregister_agent(f"t-{number}")
+            assert (await client.discover()).total == 11 - number
 
 
 async def test_commands_for_one_agent_through_two_replicas_all_take_place(start: Start, nc: Client) -> None:
