@@ -15,6 +15,7 @@ from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
 from registry.core.errors import RefusedError
 from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, Tick
+from registry.core.handler import handle
 from registry.core.limits import Limits
 from registry.core.scaler import Policy, Scaler
 from registry.core.state import RegistryState
@@ -122,7 +123,7 @@ class Replica:
 
     async def dispatch(self, event: Event) -> None:
         """Hand a fact to the core and carry out its orders."""
-        await self.effector.perform(self.state.handle(event))
+        await self.effector.perform(handle(self.state, event))
 
     def statistics(self) -> dict[str, Any]:
         """Return what `stats` answers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry.core.agent import Agent
 from registry.core.effects import Effect, PutRecord, SendReply
@@ -12,11 +12,9 @@ from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested
 from registry.core.limits import GONE
 from registry.core.record import Change, Record
+from registry.core.state import RegistryState
 from registry.core.status import Cause, Status, grade, move
 from registry.core.writes import Command, Write
-
-if TYPE_CHECKING:
-    from registry.core.state import RegistryState
 
 
 def refuse(state: RegistryState, reply: Any, refused: RefusedError) -> list[Effect]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry.core.agent import Agent
 from registry.core.changes import answer, changed, refuse, write
@@ -12,11 +12,9 @@ from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
 from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, PROBE_REPEAT
 from registry.core.record import Change, Record
+from registry.core.state import RegistryState
 from registry.core.status import Cause, Status, grade, move
 from registry.core.writes import Command, Write
-
-if TYPE_CHECKING:
-    from registry.core.state import RegistryState
 
 _CAUSES = {Verb.SUSPEND: Cause.SUSPEND, Verb.DRAIN: Cause.DRAIN, Verb.RESUME: Cause.RESUME}
 

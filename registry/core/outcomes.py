@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from registry.core.agent import Agent
 from registry.core.changes import answer, assess, refuse
 from registry.core.commands import decide, receipt, resume
@@ -20,10 +18,8 @@ from registry.core.events import (
 )
 from registry.core.limits import MAX_ATTEMPTS
 from registry.core.record import Record
+from registry.core.state import RegistryState
 from registry.core.writes import Command, Write
-
-if TYPE_CHECKING:
-    from registry.core.state import RegistryState
 
 
 def committed(state: RegistryState, event: WriteCommitted) -> list[Effect]:

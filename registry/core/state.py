@@ -1,37 +1,14 @@
-"""The registry's state: the one place where facts become orders.
-
-Theory of operation
--------------------
-`handle` takes one event and returns effects. It never waits, reads no clock and draws no chance of its own, so the same
-events give the same effects. The shell stamps events with the instant of their arrival and performs the effects.
-
-An agent is a *record*, durable in the bucket, and its *vitals*, heard in memory (`agent.py`). Vitals change at once. A
-record changes in three steps: a decision makes the record that should be and orders `PutRecord`, guarded by the
-revision it was decided on; the bucket answers; only then is the record applied and only then are answers sent. Until it
-has ended, further commands for the same agent wait (`writes.py`). A write that lost, or whose outcome is unknown, is
-followed by reading the bucket and deciding anew.
-
-Records written by others arrive as `RecordChanged` from the bucket's log and are applied by revision, so that our own
-echo is nothing new. Every replica holds the whole state; only the leader starts writes that nobody asked for: leases
-that lapse, health that moves a status, retentions that end, checkpoints (`upkeep.py`). Status events are not ordered
-here: they are a projection of the log (`record.event_of`).
-
-Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or
-from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS, a stall of this process.
-"""
+"""What one replica knows, and what follows when a record is learnt; `handler` says what becomes of facts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from registry.core import commands, events, outcomes, telemetry, upkeep
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
 from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
-from registry.core.effects import Effect
 from registry.core.errors import not_found
 from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, REMOVAL_KEPT, Limits
 from registry.core.query import Query
@@ -105,30 +82,6 @@ class RegistryState:
         """Capabilities not looked at yet in this round, the next one last."""
         self.wall_offset = 0.0
         """Unix time minus the monotonic instant, as of the last tick."""
-        self._handlers: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
-            events.TelemetryReceived: telemetry.heard,
-            events.ProbeFinished: telemetry.probe_finished,
-            events.RegisterRequested: commands.requested,
-            events.CommandRequested: commands.requested,
-            events.WriteCommitted: outcomes.committed,
-            events.WriteUncertain: outcomes.uncertain,
-            events.RecordRead: outcomes.record_read,
-            events.ReadFailed: outcomes.read_failed,
-            events.RecordChanged: outcomes.record_changed,
-            events.PolicyRequested: upkeep.policy_requested,
-            events.PolicyChanged: upkeep.policy_changed,
-            events.Connected: upkeep.connected,
-            events.Disconnected: upkeep.disconnected,
-            events.LeadershipChanged: upkeep.leadership_changed,
-            events.Tick: upkeep.tick,
-        }
-
-    def handle(self, event: events.Event) -> list[Effect]:
-        """Take a fact, return orders.
-
-        A request that is refused is an effect like any other; an exception out of here is a defect.
-        """
-        return self._handlers[type(event)](self, event)
 
     def find(self, query: Query) -> tuple[list[Agent], int]:
         """Return the best agents for a query, and how many match.

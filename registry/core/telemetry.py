@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from registry.core.agent import Agent, merge_metrics
 from registry.core.changes import assess, refuse
@@ -13,10 +12,8 @@ from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
 from registry.core.limits import GONE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
 from registry.core.record import Record
+from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
-
-if TYPE_CHECKING:
-    from registry.core.state import RegistryState
 
 MOVED = 0.1
 """Health, load or success rate that differs this much from its checkpoint is worth saving."""

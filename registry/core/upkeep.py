@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from registry.core.changes import assess, change, checkpointed, refuse, remove, write
 from registry.core.effects import Effect, Probe, PublishOrder, PutPolicy, SendReply, SweepRemoval
@@ -18,11 +18,9 @@ from registry.core.events import (
     Tick,
 )
 from registry.core.limits import LATE, MAX_EXPIRIES, MAX_PROBES, MAX_SWEEPS, SWEEP_RETRY
+from registry.core.state import RegistryState
 from registry.core.status import Cause, Status
 from registry.core.telemetry import differs
-
-if TYPE_CHECKING:
-    from registry.core.state import RegistryState
 
 SCALING_WORK = 5_000
 """Agents looked at for scaling in one tick; further capabilities wait for the next, so that no tick takes long."""

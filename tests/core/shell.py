@@ -45,6 +45,7 @@ from registry.core.events import (
     WriteCommitted,
     WriteUncertain,
 )
+from registry.core.handler import handle
 from registry.core.limits import Limits
 from registry.core.query import Query
 from registry.core.record import Record, event_of
@@ -223,7 +224,7 @@ class Shell:
     def handle(self, event: Event) -> list[Effect]:
         """Hand over a fact, and carry out what follows. What must hold at all times is checked here."""
         given = copy(event)
-        effects = self.state.handle(event)
+        effects = handle(self.state, event)
         self.journal.append((given, [settled(effect) for effect in effects]))
         for effect in effects:
             self._take(effect)
@@ -373,7 +374,7 @@ class Shell:
             if isinstance(given, Query):
                 assert [agent.agent_id for agent in again.find(given)[0]] == known, given
             else:
-                assert [settled(effect) for effect in again.handle(copy(given))] == known, given
+                assert [settled(effect) for effect in handle(again, copy(given))] == known, given
 
     def step(self) -> bool:
         """Do the next thing that is under way, unless it waits for the test; return whether there was one."""

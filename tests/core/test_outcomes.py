@@ -8,6 +8,7 @@ import pytest
 
 from registry.core.effects import PutRecord, ReadRecord
 from registry.core.events import ReadFailed, RecordRead, Verb, WriteCommitted, WriteUncertain
+from registry.core.handler import handle
 from registry.core.limits import MAX_ATTEMPTS, MAX_WAITING
 from registry.core.status import Status
 from tests.core.shell import Fate, Shell, World
@@ -346,9 +347,9 @@ def test_answers_that_nobody_waits_for(shell: Shell):
         RecordRead(shell.world.now, "a", None, 0),
         ReadFailed(shell.world.now, "a"),
     ):
-        assert shell.state.handle(fact) == []
+        assert handle(shell.state, fact) == []
     shell.manual = True
     shell.command(Verb.SUSPEND)
-    assert shell.state.handle(WriteCommitted(shell.world.now, "a", record.write_id, 7)) == []
-    assert shell.state.handle(WriteUncertain(shell.world.now, "a", record.write_id)) == []
+    assert handle(shell.state, WriteCommitted(shell.world.now, "a", record.write_id, 7)) == []
+    assert handle(shell.state, WriteUncertain(shell.world.now, "a", record.write_id)) == []
     assert shell.state.get("a").revision == 1

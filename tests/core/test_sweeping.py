@@ -7,6 +7,7 @@ import pytest
 from registry.core import upkeep
 from registry.core.effects import SweepRemoval
 from registry.core.events import Tick, Verb
+from registry.core.handler import handle
 from registry.core.limits import REMOVAL_KEPT, SWEEP_RETRY
 from tests.core.shell import WALL, Shell, World
 
@@ -20,7 +21,7 @@ def remove(shell: Shell, *agent_ids: str) -> None:
 def sweeps(shell: Shell) -> list[str]:
     """Tick once more; return whose removals are ordered swept, whatever becomes of it."""
     now = shell.world.now
-    effects = shell.state.handle(Tick(now, WALL + now))
+    effects = handle(shell.state, Tick(now, WALL + now))
     return [effect.agent_id for effect in effects if isinstance(effect, SweepRemoval)]
 
 
