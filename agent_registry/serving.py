@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -172,6 +173,8 @@ def banner(url: str, prefix: str, store: Path | None) -> str:
     if store is not None:
         lines.append(f"it keeps everything in {store}")
     lines += ["", "try in another terminal:", ""]
+    if shutil.which("agent-registry") is None:
+        lines.append(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
     if url != DEFAULT_URL:
         lines.append(f"  export NATS_URL={url}")
     if prefix != "registry":

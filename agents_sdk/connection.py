@@ -103,7 +103,10 @@ class Connection:
     @property
     def where(self) -> str:
         """The servers, without passwords."""
-        return "the given client" if self._address is None else str(self._address)
+        if self._address is not None:
+            return str(self._address)
+        servers = () if self._client is None else self._client.servers
+        return str(Address(tuple(url.geturl() for url in servers))) or "the given client"
 
     @property
     def is_connected(self) -> bool:
