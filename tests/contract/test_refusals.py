@@ -155,8 +155,8 @@ async def test_a_failing_core_answers_internal(
 ) -> None:
     await told(nc, "registry.register", TRADER)
     with monkeypatch.context() as broken:
-        for function in ("handle", "find"):
-            broken.setattr(registry.state, function, _fail)
+        broken.setattr("registry.replica.handle", _fail)
+        broken.setattr(registry.state, "find", _fail)
         broken.setattr("registry.shell.queries.scaling_report", _fail)
         payload = {"register": {**OTHER}, "heartbeat": {"agent_id": "trader-1"}, "suspend": {"agent_id": "trader-1"}}
         assert_error(await ask(nc, f"registry.{operation}", payload.get(operation)), "internal")
