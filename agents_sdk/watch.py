@@ -29,9 +29,6 @@ lose one without either end noticing."""
 MAX_QUEUED = 10_000
 """Events that may wait for a slow reader; beyond that it starts over from a snapshot."""
 
-LAG = 0.5
-"""Seconds that a replica may lag behind an event; after that, comparing has to settle it."""
-
 GATHER = 0.05
 """Seconds for which events gather that only a comparison can judge."""
 
@@ -151,32 +148,16 @@ class Watch:
         if not self._directory.can_judge:
             self._look_at = min(self._look_at, time.monotonic() + GATHER)
             return []
-        agent, fresh = await self._get(event)
-        if not fresh:
-            self._look_at = min(self._look_at, time.monotonic() + LAG)
-            return []
-        change = self._directory.put(agent, event)
+        change = self._directory.put(await self._get(event), event)
         return [] if change is None else [change]
 
-    async def _get(self, event: StatusEvent) -> tuple[AgentInfo | None, bool]:
-        """Return the agent of an event, and whether the answer is as new as the event."""
-        backoff = Backoff()
-        deadline = time.monotonic() + LAG
-        while True:
-            agent = None
-            try:
-                answer = await self._requester.ask(GET, {"agent_id": event.agent_id})
-                agent = AgentInfo.from_wire(answer)
-                if agent.revision >= event.revision:
-                    return agent, True
-            except NotFoundError:
-                # Removed since, or this replica has not heard of it yet: an event that comes later
-                # or the next look tells which.
-                pass
-            pause = backoff.next()
-            if time.monotonic() + pause >= deadline:
-                return agent, False
-            await asyncio.sleep(pause)
+    async def _get(self, event: StatusEvent) -> AgentInfo | None:
+        """Return the agent of an event, None if it is gone, from a state as new as the event."""
+        fields = {"agent_id": event.agent_id, "min_revision": event.revision}
+        try:
+            return AgentInfo.from_wire(await self._requester.ask(GET, fields))
+        except NotFoundError:
+            return None
 
     async def _discover(self, min_revision: int) -> Listing:
         query = replace(self._query, min_revision=min_revision)

@@ -199,11 +199,12 @@ class Scripted:
     async def get(self, msg: Any) -> None:
         agent_id = msg.subject.rpartition(".")[2]
         self.asked.append(agent_id)
-        answer = dict(self.agents[agent_id])
         if self.behind.get(agent_id, 0) > 0:
             self.behind[agent_id] -= 1
-            answer["revision"] = 0
-        await self.connection.publish(msg.reply, encode(answer))
+            error = UnavailableError("this replica is behind")
+            await self.connection.publish(msg.reply, encode(error.to_body()), error.to_headers())
+            return
+        await self.connection.publish(msg.reply, encode(self.agents[agent_id]))
 
     async def put(self, agent_id: str, *, announce: bool = True, **fields: Any) -> None:
         self.revision += 1
