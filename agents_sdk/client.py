@@ -15,11 +15,13 @@ from agents_sdk.connection import Connection
 from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address, server_urls
 from agents_sdk.directory import Change
 from agents_sdk.feed import Event, Feed
+from agents_sdk.gather import gather
+from agents_sdk.protocol.codec import decode_reply
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
 from agents_sdk.protocol.errors import NotFoundError
 from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.scaling import ScalingReport
-from agents_sdk.protocol.statistics import Statistics
+from agents_sdk.protocol.statistics import Presence, Statistics
 from agents_sdk.protocol.subjects import (
     CAPABILITIES,
     DEFAULT_PREFIX,
@@ -30,6 +32,7 @@ from agents_sdk.protocol.subjects import (
     HEALTH,
     PERFORMANCE,
     REGISTER,
+    REPLICAS,
     RESUME,
     SCALING_GET,
     SCALING_SET,
@@ -150,16 +153,14 @@ class RegistryClient:
             InvalidRequestError: A `ValueError` that names the fields.
             AlreadyRegisteredError: If another live instance holds the id.
         """
-        # Only who says which instance it is can register twice without taking itself for another.
-        idempotent = registration.get("instance_id") is not None
-        answer = await self._requester.ask(REGISTER, registration, idempotent=idempotent, within=REGISTER_TIMEOUT)
+        answer = await self._requester.ask(REGISTER, registration, within=REGISTER_TIMEOUT)
         receipt = Receipt.model_validate(answer)
         self._wrote(receipt.revision)
         return receipt
 
     async def deregister_agent(self, agent_id: str, reason: str | None = None) -> bool:
         """Remove an agent; returns False if there was none."""
-        answer = await self._requester.ask(DEREGISTER, _command(agent_id, reason), idempotent=False)
+        answer = await self._requester.ask(DEREGISTER, _command(agent_id, reason))
         self._wrote(answer.get("revision") or 0)
         return bool(answer["deregistered"])
 
@@ -228,6 +229,16 @@ class RegistryClient:
     async def statistics(self) -> Statistics:
         """Return the statistics of the replica that answers."""
         return Statistics.model_validate(await self._requester.ask(STATS, {}))
+
+    async def replicas(self, within: float = 0.5) -> list[Presence]:
+        """Return the replicas that answer now, the leader first.
+
+        Args:
+            within: Seconds to wait for them.
+        """
+        payloads = await gather(self._connection, self._requester.subjects.operation(REPLICAS), b"", within)
+        found = [Presence.model_validate(decode_reply(payload)) for payload in payloads]
+        return sorted(found, key=lambda each: (not each.leader, each.replica))
 
     async def capabilities(self) -> Vocabulary:
         """Return the known capabilities, and how many agents have each."""

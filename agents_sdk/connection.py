@@ -171,7 +171,9 @@ class Connection:
             for flushing in self._flushing:
                 flushing.cancel()
 
-    async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
+    async def publish(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
+    ) -> None:
         """Publish a message, now or not at all.
 
         Raises:
@@ -180,7 +182,7 @@ class Connection:
         """
         client = self.client
         try:
-            await client.publish(subject, payload, headers=headers)
+            await client.publish(subject, payload, reply, headers)
         except _GONE as error:
             raise self._away() from error
         except MaxPayloadError as error:

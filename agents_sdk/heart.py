@@ -258,7 +258,7 @@ class Heart:
         if not announce or self._lease.state is not lease.State.HELD:
             return
         try:
-            await self._requester.ask(DRAIN, {"agent_id": self._agent_id, "reason": "the agent is stopping"})
+            await self._command(DRAIN, "the agent is stopping")
         except RegistryError as error:
             logger.info("the registry does not know that %s is leaving: %s", self._agent_id, error.message)
 
@@ -266,15 +266,18 @@ class Heart:
         if self._lease.state is not lease.State.HELD:
             return
         try:
-            # Not if another instance has the id by now: it would be deregistered in our place.
-            await self._send(self._lease.extra_beat())
-            await self._requester.ask(DEREGISTER, {"agent_id": self._agent_id, "reason": reason}, idempotent=False)
+            await self._command(DEREGISTER, reason)
             logger.info("%s deregistered", self._agent_id)
         except (NotFoundError, StaleIncarnationError) as error:
             logger.info("%s was not registered any more: %s", self._agent_id, error.message)
         except RegistryError as error:
             logger.warning("%s could not deregister: %s; the registry will notice", self._agent_id, error.message)
         self._mailbox.put_nowait(lease.Released())
+
+    async def _command(self, operation: str, reason: str) -> None:
+        # Names the incarnation: should another instance have the id by now, that one is not meant.
+        fields = {"agent_id": self._agent_id, "incarnation": self._lease.incarnation, "reason": reason}
+        await self._requester.ask(operation, fields)
 
     async def _watch_work_loop(self) -> None:
         blocked = False

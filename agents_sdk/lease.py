@@ -218,11 +218,6 @@ class Lease:
                 self._note(fact, now)
                 return []
 
-    def extra_beat(self) -> Beat:
-        """Return a beat beyond the regular ones."""
-        self._seq += 1
-        return Beat(self.grant, self.incarnation, self._seq)
-
     def _note(self, fact: Connected | Disconnected | Moved | Doubted | Leaving | Released, now: float) -> None:
         match fact:
             case Connected():
@@ -250,7 +245,8 @@ class Lease:
             return [Register()]
         self._beat_at = now
         self._due = now + self._interval * (1.0 - JITTER * self._rng())
-        return [self.extra_beat()]
+        self._seq += 1
+        return [Beat(self.grant, self.incarnation, self._seq)]
 
     def _granted(self, granted: Granted, now: float) -> list[Order]:
         self.state = State.HELD

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,19 +16,35 @@ from agents_sdk.connection import Connection
 from agents_sdk.protocol.codec import decode_reply, encode
 from agents_sdk.protocol.errors import (
     Detail,
+    ForbiddenError,
     InvalidRequestError,
     RegistryError,
     UnavailableError,
 )
 from agents_sdk.protocol.fields import AGENT_ID_PATTERN
-from agents_sdk.protocol.subjects import AGENT_BOUND, Subjects
+from agents_sdk.protocol.statistics import Presence
+from agents_sdk.protocol.subjects import (
+    AGENT_BOUND,
+    COMMANDS,
+    MESSAGE_ID,
+    REPLICAS,
+    SCALING_SET,
+    SHARED,
+    TELEMETRY,
+    Subjects,
+)
 from agents_sdk.retry import Backoff
 from agents_sdk.tracing import outgoing_headers
 
 ATTEMPTS_ON_SILENCE = 2
-"""How many times a query that may be lost is sent within its time."""
+"""How many times a request that may be lost is sent within its time."""
+
+ROLL_CALL = 0.5
+"""Seconds to wait for any replica to say that it is there."""
 
 _AGENT_ID = re.compile(AGENT_ID_PATTERN)
+
+logger = logging.getLogger(__name__)
 
 
 class Requester:
@@ -34,7 +52,9 @@ class Requester:
 
     When nobody listens, or the registry says that trying again may help, the request is repeated
     after a jittered wait until its time is over. Silence is another matter: the registry may have
-    done what it was asked. Then only what can be done twice without harm is repeated.
+    done what it was asked, so only what can be asked twice without harm is repeated. Commands can:
+    their message id makes one of them. And the replica that NATS chose may stand still, so the
+    second time a replica is asked that has just said that it is there.
 
     Args:
         connection: The way to NATS.
@@ -61,7 +81,7 @@ class Requester:
         Args:
             operation: A name from `agents_sdk.protocol.subjects`.
             fields: The request.
-            idempotent: Whether doing it twice is the same as doing it once.
+            idempotent: Whether asking twice is the same as asking once.
             within: Seconds that this takes at most, repetitions included.
             repeat: Whether to try again at all; not for who has a plan of its own for that.
 
@@ -69,29 +89,33 @@ class Requester:
             RegistryError: What the registry answered; `UnavailableError` if it did not in time.
         """
         subject = self._subject(operation, fields)
-        payload = _encode(fields)
+        payload, headers = _encode(fields), _headers(operation)
         backoff = Backoff()
         total = self._timeout if within is None else within
         deadline = time.monotonic() + total
         patience = total / ATTEMPTS_ON_SILENCE if idempotent and repeat else total
         while True:
             remaining = deadline - time.monotonic()
-            outcome = await self._attempt(subject, payload, min(patience, remaining))
+            outcome = await self._attempt(subject, payload, headers, min(patience, remaining))
             if isinstance(outcome, dict):
                 return outcome
             silent = isinstance(outcome, TimeoutError)
             pause = 0.0 if silent else backoff.next()
             is_over = deadline - time.monotonic() <= pause
             if is_over or not repeat or (silent and not idempotent):
-                raise _gave_up(outcome, operation, total, idempotent) from outcome
+                raise _gave_up(outcome, operation, total) from outcome
             await asyncio.sleep(pause)
+            replica = None
+            if silent and operation in SHARED:
+                replica = await self._who_answers(min(ROLL_CALL, (deadline - time.monotonic()) / 2))
+            subject = self._subject(operation, fields, replica)
 
     async def _attempt(
-        self, subject: str, payload: bytes, within: float
+        self, subject: str, payload: bytes, headers: dict[str, str] | None, within: float
     ) -> dict[str, Any] | NoRespondersError | TimeoutError | RegistryError:
         """Ask once; return the answer, or a failure after which asking again may help."""
         try:
-            reply = await self._connection.request(subject, payload, within, outgoing_headers())
+            reply = await self._connection.request(subject, payload, within, headers)
             return decode_reply(reply.data)
         except (NoRespondersError, TimeoutError) as failure:
             return failure
@@ -100,13 +124,29 @@ class Requester:
                 return error
             raise
 
-    def _subject(self, operation: str, fields: Mapping[str, Any]) -> str:
+    async def _who_answers(self, within: float) -> str | None:
+        """Return a replica that is there now; None if none says so."""
+        try:
+            reply = await self._connection.request(self.subjects.operation(REPLICAS), b"", within)
+            return Presence.model_validate(decode_reply(reply.data)).replica
+        except (NoRespondersError, TimeoutError, ForbiddenError) as failure:
+            logger.debug("no replica says that it is there: %r", failure)
+            return None
+
+    def _subject(self, operation: str, fields: Mapping[str, Any], replica: str | None = None) -> str:
         agent_id = fields.get("agent_id")
         # An ill-formed id cannot be part of a subject; the plain form carries it to the registry,
         # which says what is wrong with it.
         if operation in AGENT_BOUND and isinstance(agent_id, str) and _AGENT_ID.match(agent_id):
-            return self.subjects.operation(operation, agent_id)
-        return self.subjects.operation(operation)
+            return self.subjects.operation(operation, agent_id, replica)
+        return self.subjects.operation(operation, None, replica)
+
+
+def _headers(operation: str) -> dict[str, str] | None:
+    headers = outgoing_headers()
+    if operation in COMMANDS:
+        headers = {**(headers or {}), MESSAGE_ID: secrets.token_hex(8)}
+    return headers
 
 
 def _encode(fields: Mapping[str, Any]) -> bytes:
@@ -119,12 +159,13 @@ def _encode(fields: Mapping[str, Any]) -> bytes:
         raise InvalidRequestError(f"payload: {message}", [Detail("payload", message)]) from error
 
 
-def _gave_up(failure: Exception, operation: str, total: float, idempotent: bool) -> UnavailableError:
+def _gave_up(failure: Exception, operation: str, total: float) -> UnavailableError:
     if isinstance(failure, UnavailableError):
         return failure
     if isinstance(failure, NoRespondersError):
         return UnavailableError(f"no registry serves {operation!r} now")
     if isinstance(failure, TimeoutError):
-        unknown = "" if idempotent else "; whether it was done is unknown"
+        changes = operation in (*COMMANDS, *TELEMETRY, SCALING_SET)
+        unknown = "; whether it was done is unknown" if changes else ""
         return UnavailableError(f"no answer to {operation!r} within {total:g} s{unknown}")
     return UnavailableError(f"{operation!r} was put off for {total:g} s: {failure}")

@@ -94,12 +94,14 @@ class Replica:
         await self._connected()
         await self.bus.subscribe(self.subjects.replica(self.replica_id), self._present)
         await self.election.start()
-        self.queries = Queries(self.state, self.log, self.statistics)
+        self.queries = Queries(self.state, self.log, self.statistics, self.presence)
         watcher = None
         if observability.is_configured():
             watcher = observability.Observability(self.state, self.subjects.service)
         verify = self.settings.identity == "request-info"
-        routes = Routes(self.bus, self.subjects, self.state, self.queries, self.dispatch, verify, watcher)
+        routes = Routes(
+            self.bus, self.subjects, self.replica_id, self.state, self.queries, self.dispatch, verify, watcher
+        )
         await routes.start()
         metadata = {"prefix": self.settings.prefix, "replica": self.replica_id}
         service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, routes.endpoints)
@@ -125,6 +127,18 @@ class Replica:
         """Hand a fact to the core and carry out its orders."""
         await self.effector.perform(handle(self.state, event))
 
+    def presence(self) -> dict[str, Any]:
+        """Return what `replicas` answers, and this replica on its own subject."""
+        return {
+            "replica": self.replica_id,
+            "leader": self.state.leading,
+            "leader_epoch": self.state.epoch,
+            "revision": self.log.revision,
+            "registered_agents": len(self.state.agents),
+            "uptime": round(monotonic() - self._started, 3),
+            "version": VERSION,
+        }
+
     def statistics(self) -> dict[str, Any]:
         """Return what `stats` answers."""
         state, counts = self.state, self.state.statistics
@@ -137,7 +151,6 @@ class Replica:
             "failed_health_checks": counts.failed_health_checks,
             "auto_scaling_events": counts.scaling_orders,
             "service_discovery_requests": counts.discoveries,
-            "registered_agents": len(state.agents),
             "capabilities_distribution": {name: n for name, n in sorted(state.catalog.capabilities.items()) if n},
             "health_distribution": dict(state.catalog.healths),
             "status_distribution": {str(status): statuses[status] for status in Status if statuses[status]},
@@ -147,12 +160,7 @@ class Replica:
             "events_published": self.projector.published,
             "write_conflicts": counts.write_conflicts,
             "pending_writes": len(state.writes),
-            "revision": self.log.revision,
-            "replica": self.replica_id,
-            "leader": state.leading,
-            "leader_epoch": state.epoch,
-            "uptime": round(monotonic() - self._started, 3),
-            "version": VERSION,
+            **self.presence(),
             "nats": {
                 "reconnects": self.bus.reconnects,
                 "errors": self.bus.errors,
@@ -194,8 +202,7 @@ class Replica:
 
     async def _present(self, msg: Any) -> None:
         if msg.reply:
-            answer = {"replica": self.replica_id, "leader": self.state.leading, "revision": self.log.revision}
-            await self.bus.publish(msg.reply, orjson.dumps(answer))
+            await self.bus.publish(msg.reply, orjson.dumps(self.presence()))
 
     async def _connected(self) -> None:
         await self.dispatch(Connected(monotonic()))

@@ -86,6 +86,8 @@ class AgentCommand(Command):
     """A command that names one agent: deregister, suspend, resume, drain."""
 
     agent_id: AgentId
+    incarnation: Count | None = None
+    """Which incarnation is meant; another one is left alone."""
     reason: Text | None = None
     """Why, in a few words; it stands in the log and in the event's `note`."""
 

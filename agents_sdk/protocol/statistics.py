@@ -9,7 +9,23 @@ class Empty(Command):
     """A request without fields."""
 
 
-class Statistics(Reply):
+class Presence(Reply):
+    """One replica: who it is and how far it is."""
+
+    replica: str
+    leader: bool
+    leader_epoch: int
+    """Grows with each change of leader; the newest that this replica has led, 0 for none."""
+    revision: int
+    """The bucket's revision that this replica has applied."""
+    registered_agents: int
+    """All records, offline ones too."""
+    uptime: float
+    """Seconds."""
+    version: str
+
+
+class Statistics(Presence):
     """Statistics of one replica; the first ten fields are the API reference's."""
 
     total_registrations: int
@@ -23,8 +39,6 @@ class Statistics(Reply):
     auto_scaling_events: int
     """Scaling orders issued since this replica started."""
     service_discovery_requests: int
-    registered_agents: int
-    """All records, offline ones too."""
     capabilities_distribution: dict[str, int]
     """Capability to how many agents that are not offline have it."""
     health_distribution: dict[str, int]
@@ -40,14 +54,5 @@ class Statistics(Reply):
     """Compare-and-set writes that somebody else won."""
     pending_writes: int
     """Agents with a write on its way now."""
-    revision: int
-    """The bucket's revision that this replica has applied."""
-    replica: str
-    leader: bool
-    leader_epoch: int
-    """Grows with each change of leader."""
-    uptime: float
-    """Seconds."""
-    version: str
     nats: dict[str, int]
     """`reconnects`, `errors`, `slow_consumer_drops` of this connection; `resyncs` of logs that fell silent."""

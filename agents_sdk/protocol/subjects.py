@@ -29,6 +29,7 @@ STATS = "stats"
 CAPABILITIES = "capabilities"
 SCALING_GET = "scaling.get"
 SCALING_SET = "scaling.set"
+REPLICAS = "replicas"
 
 AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, PERFORMANCE, GET)
 """Operations that are also served as `<subject>.<agent_id>`."""
@@ -36,10 +37,20 @@ AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, 
 TELEMETRY = (HEARTBEAT, HEALTH, PERFORMANCE)
 """Operations that every replica hears, and takes; the leader answers."""
 
-LED = (SCALING_GET, SCALING_SET)
-"""Operations that every replica hears, and the leader alone takes. All others go to one replica of the queue group."""
+COMMANDS = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN)
+"""Operations that change an agent."""
 
-OPERATIONS = (*AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET)
+MESSAGE_ID = "Nats-Msg-Id"
+"""Header that names a command, so that it is carried out once however often it is sent. JetStream gives it that
+meaning for what is published."""
+
+LED = (SCALING_GET, SCALING_SET)
+"""Operations that every replica hears, and the leader alone takes."""
+
+SHARED = (*COMMANDS, GET, DISCOVER, STATS, CAPABILITIES)
+"""Operations that go to one replica, by a queue group. Each replica serves them under its own name, too."""
+
+OPERATIONS = (*AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET, REPLICAS)
 
 EVENT_KINDS = ("status", "scaling", "conflict", "registry")
 
@@ -65,21 +76,24 @@ class Subjects:
         if _PREFIX.fullmatch(self.prefix) is None:
             raise ValueError(f"prefix: {self.prefix!r} must be letters, digits, _ and -, in tokens joined by dots")
 
-    def operation(self, name: str, agent_id: str | None = None) -> str:
-        """Return the subject of an operation, agent-bound when an id is given."""
-        return f"{self.prefix}.{name}" if agent_id is None else f"{self.prefix}.{name}.{agent_id}"
+    def operation(self, name: str, agent_id: str | None = None, replica_id: str | None = None) -> str:
+        """Return the subject of an operation: agent-bound when an agent is given, one replica's when one is named."""
+        start = self.prefix if replica_id is None else self.replica(replica_id)
+        return f"{start}.{name}" if agent_id is None else f"{start}.{name}.{agent_id}"
 
-    def bound(self, name: str) -> str:
-        """Return the pattern that receives every agent-bound form of an operation, ill-formed ids included."""
-        return f"{self.prefix}.{name}.>"
+    @staticmethod
+    def bound(operation: str) -> str:
+        """Return the pattern that receives every agent-bound form of an operation's subject, ill-formed ids too."""
+        return f"{operation}.>"
 
-    def agent_id_of(self, subject: str, name: str) -> str | None:
-        """Return the agent id that a subject of this operation ends in, or None for the plain form.
+    @staticmethod
+    def agent_id_of(subject: str, operation: str) -> str | None:
+        """Return the agent id that follows an operation's subject, or None for the plain form.
 
         Raises:
-            InvalidRequestError: If what follows the operation is not an agent id.
+            InvalidRequestError: If what follows is not an agent id.
         """
-        start = len(self.prefix) + len(name) + 2
+        start = len(operation) + 1
         if len(subject) < start:
             return None
         agent_id = subject[start:]

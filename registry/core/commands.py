@@ -10,7 +10,7 @@ from registry.core.changes import answer, changed, refuse, write
 from registry.core.effects import Effect, Probe, ReadRecord
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
-from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, PROBE_REPEAT
+from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, MAX_ID, PROBE_REPEAT
 from registry.core.record import Change, Record
 from registry.core.state import RegistryState
 from registry.core.status import Cause, Status, grade, move
@@ -27,14 +27,23 @@ _REGISTRATION = (
 
 def requested(state: RegistryState, command: Command) -> list[Effect]:
     """Decide a command, or let it wait for the agent's write that is on its way."""
+    command.write_id = command.write_id or state.new_id()
+    agent_id = command.agent_id = command.agent_id or _made_up(command)
     try:
-        if command.agent_id is not None and command.agent_id in state.writes:
-            state.writes.wait(command.agent_id, command)
+        if agent_id in state.writes:
+            state.writes.wait(agent_id, command)
             return []
         state.writes.check_room()
         return decide(state, command, attempts=1)
     except RefusedError as refused:
         return refuse(state, command.reply, refused)
+
+
+def _made_up(command: Command) -> str:
+    """Return an id for an agent that has none: of the command's own, so that one that is sent twice makes one agent."""
+    assert isinstance(command, RegisterRequested), "all others name their agent"
+    kind = command.agent_type.replace(".", "-").replace("+", "-")
+    return f"{kind[: MAX_ID - 1 - len(command.write_id)]}-{command.write_id}"
 
 
 def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect]:
@@ -43,11 +52,11 @@ def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect
     Raises:
         RefusedError: If it is refused.
     """
-    command.write_id = command.write_id or state.new_id()
     if isinstance(command, RegisterRequested):
         return _register(state, command, attempts, holder_is_gone=False)
     agent = state.agents.get(command.agent_id)
-    if agent is None and attempts == 1:
+    known = 0 if agent is None else agent.record.incarnation
+    if attempts == 1 and (agent is None or (command.incarnation or 0) > known):
         # Another replica may have registered it a moment ago: the bucket is asked before anything is denied.
         unknown = Record(command.agent_id, "", (), write_id=command.write_id)
         state.writes.start(Write(unknown, command=command, reading=True, known=state.known_revision(command.agent_id)))
@@ -57,10 +66,11 @@ def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect
             return answer(command.reply, {"agent_id": command.agent_id, "deregistered": False})
         raise not_found(command.agent_id)
     check_identity(agent, command.identity)
+    check_incarnation(agent, command.incarnation)
     if command.verb is Verb.DEREGISTER:
         gone = changed(state, agent, command.at, agent.status, "deregistered", command, removed=True)
         return write(state, gone, agent.revision, command, attempts, removed=True)
-    if _is_done(agent.record, command.verb):
+    if agent.record.write_id == command.write_id or _is_done(agent.record, command.verb):
         return answer(command.reply, agent)
     status, reason = _after(agent, command.verb)
     record = changed(state, agent, command.at, status, reason, command)
@@ -96,10 +106,14 @@ def _after(agent: Agent, verb: Verb) -> tuple[Status, str]:
 
 
 def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, holder_is_gone: bool) -> list[Effect]:
-    agent_id = _complete(state, wanted)
+    _complete(state, wanted)
+    agent_id = wanted.agent_id
+    assert agent_id is not None, "made up by requested"
     agent = state.agents.get(agent_id)
     if agent is not None:
         check_identity(agent, wanted.identity)
+        if agent.record.write_id == wanted.write_id:
+            return answer(wanted.reply, receipt(agent.record, agent.revision))  # sent twice, and done
     _check_claims(state, wanted)
     if agent is None:
         removal = state.removed.get(agent_id)
@@ -127,8 +141,8 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
     return write(state, record, agent.revision, wanted, attempts)
 
 
-def _complete(state: RegistryState, wanted: RegisterRequested) -> str:
-    """Check what the wire cannot know, fill in what was left out, and return the agent's id.
+def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
+    """Check what the wire cannot know, and fill in what was left out.
 
     Raises:
         RefusedError: For unknown capabilities, or a lease shorter than the interval.
@@ -140,10 +154,6 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> str:
         wanted.heartbeat_timeout = interval * HEARTBEATS_IN_TIMEOUT
     elif timeout < interval:
         raise invalid("heartbeat_timeout", f"must be at least heartbeat_interval, {interval:g}; got {timeout:g}")
-    if wanted.agent_id is None:
-        kind = wanted.agent_type[:96].replace(".", "-").replace("+", "-")
-        wanted.agent_id = f"{kind}-{state.new_id()}"
-    return wanted.agent_id
 
 
 def _newcomer(wanted: RegisterRequested, agent_id: str, incarnation: int, now: float) -> Record:
@@ -246,6 +256,24 @@ def check_identity(agent: Agent, identity: str | None) -> None:
     if agent.record.identity is not None and agent.record.identity != identity:
         message = f"{agent.agent_id!r} was registered by another identity"
         raise RefusedError("forbidden", f"agent_id: {message}", ("agent_id", message))
+
+
+def check_incarnation(agent: Agent, given: int | None) -> None:
+    """Refuse what is meant for, or comes from, another incarnation.
+
+    Raises:
+        RefusedError: `stale_incarnation` for an older one; `not_found` for a newer one, which is not heard of yet, or
+            was lost with a bucket restored from a backup: registering again settles both.
+    """
+    record = agent.record
+    if given is None or given == record.incarnation:
+        return
+    message = f"is {given}, but {record.agent_id!r} is registered as incarnation {record.incarnation}"
+    if given < record.incarnation:
+        message += "; stop, or register again"
+        raise RefusedError("stale_incarnation", f"incarnation: {message}", ("incarnation", message))
+    message += "; register again"
+    raise RefusedError("not_found", f"incarnation: {message}", ("incarnation", message))
 
 
 def _check_claims(state: RegistryState, wanted: RegisterRequested) -> None:

@@ -38,7 +38,8 @@ class RegisterRequested:
     trace: str | None = None
     """W3C `traceparent` of the request; it goes into the event that the command leads to."""
     write_id: str = ""
-    """Names the write that the command leads to, the same however often it is decided; given by the core."""
+    """Names the write that the command leads to, the same however often it is sent or decided; made by the core when
+    the sender did not name it."""
 
 
 class Verb(StrEnum):
@@ -60,6 +61,8 @@ class CommandRequested:
     verb: Verb
     agent_id: str
     note: str | None = None
+    incarnation: int | None = None
+    """Which incarnation is meant; None for whichever is there."""
     trace: str | None = None
     write_id: str = ""
 

@@ -36,6 +36,9 @@ LATE = 1.0
 """A tick that comes this much later than the one before should have been followed means that this process stalled:
 beats may wait unread, so no lease is judged by them."""
 
+MAX_ID = 128
+"""Characters of an agent's id, as on the wire."""
+
 GONE = 2
 PROBE_REPEAT = 0.05
 """No responders this often, and this many seconds apart, is gone: a reconnecting client is back in 1 to 10 ms."""

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 from registry.core.agent import Agent, merge_metrics
 from registry.core.changes import assess, refuse
-from registry.core.commands import check_identity, holder_probed
+from registry.core.commands import check_identity, check_incarnation, holder_probed
 from registry.core.effects import Effect, Probe, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
 from registry.core.limits import GONE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
-from registry.core.record import Record
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
 
@@ -65,19 +64,9 @@ def _sender(state: RegistryState, event: TelemetryReceived) -> Agent:
     record = agent.record
     if event.incarnation is not None and event.incarnation != record.incarnation:
         state.statistics.heartbeats_dropped += 1
-        raise _other_incarnation(record, event.incarnation)
+    check_incarnation(agent, event.incarnation)
     check_identity(agent, event.identity)
     return agent
-
-
-def _other_incarnation(record: Record, reported: int) -> RefusedError:
-    known = f"{record.agent_id!r} is registered as incarnation {record.incarnation}"
-    if reported < record.incarnation:
-        message = f"is {reported}, but {known}; stop, or register again"
-        return RefusedError("stale_incarnation", f"incarnation: {message}", ("incarnation", message))
-    # Not heard of yet, or lost with a bucket restored from a backup. Registering again settles both.
-    message = f"is {reported}, but {known}; register again"
-    return RefusedError("not_found", f"incarnation: {message}", ("incarnation", message))
 
 
 def _merged(agent: Agent, event: TelemetryReceived) -> Mapping[str, float]:

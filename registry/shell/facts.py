@@ -31,7 +31,7 @@ def command(verb: str) -> Callable[[AgentCommand, float, Reply | None, str | Non
     asked = Verb(verb)
 
     def make(message: AgentCommand, at: float, reply: Reply | None, identity: str | None) -> CommandRequested:
-        return CommandRequested(at, reply, identity, asked, message.agent_id, message.reason)
+        return CommandRequested(at, reply, identity, asked, message.agent_id, message.reason, message.incarnation)
 
     return make
 

@@ -31,12 +31,20 @@ class Queries:
         state: What is known.
         bucket_log: Says up to which revision it is known.
         statistics: Returns what `stats` answers.
+        presence: Returns what `replicas` answers.
     """
 
-    def __init__(self, state: RegistryState, bucket_log: BucketLog, statistics: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        state: RegistryState,
+        bucket_log: BucketLog,
+        statistics: Callable[[], dict[str, Any]],
+        presence: Callable[[], dict[str, Any]],
+    ) -> None:
         self._state = state
         self._log = bucket_log
         self._statistics = statistics
+        self._presence = presence
 
     async def discover(self, query: ServiceQuery, at: float) -> bytes:
         """Return the agents that match.
@@ -85,6 +93,10 @@ class Queries:
     async def stats(self, _query: Empty, _at: float) -> bytes:
         """Return the statistics of this replica."""
         return orjson.dumps(self._statistics())
+
+    async def presence(self, _query: Empty, _at: float) -> bytes:
+        """Return who this replica is and how far it is."""
+        return orjson.dumps(self._presence())
 
     async def capabilities(self, _query: Empty, _at: float) -> bytes:
         """Return the vocabulary, with how many agents have each capability now."""

@@ -8,6 +8,7 @@ so.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -20,11 +21,11 @@ from pydantic import TypeAdapter
 from agents_sdk.protocol import subjects as operations
 from agents_sdk.protocol.codec import adapter, check, parse
 from agents_sdk.protocol.discovery import ServiceQuery
-from agents_sdk.protocol.errors import InternalError, OverloadedError, RegistryError
+from agents_sdk.protocol.errors import Detail, InternalError, InvalidRequestError, OverloadedError, RegistryError
 from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Registration
 from agents_sdk.protocol.scaling import PolicyChange, ScalingQuery
 from agents_sdk.protocol.statistics import Empty
-from agents_sdk.protocol.subjects import LED, TELEMETRY, Subjects, check_same_agent
+from agents_sdk.protocol.subjects import LED, MESSAGE_ID, SHARED, TELEMETRY, Subjects, check_same_agent
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested, Event, RegisterRequested, TelemetryReceived
@@ -38,7 +39,7 @@ from registry.shell.wire import to_error
 
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
-    from registry.shell.bus_nats import Bus, Message
+    from registry.shell.bus_nats import Bus, Headers, Message
     from registry.shell.observability import Observability
     from registry.shell.queries import Queries
 
@@ -46,6 +47,8 @@ log = get_logger(__name__)
 
 REQUEST_INFO = "Nats-Request-Info"
 """Header that a NATS server writes on requests through a service import with `share: true`, over a forged one."""
+
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 MAX_WAITING = 1024
 """Queries that wait for a revision at once."""
@@ -81,6 +84,7 @@ class Routes:
     Args:
         bus: The connection.
         subjects: Names.
+        replica_id: Under which its operations are served, too.
         state: Where refusals are counted, and who leads is known.
         queries: Answers queries.
         dispatch: Takes facts.
@@ -92,6 +96,7 @@ class Routes:
         self,
         bus: Bus,
         subjects: Subjects,
+        replica_id: str,
         state: RegistryState,
         queries: Queries,
         dispatch: Callable[[Event], Awaitable[None]],
@@ -100,6 +105,7 @@ class Routes:
     ) -> None:
         self._bus = bus
         self._subjects = subjects
+        self._replica_id = replica_id
         self._state = state
         self._queries = queries
         self._dispatch = dispatch
@@ -121,6 +127,7 @@ class Routes:
             self._operation(operations.CAPABILITIES, Empty, answer=queries.capabilities),
             self._operation(operations.SCALING_GET, ScalingQuery, answer=queries.scaling),
             self._operation(operations.SCALING_SET, PolicyChange, to_fact=policy_change),
+            self._operation(operations.REPLICAS, Empty, answer=queries.presence),
         ]
         self._known: dict[bytes, Any] = {}
         """Checked queries by payload: callers ask the same again and again."""
@@ -128,7 +135,7 @@ class Routes:
     def _operation(
         self, name: str, message: type[Any], to_fact: ToFact | None = None, answer: Answer | None = None
     ) -> Operation:
-        queue = "" if name in TELEMETRY or name in LED else self._subjects.service
+        queue = self._subjects.service if name in SHARED else ""
         endpoint = Endpoint(name.replace(".", "-"), self._subjects.operation(name), queue)
         return Operation(name, adapter(message), endpoint, to_fact, answer)
 
@@ -140,13 +147,18 @@ class Routes:
     async def start(self) -> None:
         """Serve from now on."""
         for operation in self._operations:
-            handler = self._handler(operation)
-            queue = operation.endpoint.queue_group
-            await self._bus.subscribe(self._subjects.operation(operation.name), handler, queue)
-            if operation.name in operations.AGENT_BOUND:
-                await self._bus.subscribe(self._subjects.bound(operation.name), handler, queue)
+            await self._serve(operation, operation.endpoint.subject, operation.endpoint.queue_group)
+            if operation.name in SHARED:
+                own = self._subjects.operation(operation.name, replica_id=self._replica_id)
+                await self._serve(operation, own, queue="")
 
-    def _handler(self, operation: Operation) -> Callable[[Message], Awaitable[None]]:
+    async def _serve(self, operation: Operation, subject: str, queue: str) -> None:
+        handler = self._handler(operation, subject)
+        await self._bus.subscribe(subject, handler, queue)
+        if operation.name in operations.AGENT_BOUND:
+            await self._bus.subscribe(self._subjects.bound(subject), handler, queue)
+
+    def _handler(self, operation: Operation, subject: str) -> Callable[[Message], Awaitable[None]]:
         async def handle(msg: Message) -> None:
             if operation.name in LED and not self._state.leading:
                 return
@@ -157,9 +169,9 @@ class Routes:
             reply = NatsReply(self._bus, msg.reply, operation.endpoint, started, on_end)
             try:
                 if operation.answer is None:
-                    await self._fact(operation, msg, at, reply, trace)
+                    await self._fact(operation, subject, msg, at, reply, trace)
                 else:
-                    await self._query(operation, msg, at, reply)
+                    await self._query(operation, subject, msg, at, reply)
             except Exception as error:
                 await self._refuse(operation, reply, error)
 
@@ -183,11 +195,11 @@ class Routes:
         log.error("request_failed", operation=operation.name, incident=incident, exc_info=why)
         return InternalError(f"the registry failed; its log says more under {incident}")
 
-    async def _query(self, operation: Operation, msg: Message, at: float, reply: NatsReply) -> None:
+    async def _query(self, operation: Operation, subject: str, msg: Message, at: float, reply: NatsReply) -> None:
         assert operation.answer is not None
         message = self._known.get(msg.data) if operation.name == operations.DISCOVER else None
         if message is None:
-            message = self._check(operation, msg)
+            message = self._check(operation, subject, msg)
             if operation.name == operations.DISCOVER:
                 self._remember(msg.data, message)
         if operation.name in _OF_A_REVISION and self._queries.must_wait(message.min_revision):
@@ -207,15 +219,17 @@ class Routes:
         except Exception as error:
             await self._refuse(operation, reply, error)
 
-    async def _fact(self, operation: Operation, msg: Message, at: float, reply: NatsReply, trace: str | None) -> None:
+    async def _fact(
+        self, operation: Operation, subject: str, msg: Message, at: float, reply: NatsReply, trace: str | None
+    ) -> None:
         assert operation.to_fact is not None
-        fact = operation.to_fact(self._check(operation, msg), at, reply, self._identity(msg))
+        fact = operation.to_fact(self._check(operation, subject, msg), at, reply, self._identity(msg))
         if isinstance(fact, TelemetryReceived):
             if not msg.reply or not self._state.leading:  # nobody waits, or the leader answers: only count how it ends
                 reply.mute()
                 fact.ack = False
         elif isinstance(fact, RegisterRequested | CommandRequested):
-            fact.trace = trace
+            fact.trace, fact.write_id = trace, _write_id(operation.name, msg.headers)
         await self._dispatch(fact)
         if operation.name in TELEMETRY and not reply.ended:
             reply.done()
@@ -226,10 +240,10 @@ class Routes:
                 self._known.clear()
             self._known[payload] = query
 
-    def _check(self, operation: Operation, msg: Message) -> Any:
+    def _check(self, operation: Operation, subject: str, msg: Message) -> Any:
         fields = parse(msg.data)
         if operation.name in operations.AGENT_BOUND:
-            agent_id = self._subjects.agent_id_of(msg.subject, operation.name)
+            agent_id = self._subjects.agent_id_of(msg.subject, subject)
             if agent_id is not None:
                 given = fields.get("agent_id")
                 if isinstance(given, str):
@@ -248,6 +262,22 @@ class Routes:
                 "the request came without a verified identity; use an account that imports it with share: true",
             )
         return identity
+
+
+def _write_id(operation: str, headers: Headers | None) -> str:
+    """Return the id of the write that a command leads to; empty when its sender did not name the command.
+
+    Raises:
+        InvalidRequestError: If the name is not one.
+    """
+    given = headers.get(MESSAGE_ID) if headers else None
+    if given is None:
+        return ""
+    if _MESSAGE_ID.fullmatch(given) is None:
+        message = f"must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -; got {given[:80]!r}"
+        raise InvalidRequestError(f"{MESSAGE_ID}: {message}", [Detail(MESSAGE_ID, message)])
+    # Somebody who counts from 1 for each kind of command means different ones.
+    return given if operation == operations.REGISTER else f"{operation}-{given}"
 
 
 def _identity_in(info: str | None) -> str | None:

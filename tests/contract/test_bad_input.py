@@ -235,6 +235,12 @@ NOT_IN_THIS_STATUS = [
     for operation, more in (("heartbeat", {}), ("health", {}), ("performance", {"metrics": {}}))
 ]  # fmt: skip
 
+NOT_THIS_INCARNATION = [
+    Case(f"{kind} incarnation", f"{operation}.trader-1", {"incarnation": incarnation}, "incarnation", code)
+    for kind, incarnation, code in (("older", 0, "stale_incarnation"), ("newer", 2, "not_found"))
+    for operation in ("suspend", "resume", "drain", "deregister")
+]
+
 NOT_YET = [
     Case("a revision that does not come", "discover", {"min_revision": 2**53}, "min_revision", "unavailable"),
     Case(
@@ -262,7 +268,7 @@ HOSTILE = [
 
 CASES = [
     *NOT_JSON, *IDS, *IDS_IN_THE_SUBJECT, *REGISTRATIONS, *COMMANDS, *REPORTS, *QUERIES, *SCALING, *TOO_LARGE,
-    *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_YET, *DUPLICATES, *HOSTILE,
+    *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_THIS_INCARNATION, *NOT_YET, *DUPLICATES, *HOSTILE,
 ]  # fmt: skip
 
 

@@ -95,8 +95,7 @@ async def test_info_lists_every_endpoint(registry: Replica, nc: Client) -> None:
     assert {one["name"]: one["subject"] for one in info["endpoints"]} == ENDPOINTS
     for one in info["endpoints"]:
         operation = one["name"].replace("scaling-", "scaling.")
-        heard_by_all = (*subjects.TELEMETRY, *subjects.LED)
-        assert one["queue_group"] == ("" if operation in heard_by_all else "registry")
+        assert one["queue_group"] == ("registry" if operation in subjects.SHARED else "")
 
 
 async def test_stats_are_honest(registry: Replica, nc: Client) -> None:

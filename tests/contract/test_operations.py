@@ -13,7 +13,7 @@ from agents_sdk.protocol import subjects
 from agents_sdk.protocol.discovery import AgentInfo, Listing, NearMiss, Vocabulary
 from agents_sdk.protocol.registration import Deregistered, Receipt
 from agents_sdk.protocol.scaling import CapabilityScaling, Observed, ScalingPolicy, ScalingReport
-from agents_sdk.protocol.statistics import Statistics
+from agents_sdk.protocol.statistics import Presence, Statistics
 from agents_sdk.protocol.telemetry import Ack
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.replica import Replica
@@ -52,6 +52,7 @@ OPERATIONS: dict[str, tuple[Any, type[Any]]] = {
     subjects.CAPABILITIES: ({}, Vocabulary),
     subjects.SCALING_GET: ({"capability": "trading"}, ScalingReport),
     subjects.SCALING_SET: ({"capability": "trading", "max_agents": 5}, ScalingReport),
+    subjects.REPLICAS: ({}, Presence),
 }
 """Operation to a request that succeeds once trader-1 is registered, and to what it answers with."""
 
@@ -95,7 +96,7 @@ async def test_only_what_names_one_agent_has_an_agent_bound_form(registry: Repli
 # An empty payload means "all defaults".
 
 
-@pytest.mark.parametrize("operation", ["discover", "stats", "capabilities", "scaling.get"])
+@pytest.mark.parametrize("operation", ["discover", "stats", "capabilities", "scaling.get", "replicas"])
 async def test_empty_payload_asks_with_all_defaults(registry: Replica, nc: Client, operation: str) -> None:
     _, reply = OPERATIONS[operation]
     assert_is(reply, await told(nc, f"registry.{operation}", b""))

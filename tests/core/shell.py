@@ -298,9 +298,9 @@ class Shell:
         self.handle(RegisterRequested(self.world.now, reply, identity, agent_id=agent_id, **fields))
         return reply
 
-    def command(self, verb: Verb, agent_id: str = "a", identity: str | None = None, note: str | None = None) -> Reply:
+    def command(self, verb: Verb, agent_id: str = "a", identity: str | None = None, **fields: Any) -> Reply:
         reply = self.world.reply()
-        self.handle(CommandRequested(self.world.now, reply, identity, verb, agent_id, note))
+        self.handle(CommandRequested(self.world.now, reply, identity, verb, agent_id, **fields))
         return reply
 
     def beat(self, agent_id: str = "a", identity: str | None = None, **fields: Any) -> Reply:

@@ -32,7 +32,7 @@ from agents_sdk.protocol.scaling import (
     ScalingQuery,
     ScalingReport,
 )
-from agents_sdk.protocol.statistics import Empty, Statistics
+from agents_sdk.protocol.statistics import Empty, Presence, Statistics
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
@@ -74,6 +74,7 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
     subjects.CAPABILITIES: (Empty, Vocabulary),
     subjects.SCALING_GET: (ScalingQuery, ScalingReport),
     subjects.SCALING_SET: (PolicyChange, ScalingReport),
+    subjects.REPLICAS: (Empty, Presence),
 }
 """Operation to what it takes and what it answers with; that the registry does is what tests/contract checks."""
 
@@ -339,7 +340,7 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.events\.status\.(>|(<status>|[a-z]+)\.(>|[a-z]+-1))",
         r"registry\.events\.scaling\.[a-z_]+\.trading",
         r"registry\.events\.registry\.leader_changed",
-        r"registry\.replica\.<replica>",
+        r"registry\.replica\.<replica>(\.<subject>)?",
         r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain)",
         r"\$SRV\.PING\.registry",
         *(re.escape(kind) for kind in events.CE_TYPES.values()),

@@ -62,6 +62,16 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
+    def pause(self) -> None:
+        """Let it stand still: connections stay open, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def kill(self) -> None:
         """End it as a crash would."""
         if self._process is not None and self._process.returncode is None:

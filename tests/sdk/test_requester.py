@@ -21,10 +21,15 @@ from agents_sdk.protocol.errors import (
     RegistryError,
     UnavailableError,
 )
-from agents_sdk.protocol.subjects import DISCOVER, GET, STATS, Subjects
+from agents_sdk.protocol.subjects import DISCOVER, GET, PERFORMANCE, SCALING_GET, STATS, SUSPEND, Subjects
 from agents_sdk.requester import Requester
 from registry.shell.embedded import NatsServer
 from tests.sdk.outage import settle
+
+PRESENCE = {
+    "replica": "r1", "leader": False, "leader_epoch": 0, "revision": 1, "registered_agents": 0, "uptime": 1.0,
+    "version": "1.0.0",
+}  # fmt: skip
 
 
 class Registry:
@@ -123,15 +128,41 @@ async def test_who_has_a_plan_of_its_own_hears_of_each_failure(requester: Reques
 
 async def test_silence_is_asked_again_if_that_does_no_harm(requester: Requester, nc: Client) -> None:
     registry = await Registry(nc, None, {"done": True}).serve()
-    assert await requester.ask(STATS, {}, within=0.4) == {"done": True}
+    assert await requester.ask(SCALING_GET, {}, within=0.4) == {"done": True}
     assert len(registry.requests) == 2
 
 
 async def test_silence_is_not_asked_again_if_it_might(requester: Requester, nc: Client) -> None:
     registry = await Registry(nc, None, {"done": True}).serve()
     with pytest.raises(UnavailableError, match="whether it was done is unknown"):
-        await requester.ask(STATS, {}, within=0.4, idempotent=False)
+        await requester.ask(PERFORMANCE, {}, within=0.4, idempotent=False)
     assert len(registry.requests) == 1
+
+
+async def test_after_silence_a_replica_is_asked_that_says_it_is_there(requester: Requester, nc: Client) -> None:
+    """NATS goes on choosing a replica that stands still, so chance alone would not find another one."""
+    registry = await Registry(nc, None, PRESENCE, {"done": True}).serve()
+    assert await requester.ask(SUSPEND, {"agent_id": "trader-1"}, within=0.8) == {"done": True}
+    subjects = [msg.subject for msg in registry.requests]
+    assert subjects == ["registry.suspend.trader-1", "registry.replicas", "registry.replica.r1.suspend.trader-1"]
+    first, _, again = [(msg.headers or {}).get("Nats-Msg-Id") for msg in registry.requests]
+    assert first
+    assert first == again, "it is the same command"
+
+
+async def test_when_no_replica_says_that_it_is_there_nats_chooses_again(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, None, None, {"done": True}).serve()
+    assert await requester.ask(STATS, {}, within=1.0) == {"done": True}
+    assert [msg.subject for msg in registry.requests] == ["registry.stats", "registry.replicas", "registry.stats"]
+
+
+async def test_each_command_has_a_name_of_its_own_and_queries_have_none(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, {}).serve()
+    for operation in (SUSPEND, SUSPEND, STATS):
+        await requester.ask(operation, {"agent_id": "trader-1"})
+    names = [(msg.headers or {}).get("Nats-Msg-Id") for msg in registry.requests]
+    assert len(set(names)) == 3
+    assert names[2] is None
 
 
 async def test_silence_ends_in_time(requester: Requester, nc: Client) -> None:
