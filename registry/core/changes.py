@@ -10,7 +10,7 @@ from registry.core.agent import Agent
 from registry.core.effects import Effect, PutRecord, SendReply
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested
-from registry.core.limits import GONE
+from registry.core.limits import GONE, MAX_COMMANDS
 from registry.core.record import Change, Record
 from registry.core.state import RegistryState
 from registry.core.status import Cause, Status, grade, move
@@ -51,7 +51,15 @@ def changed(
         change=Change(known.status, reason, now, agent.change_revision, note, removed, trace, epoch),
         change_revision=0,
         write_id=state.new_id() if command is None else command.write_id,
+        commands=with_command(known.commands, command),
     )
+
+
+def with_command(known: tuple[str, ...], command: Command | None) -> tuple[str, ...]:
+    """Return the named commands that a record remembers once this one, if it has a name, has changed it."""
+    if command is None or command.name is None:
+        return known
+    return (*known, command.name)[-MAX_COMMANDS:]
 
 
 def checkpointed(state: RegistryState, agent: Agent) -> Record:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from registry.core.agent import Agent
-from registry.core.changes import answer, changed, refuse, write
+from registry.core.changes import answer, changed, refuse, with_command, write
 from registry.core.effects import Effect, Probe, ReadRecord
 from registry.core.errors import RefusedError, invalid, not_found
-from registry.core.events import Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
+from registry.core.events import CommandRequested, Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
 from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, MAX_ID, PROBE_REPEAT
 from registry.core.record import Change, Record
-from registry.core.state import RegistryState
+from registry.core.state import NEVER, RegistryState, Removal
 from registry.core.status import Cause, Status, grade, move
 from registry.core.writes import Command, Write
 
@@ -40,10 +40,10 @@ def requested(state: RegistryState, command: Command) -> list[Effect]:
 
 
 def _made_up(command: Command) -> str:
-    """Return an id for an agent that has none: of the command's own, so that one that is sent twice makes one agent."""
+    """Return an id for an agent that has none: of the command's name, so that what is sent twice makes one agent."""
     assert isinstance(command, RegisterRequested), "all others name their agent"
-    kind = command.agent_type.replace(".", "-").replace("+", "-")
-    return f"{kind[: MAX_ID - 1 - len(command.write_id)]}-{command.write_id}"
+    kind, unique = command.agent_type.replace(".", "-").replace("+", "-"), command.name or command.write_id
+    return f"{kind[: MAX_ID - 1 - len(unique)]}-{unique}"
 
 
 def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect]:
@@ -63,18 +63,42 @@ def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect
         return [ReadRecord(command.agent_id)]
     if agent is None:
         if command.verb is Verb.DEREGISTER:
-            return answer(command.reply, {"agent_id": command.agent_id, "deregistered": False})
+            return answer(command.reply, _deregistered(state, command))
         raise not_found(command.agent_id)
     check_identity(agent, command.identity)
     check_incarnation(agent, command.incarnation)
+    if command.name in agent.record.commands:
+        return _done_before(command, agent)
     if command.verb is Verb.DEREGISTER:
         gone = changed(state, agent, command.at, agent.status, "deregistered", command, removed=True)
         return write(state, gone, agent.revision, command, attempts, removed=True)
-    if agent.record.write_id == command.write_id or _is_done(agent.record, command.verb):
+    if _is_done(agent.record, command.verb):
         return answer(command.reply, agent)
     status, reason = _after(agent, command.verb)
     record = changed(state, agent, command.at, status, reason, command)
     return write(state, record, agent.revision, command, attempts)
+
+
+def _deregistered(state: RegistryState, command: CommandRequested) -> dict[str, Any]:
+    """Return the answer to a deregistration of an agent that is not there: perhaps this very command removed it."""
+    removal = state.removed.get(command.agent_id)
+    if removal is None or command.name not in removal.commands:
+        return {"agent_id": command.agent_id, "deregistered": False}
+    return {"agent_id": command.agent_id, "deregistered": True, "revision": removal.revision}
+
+
+def _done_before(command: Command, agent: Agent) -> list[Effect]:
+    """Answer a command that was sent again: it has been carried out, whatever has become of the agent since."""
+    if isinstance(command, RegisterRequested):
+        return answer(command.reply, receipt(agent.record, agent.revision))
+    if command.verb is Verb.DEREGISTER:  # and somebody registered the id again
+        raise _overtaken(agent.agent_id)
+    return answer(command.reply, agent)
+
+
+def _overtaken(agent_id: str) -> RefusedError:
+    message = f"was carried out before, and {agent_id!r} has been changed since"
+    return RefusedError("conflict", f"Nats-Msg-Id: this command {message}", ("Nats-Msg-Id", message))
 
 
 def _is_done(record: Record, verb: Verb) -> bool:
@@ -112,14 +136,15 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
     agent = state.agents.get(agent_id)
     if agent is not None:
         check_identity(agent, wanted.identity)
-        if agent.record.write_id == wanted.write_id:
-            return answer(wanted.reply, receipt(agent.record, agent.revision))  # sent twice, and done
+        if wanted.name in agent.record.commands:
+            return _done_before(wanted, agent)
     _check_claims(state, wanted)
     if agent is None:
-        removal = state.removed.get(agent_id)
-        expected, incarnation = (0, 1) if removal is None else (removal.revision, removal.incarnation + 1)
-        record = _newcomer(wanted, agent_id, incarnation, state.wall(wanted.at))
-        return write(state, record, expected, wanted, attempts)
+        removal = state.removed.get(agent_id, NEVER)
+        if wanted.name in removal.commands:
+            raise _overtaken(agent_id)
+        record = _newcomer(wanted, agent_id, removal, state.wall(wanted.at))
+        return write(state, record, removal.revision, wanted, attempts)
     fields = {name: getattr(wanted, name) for name in _REGISTRATION}
     known = agent.record
     same = known.instance_id is not None and known.instance_id == wanted.instance_id
@@ -156,7 +181,7 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
         raise invalid("heartbeat_timeout", f"must be at least heartbeat_interval, {interval:g}; got {timeout:g}")
 
 
-def _newcomer(wanted: RegisterRequested, agent_id: str, incarnation: int, now: float) -> Record:
+def _newcomer(wanted: RegisterRequested, agent_id: str, removal: Removal, now: float) -> Record:
     assert wanted.heartbeat_interval is not None, "filled in by _complete"
     assert wanted.heartbeat_timeout is not None, "filled in by _complete"
     return Record(
@@ -167,7 +192,7 @@ def _newcomer(wanted: RegisterRequested, agent_id: str, incarnation: int, now: f
         status_reason="registered",
         status_since=now,
         registered_at=now,
-        incarnation=incarnation,
+        incarnation=removal.incarnation + 1,
         instance_id=wanted.instance_id,
         version=wanted.version,
         tags=wanted.tags,
@@ -181,6 +206,7 @@ def _newcomer(wanted: RegisterRequested, agent_id: str, incarnation: int, now: f
         identity=wanted.identity,
         last_heartbeat=now,
         write_id=wanted.write_id,
+        commands=with_command(removal.commands, wanted),
         change=Change(Status.REGISTERING, "registered", now, 0, trace=wanted.trace),
     )
 

@@ -37,9 +37,10 @@ class RegisterRequested:
     connection: Mapping[str, Any] | None = None
     trace: str | None = None
     """W3C `traceparent` of the request; it goes into the event that the command leads to."""
+    name: str | None = None
+    """The sender's name for this one command, if it has one: it may then be sent again, and is carried out once."""
     write_id: str = ""
-    """Names the write that the command leads to, the same however often it is sent or decided; made by the core when
-    the sender did not name it."""
+    """Names the write that the command leads to, the same however often it is decided; given by the core."""
 
 
 class Verb(StrEnum):
@@ -64,6 +65,7 @@ class CommandRequested:
     incarnation: int | None = None
     """Which incarnation is meant; None for whichever is there."""
     trace: str | None = None
+    name: str | None = None
     write_id: str = ""
 
 

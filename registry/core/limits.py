@@ -36,6 +36,10 @@ LATE = 1.0
 """A tick that comes this much later than the one before should have been followed means that this process stalled:
 beats may wait unread, so no lease is judged by them."""
 
+MAX_COMMANDS = 8
+"""Named commands that an agent's record remembers. A replica that stood still carries out what it had been sent before
+that; by then others may have done it, and so many commands more."""
+
 MAX_ID = 128
 """Characters of an agent's id, as on the wire."""
 

@@ -72,6 +72,9 @@ class Record:
     """Revision of the last change when this revision only saves a checkpoint; 0 when it is a change itself."""
     write_id: str = ""
     """Names the write that made this revision, so that a write of unknown outcome can be recognised."""
+    commands: tuple[str, ...] = ()
+    """The last commands that changed it, oldest first, by the names that their senders gave them. One of these that
+    comes again, however late and to whichever replica, has been carried out."""
     change: Change | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a newer version, kept as they are."""
@@ -116,6 +119,7 @@ class Record:
             "load_reported_at": self.load_reported_at,
             "change_revision": self.change_revision,
             "write_id": self.write_id,
+            "commands": self.commands,
         }
         if self.change is not None:
             change = self.change
@@ -156,7 +160,7 @@ class Record:
                 extra[name] = value
         if form["v"] > RECORD_VERSION:
             extra["v"] = form["v"]
-        for name in ("capabilities", "tags", "claims"):
+        for name in ("capabilities", "tags", "claims", "commands"):
             known[name] = tuple(known.get(name, ()))
         known["status"] = _STATUS[known["status"]]
         change = form.get("change")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
@@ -21,10 +21,15 @@ from registry.core.writes import Writes
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A removal: its revision in the bucket, and the last incarnation that the id had."""
+    """A removal: its revision in the bucket, the last incarnation that the id had, and its last named commands."""
 
     revision: int
     incarnation: int
+    commands: tuple[str, ...] = ()
+
+
+NEVER = Removal(0, 0)
+"""Stands for the removal of an id that the bucket does not know."""
 
 
 class RegistryState:
@@ -210,8 +215,12 @@ class RegistryState:
         before = self.removed.pop(agent_id, None)
         self.unswept.pop(agent_id, None)
         if revision:
-            incarnation = 0 if before is None else before.incarnation
-            self.removed[agent_id] = Removal(revision, incarnation if last is None else last.incarnation)
+            if last is not None:
+                self.removed[agent_id] = Removal(revision, last.incarnation, last.commands)
+            elif before is not None:
+                self.removed[agent_id] = replace(before, revision=revision)
+            else:
+                self.removed[agent_id] = Removal(revision, 0)
             if len(self.removed) > MAX_REMEMBERED:
                 self.unswept.pop(next(iter(self.removed)), None)  # swept by a later leader, who finds it in the log
                 del self.removed[next(iter(self.removed))]

@@ -229,7 +229,7 @@ class Routes:
                 reply.mute()
                 fact.ack = False
         elif isinstance(fact, RegisterRequested | CommandRequested):
-            fact.trace, fact.write_id = trace, _write_id(operation.name, msg.headers)
+            fact.trace, fact.name = trace, _name(operation.name, msg.headers)
         await self._dispatch(fact)
         if operation.name in TELEMETRY and not reply.ended:
             reply.done()
@@ -264,15 +264,15 @@ class Routes:
         return identity
 
 
-def _write_id(operation: str, headers: Headers | None) -> str:
-    """Return the id of the write that a command leads to; empty when its sender did not name the command.
+def _name(operation: str, headers: Headers | None) -> str | None:
+    """Return the name that its sender gave a command, if it did.
 
     Raises:
         InvalidRequestError: If the name is not one.
     """
     given = headers.get(MESSAGE_ID) if headers else None
     if given is None:
-        return ""
+        return None
     if _MESSAGE_ID.fullmatch(given) is None:
         message = f"must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -; got {given[:80]!r}"
         raise InvalidRequestError(f"{MESSAGE_ID}: {message}", [Detail(MESSAGE_ID, message)])

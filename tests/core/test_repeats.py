@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from registry.core.events import Verb
+from registry.core.limits import MAX_COMMANDS
 from registry.core.status import Status
 from tests.core.shell import Fate, Shell, World
 
@@ -20,8 +21,8 @@ def other(world: World, shell: Shell) -> Shell:
 
 
 def test_a_registration_without_an_id_makes_one_agent(world: World, shell: Shell, other: Shell):
-    first = shell.register(None, write_id=NAME)
-    again, elsewhere = shell.register(None, write_id=NAME), other.register(None, write_id=NAME)
+    first = shell.register(None, name=NAME)
+    again, elsewhere = shell.register(None, name=NAME), other.register(None, name=NAME)
     assert first["agent_id"] == "worker-asked-once"
     assert first.body == again.body == elsewhere.body
     assert len(world.bucket.log) == 1
@@ -29,7 +30,7 @@ def test_a_registration_without_an_id_makes_one_agent(world: World, shell: Shell
 
 def test_a_registration_sent_twice_while_the_first_is_under_way(world: World, shell: Shell):
     shell.manual = True
-    replies = [shell.register(None, write_id=NAME) for _ in range(3)]
+    replies = [shell.register(None, name=NAME) for _ in range(3)]
     shell.release()
     assert len({reply["revision"] for reply in replies}) == 1
     assert len(world.bucket.log) == 1
@@ -38,7 +39,7 @@ def test_a_registration_sent_twice_while_the_first_is_under_way(world: World, sh
 def test_a_registration_under_way_at_two_replicas(world: World, shell: Shell, other: Shell):
     """Whose write loses finds its own command done."""
     shell.manual = other.manual = True
-    replies = [one.register("a", write_id=NAME) for one in (shell, other)]
+    replies = [one.register("a", name=NAME) for one in (shell, other)]
     world.settle()
     assert {reply["revision"] for reply in replies} == {1}
 
@@ -46,41 +47,91 @@ def test_a_registration_under_way_at_two_replicas(world: World, shell: Shell, ot
 @pytest.mark.parametrize("fate", [Fate.UNACKED, Fate.LOST])
 def test_a_registration_whose_first_sending_has_an_unknown_end(world: World, shell: Shell, other: Shell, fate: Fate):
     shell.fates.append(fate)
-    shell.register("a", write_id=NAME)
-    assert other.register("a", write_id=NAME)["revision"] == 1
+    shell.register("a", name=NAME)
+    assert other.register("a", name=NAME)["revision"] == 1
     assert len(world.bucket.log) == 1
 
 
 def test_another_registration_is_not_taken_for_the_same(world: World, shell: Shell):
-    shell.register("a", write_id=NAME)
-    assert shell.register("a", write_id="another").code == "already_registered"
+    shell.register("a", name=NAME)
+    assert shell.register("a", name="another").code == "already_registered"
 
 
 def test_a_deregistration(world: World, shell: Shell, other: Shell):
     """Who repeats it is told that the agent was there, as the first time."""
     shell.register("a")
-    first = shell.command(Verb.DEREGISTER, write_id=NAME)
-    again, elsewhere = shell.command(Verb.DEREGISTER, write_id=NAME), other.command(Verb.DEREGISTER, write_id=NAME)
+    first = shell.command(Verb.DEREGISTER, name=NAME)
+    again, elsewhere = shell.command(Verb.DEREGISTER, name=NAME), other.command(Verb.DEREGISTER, name=NAME)
     assert first["deregistered"]
     assert first.body == again.body == elsewhere.body
-    assert not shell.command(Verb.DEREGISTER, write_id="another")["deregistered"]
+    assert not shell.command(Verb.DEREGISTER, name="another")["deregistered"]
 
 
 def test_a_deregistration_repeated_late_leaves_a_new_registration_alone(world: World, shell: Shell):
     """If it names the incarnation that it means."""
     shell.register("a", instance_id="i1")
-    shell.command(Verb.DEREGISTER, incarnation=1, write_id=NAME)
+    shell.command(Verb.DEREGISTER, incarnation=1, name=NAME)
     shell.register("a", instance_id="i2")
-    assert shell.command(Verb.DEREGISTER, incarnation=1, write_id=NAME).code == "stale_incarnation"
+    assert shell.command(Verb.DEREGISTER, incarnation=1, name=NAME).code == "stale_incarnation"
     assert shell.state.get("a").record.incarnation == 2
 
 
 @pytest.mark.parametrize(("verb", "status"), [(Verb.SUSPEND, Status.SUSPENDED), (Verb.DRAIN, Status.DEREGISTERING)])
 def test_other_commands(world: World, shell: Shell, other: Shell, verb: Verb, status: Status):
     shell.register("a")
-    answers = [one.command(verb, write_id=NAME) for one in (shell, shell, other)]
+    answers = [one.command(verb, name=NAME) for one in (shell, shell, other)]
     assert {answer["status"] for answer in answers} == {status}
     assert len(world.bucket.log) == 2
+
+
+@pytest.fixture
+def late(world: World, shell: Shell) -> Shell:
+    """A replica that stands still with a command in its hands."""
+    late = world.replica("late")
+    late.manual = late.deaf = True
+    return late
+
+
+def test_a_late_registration_does_not_bring_back_who_was_removed(world: World, shell: Shell, late: Shell):
+    reply = late.register("a", name=NAME)
+    shell.register("a", name=NAME)
+    shell.command(Verb.DEREGISTER)
+    world.settle()
+    assert reply.code == "conflict"
+    assert not world.bucket.live()
+    assert late.register("a", name=NAME).code == "conflict"
+    assert late.register("a", name="another")["incarnation"] == 2
+
+
+def test_a_late_suspension_does_not_undo_what_came_after(world: World, shell: Shell, late: Shell):
+    shell.register("a")
+    late.hear()
+    reply = late.command(Verb.SUSPEND, name=NAME)
+    shell.command(Verb.SUSPEND, name=NAME)
+    shell.command(Verb.RESUME, name="another")
+    world.settle()
+    assert reply["status"] is Status.ACTIVE
+    assert shell.state.get("a").status is Status.ACTIVE
+
+
+def test_a_late_deregistration_leaves_a_new_registration_alone(world: World, shell: Shell, late: Shell):
+    shell.register("a")
+    late.hear()
+    reply = late.command(Verb.DEREGISTER, name=NAME)
+    assert shell.command(Verb.DEREGISTER, name=NAME)["deregistered"]
+    shell.register("a", name="another")
+    world.settle()
+    assert reply.code == "conflict"
+    assert shell.state.get("a").status is Status.ACTIVE
+
+
+def test_so_many_later_commands_are_remembered(world: World, shell: Shell):
+    shell.register("a", name=NAME, instance_id="i")
+    for number in range(MAX_COMMANDS - 1):
+        shell.command(Verb.RESUME if number % 2 else Verb.SUSPEND, name=f"n{number}")
+    assert shell.register("a", name=NAME, instance_id="another").code is None
+    shell.command(Verb.DRAIN, name="one more")
+    assert shell.register("a", name=NAME, instance_id="another").code == "already_registered"
 
 
 def test_a_command_for_an_incarnation_that_this_replica_has_not_heard_of(world: World, shell: Shell, other: Shell):
