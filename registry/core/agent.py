@@ -19,6 +19,7 @@ class Agent:
         "busy_until",
         "change_revision",
         "checkpoint_due",
+        "claims_revision",
         "counted",
         "encoded",
         "health",
@@ -41,6 +42,7 @@ class Agent:
         self.record = record
         self.revision = revision
         self.change_revision = record.change_revision or revision
+        self.claims_revision = record.claims_revision or revision
         self.heard = heard
         """Instant of the last sign of life."""
         self.since = since

@@ -7,7 +7,7 @@ from typing import Any
 
 from registry.core.agent import Agent
 from registry.core.changes import answer, changed, refuse, with_command, write
-from registry.core.effects import Effect, Probe, ReadRecord
+from registry.core.effects import Effect, Probe, ReadRecord, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import CommandRequested, Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
 from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, MAX_ID, PROBE_REPEAT
@@ -49,18 +49,41 @@ def _made_up(command: Command) -> str:
 def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect]:
     """Decide a command on what is known now.
 
+    What leads to a write is judged by the bucket: it takes the write only if what was known is true. What leads to none
+    is judged by nobody, and another replica may have changed the agent a moment ago. So at the first attempt nothing is
+    denied, and nothing is said to be so already, before the bucket has been asked.
+
     Raises:
         RefusedError: If it is refused.
     """
-    if isinstance(command, RegisterRequested):
-        return _register(state, command, attempts, holder_is_gone=False)
+    try:
+        if isinstance(command, RegisterRequested):
+            effects = _register(state, command, attempts, holder_is_gone=False)
+        else:
+            effects = _change(state, command, attempts)
+    except RefusedError as refused:
+        if attempts > 1 or refused.code == "invalid_request":
+            raise
+        return _ask(state, command)
+    wrote = any(not isinstance(effect, SendReply) for effect in effects)
+    return effects if wrote or attempts > 1 else _ask(state, command)
+
+
+def _ask(state: RegistryState, command: Command) -> list[Effect]:
+    """Read the agent of a command; what is learnt decides it anew."""
+    assert command.agent_id is not None, "made up by requested"
+    known = state.known_revision(command.agent_id)
+    state.writes.start(Write(_placeholder(command), command=command, reading=True, known=known, sent=False))
+    return [ReadRecord(command.agent_id)]
+
+
+def _placeholder(command: Command) -> Record:
+    """Return what stands for a command's write while there is none yet."""
+    return Record(command.agent_id or "", "", (), write_id=command.write_id)
+
+
+def _change(state: RegistryState, command: CommandRequested, attempts: int) -> list[Effect]:
     agent = state.agents.get(command.agent_id)
-    known = 0 if agent is None else agent.record.incarnation
-    if attempts == 1 and (agent is None or (command.incarnation or 0) > known):
-        # Another replica may have registered it a moment ago: the bucket is asked before anything is denied.
-        unknown = Record(command.agent_id, "", (), write_id=command.write_id)
-        state.writes.start(Write(unknown, command=command, reading=True, known=state.known_revision(command.agent_id)))
-        return [ReadRecord(command.agent_id)]
     if agent is None:
         if command.verb is Verb.DEREGISTER:
             return answer(command.reply, _deregistered(state, command))
@@ -155,11 +178,13 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
             agent.heard = max(agent.heard, wanted.at)
             return answer(wanted.reply, receipt(known, agent.revision))
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
-        record = replace(updated, status_reason=known.status_reason, **fields)
+        record = _claiming(replace(updated, status_reason=known.status_reason, **fields), known)
     elif wanted.takeover or holder_is_gone:
         record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
     elif known.health_subject is not None:
-        state.writes.start(Write(known, command=wanted, attempts=attempts, signs=agent.signs))
+        state.writes.start(
+            Write(_placeholder(wanted), command=wanted, attempts=attempts, signs=agent.signs, sent=False)
+        )
         return [Probe(agent_id, known.incarnation, known.health_subject, Purpose.HOLDER)]
     else:
         raise _already_registered(known)
@@ -233,7 +258,14 @@ def _reborn(
         "incarnation": incarnation,
     }
     record = changed(state, agent, wanted.at, status, reason, wanted)
-    return replace(record, status_reason="operator" if known.held else reason, **fields, **fresh)
+    return _claiming(replace(record, status_reason="operator" if known.held else reason, **fields, **fresh), known)
+
+
+def _claiming(record: Record, known: Record) -> Record:
+    """Return a record with the revision of its claims: they are new unless the agent has held them all along."""
+    if known.status is not Status.OFFLINE and set(record.claims) <= set(known.claims):
+        return record
+    return replace(record, claims_revision=0)
 
 
 def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
@@ -307,10 +339,15 @@ def _check_claims(state: RegistryState, wanted: RegisterRequested) -> None:
         return
     coming = dict(state.writes.claims(wanted.agent_id or ""))
     for claim in wanted.claims:
-        holder = state.catalog.by_claim.get(claim) or coming.get(claim)
+        holder = state.catalog.claims.holder(claim) or coming.get(claim)
         if holder is not None and holder != wanted.agent_id:
-            message = f"{claim!r} is held by agent {holder!r}"
-            raise RefusedError("conflict", f"claims: {message}", ("claims", message))
+            raise claim_held(claim, holder)
+
+
+def claim_held(claim: str, holder: str) -> RefusedError:
+    """Return the refusal of a claim that another agent holds."""
+    message = f"{claim!r} is held by agent {holder!r}"
+    return RefusedError("conflict", f"claims: {message}", ("claims", message))
 
 
 def receipt(record: Record, revision: int) -> dict[str, Any]:

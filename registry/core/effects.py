@@ -33,6 +33,14 @@ class ReadRecord:
 
 
 @dataclass(slots=True)
+class AwaitRevision:
+    """Wait until the log has been applied up to a revision. Ends in `RevisionAwaited`."""
+
+    agent_id: str
+    revision: int
+
+
+@dataclass(slots=True)
 class SweepRemoval:
     """Replace what the log still has of a removed agent by a marker that ends by itself, if nothing newer came.
 
@@ -88,4 +96,6 @@ class PutPolicy:
     reply: Any
 
 
-Effect = PutRecord | ReadRecord | SweepRemoval | SendReply | Probe | TellAgent | PublishOrder | PutPolicy
+Effect = (
+    PutRecord | ReadRecord | AwaitRevision | SweepRemoval | SendReply | Probe | TellAgent | PublishOrder | PutPolicy
+)

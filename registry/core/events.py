@@ -179,6 +179,16 @@ class PolicyRequested:
 
 
 @dataclass(slots=True)
+class RevisionAwaited:
+    """The log is applied up to a revision, or has not come so far in time."""
+
+    at: float
+    agent_id: str
+    revision: int
+    reached: bool
+
+
+@dataclass(slots=True)
 class PolicyChanged:
     """A policy is durable; None when the capability has none of its own any more."""
 
@@ -229,6 +239,7 @@ Event = (
     | RecordRead
     | ReadFailed
     | RecordChanged
+    | RevisionAwaited
     | PolicyRequested
     | PolicyChanged
     | Connected

@@ -70,6 +70,8 @@ class Record:
     load_reported_at: float | None = None
     change_revision: int = 0
     """Revision of the last change when this revision only saves a checkpoint; 0 when it is a change itself."""
+    claims_revision: int = 0
+    """Revision of the write that made its claims; 0 when this one did."""
     write_id: str = ""
     """Names the write that made this revision, so that a write of unknown outcome can be recognised."""
     commands: tuple[str, ...] = ()
@@ -118,6 +120,7 @@ class Record:
             "last_heartbeat": self.last_heartbeat,
             "load_reported_at": self.load_reported_at,
             "change_revision": self.change_revision,
+            "claims_revision": self.claims_revision,
             "write_id": self.write_id,
             "commands": self.commands,
         }

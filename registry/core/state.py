@@ -156,6 +156,7 @@ class RegistryState:
             before = agent.record
             agent.revision = revision
             agent.change_revision = record.change_revision or revision
+            agent.claims_revision = record.claims_revision or revision
             if record.incarnation != before.incarnation or before.status is Status.OFFLINE:
                 _reset_vitals(agent, record)
             came_back = before.status is Status.OFFLINE and record.status is not Status.OFFLINE

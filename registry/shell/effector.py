@@ -11,6 +11,7 @@ import orjson
 
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
+    AwaitRevision,
     Effect,
     Probe,
     PublishOrder,
@@ -29,6 +30,7 @@ from registry.core.events import (
     ProbeFinished,
     ReadFailed,
     RecordRead,
+    RevisionAwaited,
     WriteCommitted,
     WriteUncertain,
 )
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from registry.shell.projector import Projector
 
 log = get_logger(__name__)
+
+LOG_WAIT = 5.0
+"""Seconds to wait for the log to show a revision; it lags by milliseconds, or until it is followed anew."""
 
 READ_ATTEMPTS = 4
 READ_WAIT = 0.25
@@ -84,6 +89,7 @@ class Effector:
             SendReply: self._send_reply,
             PutRecord: self._put,
             ReadRecord: self._spawned(self._read),
+            AwaitRevision: self._spawned(self._await),
             SweepRemoval: self._sweep,
             Probe: self._spawned(self._probe),
             TellAgent: self._tell,
@@ -165,6 +171,10 @@ class Effector:
             return
         failed.at = monotonic()
         await self._dispatch(failed)
+
+    async def _await(self, effect: AwaitRevision) -> None:
+        reached = await self._bucket_log.reached(effect.revision, LOG_WAIT)
+        await self._dispatch(RevisionAwaited(monotonic(), effect.agent_id, effect.revision, reached))
 
     async def _probe(self, effect: Probe) -> None:
         if effect.delay:

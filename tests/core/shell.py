@@ -15,6 +15,7 @@ from typing import Any
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
 from registry.core.effects import (
+    AwaitRevision,
     Effect,
     Probe,
     PublishOrder,
@@ -39,6 +40,7 @@ from registry.core.events import (
     RecordChanged,
     RecordRead,
     RegisterRequested,
+    RevisionAwaited,
     TelemetryReceived,
     Tick,
     Verb,
@@ -203,6 +205,7 @@ class Shell:
         self.todo: list[PutRecord | ReadRecord] = []
         self.facts: list[Event] = []
         self.probes: list[Probe] = []
+        self.awaiting: list[AwaitRevision] = []
         self.told: list[TellAgent] = []
         self.orders: list[dict[str, Any]] = []
         self.heard = 0
@@ -252,10 +255,9 @@ class Shell:
             case PutRecord() | ReadRecord():
                 self._check_write(effect)
                 self.todo.append(effect)
-            case Probe():
-                self.probes.append(effect)
-            case TellAgent():
-                self.told.append(effect)
+            case AwaitRevision() | Probe() | TellAgent():
+                kept: list[Any] = {AwaitRevision: self.awaiting, Probe: self.probes, TellAgent: self.told}[type(effect)]
+                kept.append(effect)
             case SweepRemoval():
                 assert self.state.leading, "only the leader sweeps"
                 if self.state.connected:
@@ -376,6 +378,15 @@ class Shell:
             else:
                 assert [settled(effect) for effect in handle(again, copy(given))] == known, given
 
+    def give_up_awaiting(self) -> None:
+        """Let the time be up for every revision that is waited for."""
+        while self.awaiting:
+            order = self.awaiting.pop(0)
+            self.handle(RevisionAwaited(self.world.now, order.agent_id, order.revision, reached=False))
+
+    def _arrived(self) -> AwaitRevision | None:
+        return next((order for order in self.awaiting if order.revision <= self.heard), None)
+
     def step(self) -> bool:
         """Do the next thing that is under way, unless it waits for the test; return whether there was one."""
         if self.manual:
@@ -385,6 +396,9 @@ class Shell:
             self.carry_out(0, self.fates.popleft() if is_write and self.fates else Fate.ACKED)
         elif self.facts:
             self.deliver()
+        elif (order := self._arrived()) is not None:
+            self.awaiting.remove(order)
+            self.handle(RevisionAwaited(self.world.now, order.agent_id, order.revision, reached=True))
         elif self.state.connected and not self.deaf and self.heard < len(self.world.bucket.log):
             self.hear(1)
         else:
@@ -400,6 +414,7 @@ class Shell:
         """Nothing is under way but probes, and what is known is what the bucket holds."""
         self.state.validate()
         assert not self.todo
+        assert not self.awaiting
         assert not self.facts
         assert len(self.state.writes) <= len(self.probes)
         known = {agent_id: (agent.revision, agent.record) for agent_id, agent in self.state.agents.items()}

@@ -39,6 +39,7 @@ FULL = Record(
     load_reported_at=1700.0,
     change_revision=0,
     write_id="w-1",
+    claims_revision=5,
     commands=("c-1", "c-2"),
     change=Change(Status.ACTIVE, "health", 1700.5, 41, note="slow disk", removed=False),
     extra={"zone": "b"},

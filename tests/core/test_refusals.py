@@ -65,7 +65,7 @@ def snapshot(shell: Shell) -> dict[str, Any]:
     return {
         "agents": {agent.agent_id: {name: getattr(agent, name) for name in slots} for agent in state.agents.values()},
         "writes": len(state.writes),
-        "claims": dict(state.catalog.by_claim),
+        "claims": state.catalog.claims.claimants(),
         "policies": dict(state.scaler.policies),
         "removed": dict(state.removed),
         "unsaved": dict(state.unsaved),
