@@ -14,7 +14,7 @@ from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
 from registry.core.errors import RefusedError
-from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, Tick
+from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, PulseHeard, Tick
 from registry.core.handler import handle
 from registry.core.limits import Limits
 from registry.core.scaler import Policy, Scaler
@@ -31,6 +31,7 @@ from registry.shell.election import Election
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
 from registry.shell.projector import Projector
+from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
 from registry.shell.store_nats import Entry, Store
@@ -63,6 +64,7 @@ class Replica:
         self.state = _state(settings, self.replica_id)
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
+        self.pulse = Pulse(self.bus, self.subjects.pulse(self.replica_id), self._pulse_heard)
         self._started = monotonic()
         self._ticker: asyncio.Task[None] | None = None
 
@@ -93,6 +95,7 @@ class Replica:
         self.bus.on_closed = self._closed
         await self._connected()
         await self.bus.subscribe(self.subjects.replica(self.replica_id), self._present)
+        await self.pulse.start()
         await self.election.start()
         self.queries = Queries(self.state, self.log, self.statistics, self.presence)
         watcher = None
@@ -217,10 +220,14 @@ class Replica:
     async def _tick(self) -> None:
         await self.dispatch(Tick(monotonic(), wall()))
 
+    async def _pulse_heard(self, sent: float) -> None:
+        await self.dispatch(PulseHeard(monotonic(), sent))
+
     async def _ticking(self) -> None:
         while True:
             await asyncio.sleep(TICK)
             try:
+                await self.pulse.send(monotonic())
                 await self.election.check()  # before anything is decided in the name of a lease that has run out
                 await self._tick()
             except Exception:
@@ -233,6 +240,7 @@ def _state(settings: Settings, replica_id: str) -> RegistryState:
         heartbeat_interval=settings.heartbeat_interval,
         health_check_interval=settings.health_check_interval,
         offline_retention=settings.offline_retention,
+        reconnect_grace=settings.reconnect_grace,
         drain_timeout=settings.drain_timeout,
         checkpoint_interval=settings.checkpoint_interval,
         scaling_interval=settings.scaling_interval,

@@ -25,6 +25,7 @@ class Agent:
         "health",
         "heard",
         "hung",
+        "lapse_at",
         "last_heartbeat",
         "load",
         "load_at",
@@ -60,6 +61,8 @@ class Agent:
         """Whether its last probe timed out."""
         self.busy_until = 0.0
         """Instant until which its silence means that it is busy."""
+        self.lapse_at = 0.0
+        """Instant before which the end of its lease is not ordered again."""
         self.probe_at = 0.0
         """Instant at which its next health check is due."""
         self.missed = 0

@@ -10,7 +10,7 @@ from registry.core.changes import answer, changed, refuse, with_command, write
 from registry.core.effects import Effect, Probe, ReadRecord, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import CommandRequested, Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
-from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, MAX_ID, PROBE_REPEAT
+from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, HOLDER_PATIENCE, HOLDER_RETRY, MAX_ID, PROBE_REPEAT
 from registry.core.record import Change, Record
 from registry.core.state import NEVER, RegistryState, Removal
 from registry.core.status import Cause, Status, grade, move
@@ -27,6 +27,9 @@ _REGISTRATION = (
 
 def requested(state: RegistryState, command: Command) -> list[Effect]:
     """Decide a command, or let it wait for the agent's write that is on its way."""
+    if not state.path.is_current(command.at):
+        late = "this replica was cut off or stood still, and is catching up; try again"
+        return refuse(state, command.reply, RefusedError("unavailable", late))
     command.write_id = command.write_id or state.new_id()
     agent_id = command.agent_id = command.agent_id or _made_up(command)
     try:
@@ -278,12 +281,15 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         holder = agent.record
         if event.incarnation != holder.incarnation or agent.signs != pending.signs:
             pending.missed = 0  # it is another one now, or has given a sign of life since
-        pending.missed, pending.signs = pending.missed + 1, agent.signs
-        if pending.missed < GONE and holder.health_subject is not None:
-            return [Probe(holder.agent_id, holder.incarnation, holder.health_subject, Purpose.HOLDER, PROBE_REPEAT)]
+        judged = state.path.can_judge(event.at)
+        pending.missed, pending.signs = pending.missed + judged, agent.signs
+        patient = judged or event.at - command.at < HOLDER_PATIENCE
+        if pending.missed < GONE and patient and holder.health_subject is not None:
+            wait = PROBE_REPEAT if judged else HOLDER_RETRY
+            return [Probe(holder.agent_id, holder.incarnation, holder.health_subject, Purpose.HOLDER, wait)]
     waiting = state.writes.end(event.agent_id)
     try:
-        gone = event.outcome is Outcome.NO_RESPONDERS
+        gone = pending.missed >= GONE
         if agent is not None and not gone:
             raise _already_registered(agent.record)
         effects = _register(state, command, pending.attempts, holder_is_gone=gone)

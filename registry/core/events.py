@@ -213,6 +213,15 @@ class Disconnected:
 
 
 @dataclass(slots=True)
+class PulseHeard:
+    """A pulse has come back, and all that was delivered before it has been handled; see `path`."""
+
+    at: float
+    sent: float
+    """Instant at which it was sent."""
+
+
+@dataclass(slots=True)
 class LeadershipChanged:
     """This replica leads now, or no longer does."""
 
@@ -244,6 +253,7 @@ Event = (
     | PolicyChanged
     | Connected
     | Disconnected
+    | PulseHeard
     | LeadershipChanged
     | Tick
 )

@@ -17,7 +17,8 @@ that lapse, health that moves a status, retentions that end, checkpoints, sweeps
 ordered here: they are a projection of the log (`record.event_of`).
 
 Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or
-from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS, a stall of this process.
+from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS. It is judged only as far as
+everybody could be heard (`path.py`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.PolicyChanged: upkeep.policy_changed,
     events.Connected: upkeep.connected,
     events.Disconnected: upkeep.disconnected,
+    events.PulseHeard: upkeep.pulse_heard,
     events.LeadershipChanged: upkeep.leadership_changed,
     events.Tick: upkeep.tick,
 }

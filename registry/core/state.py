@@ -11,6 +11,7 @@ from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
 from registry.core.errors import not_found
 from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, REMOVAL_KEPT, Limits
+from registry.core.path import Path
 from registry.core.query import Query
 from registry.core.record import Record
 from registry.core.scaler import Scaler
@@ -75,12 +76,11 @@ class RegistryState:
         """Agents whose record somebody else changed since the last tick. Were they assessed at once, two replicas that
         both believe to lead, and disagree, would overwrite each other without end."""
         self.statistics = Statistics()
-        self.connected = False
+        self.path = Path(limits.reconnect_grace)
         self.leading = False
         self.epoch = 0
         self.amnesty = 0.0
         """Instant from which every lease runs again; see `pardon`."""
-        self.last_tick: float | None = None
         self.scaling_at = 0.0
         """Instant of the next look at all capabilities."""
         self.scaling_queue: list[str] = []
@@ -124,14 +124,14 @@ class RegistryState:
             return None
         record = agent.record
         if record.status is Status.OFFLINE:
-            return agent.since + self.limits.offline_retention
+            return max(agent.since + self.limits.offline_retention, agent.lapse_at)
         lease = max(agent.heard + record.heartbeat_timeout, min(agent.busy_until, agent.heard + MAX_BUSY))
         if self.amnesty > 0.0:
             grace = min(record.heartbeat_interval, MAX_GRACE)
             lease = max(lease, self.amnesty + record.heartbeat_timeout + grace)
         if record.status is Status.DEREGISTERING:
-            return min(lease, agent.since + self.limits.drain_timeout)
-        return lease
+            lease = min(lease, agent.since + self.limits.drain_timeout)
+        return max(lease, agent.lapse_at)
 
     def _probe_at(self, agent_id: str) -> float | None:
         agent = self.agents.get(agent_id)
@@ -164,7 +164,7 @@ class RegistryState:
             if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
             if record.status is not before.status:
-                agent.since = at
+                agent.since, agent.lapse_at = at, 0.0
             if record.health_subject is None:
                 agent.hung = False
                 agent.missed = 0

@@ -10,7 +10,7 @@ from registry.core.commands import check_identity, check_incarnation, holder_pro
 from registry.core.effects import Effect, Probe, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
-from registry.core.limits import GONE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
+from registry.core.limits import GONE, LATE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
 
@@ -96,6 +96,10 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         return holder_probed(state, event)
     _count_check(state, event.outcome is Outcome.ANSWERED)
     if agent is None or agent.record.incarnation != event.incarnation or agent.status is Status.OFFLINE:
+        return []
+    if event.outcome is not Outcome.ANSWERED and not state.path.can_judge(event.at):
+        agent.probe_at = state.path.judges_from(event.at + LATE)  # says nothing of the agent
+        state.probes.watch(event.agent_id)
         return []
     if event.outcome is Outcome.NO_RESPONDERS:
         agent.missed += 1

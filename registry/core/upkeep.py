@@ -14,10 +14,11 @@ from registry.core.events import (
     LeadershipChanged,
     PolicyChanged,
     PolicyRequested,
+    PulseHeard,
     Purpose,
     Tick,
 )
-from registry.core.limits import LATE, MAX_EXPIRIES, MAX_PROBES, MAX_SWEEPS, SWEEP_RETRY
+from registry.core.limits import LAPSE_RETRY, MAX_EXPIRIES, MAX_PROBES, MAX_SWEEPS, SWEEP_RETRY
 from registry.core.state import RegistryState
 from registry.core.status import Cause, Status
 from registry.core.telemetry import differs
@@ -30,11 +31,8 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     """Do what is due. Only the leader acts, and only while it hears and is heard."""
     at = event.at
     state.wall_offset = event.wall - at
-    if state.last_tick is not None and at - state.last_tick > LATE:
-        state.pardon(at)
-    state.last_tick = at
     unassessed, state.unassessed = state.unassessed, {}
-    if not (state.leading and state.connected):
+    if not (state.leading and state.path.connected):
         return []
     effects: list[Effect] = []
     for agent_id in unassessed:
@@ -45,7 +43,7 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:
     effects: list[Effect] = []
-    for agent_id in list(state.deadlines.due(at, MAX_EXPIRIES)):
+    for agent_id in list(state.deadlines.due(min(at, state.path.judged_to), MAX_EXPIRIES)):
         agent = state.agents[agent_id]
         if agent.status is Status.OFFLINE:
             effects += remove(state, agent, at, "retention")
@@ -53,13 +51,16 @@ def _lapse(state: RegistryState, at: float) -> list[Effect]:
             effects += remove(state, agent, at, "draining")
         else:
             effects += change(state, agent, at, Cause.LOST, "heartbeat_timeout")
-        # Looked at again should the write not take place; one that does brings its own deadline.
+        # Should the write not take place; one that does brings its own deadline.
+        agent.lapse_at = at + LAPSE_RETRY
         state.deadlines.watch(agent_id)
     return effects
 
 
 def _probe(state: RegistryState, at: float) -> list[Effect]:
     effects: list[Effect] = []
+    if not state.path.can_judge(at):
+        return effects
     for agent_id in list(state.probes.due(at, MAX_PROBES - len(state.probing))):
         agent = state.agents[agent_id]
         agent.probe_at = at + state.limits.health_check_interval
@@ -117,14 +118,20 @@ def _scale(state: RegistryState, at: float) -> list[Effect]:
 
 def connected(state: RegistryState, event: Connected) -> list[Effect]:
     """Judge again, from now on."""
-    state.connected = True
+    state.path.connect(event.at)
     state.pardon(event.at)
     return []
 
 
 def disconnected(state: RegistryState, _: Disconnected) -> list[Effect]:
     """Judge nobody while nobody can be heard."""
-    state.connected = False
+    state.path.disconnect()
+    return []
+
+
+def pulse_heard(state: RegistryState, event: PulseHeard) -> list[Effect]:
+    """Know how far everybody has been heard."""
+    state.path.pulse(event.at, event.sent)
     return []
 
 

@@ -36,6 +36,9 @@ CONNECT_TIMEOUT = 10.0
 ACK_TIMEOUT = 5.0
 """Seconds after which the outcome of an acknowledged publish counts as unknown; a JetStream election takes 4 to 8 s."""
 
+HAND_OVER = 0.001
+"""Seconds between two looks at how far the handlers have come."""
+
 PENDING_BYTES = 64 * 1024 * 1024
 """What one subscription may queue before messages are dropped and counted."""
 
@@ -104,6 +107,7 @@ class Bus:
         self._tokens = itertools.count()
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._subscriptions: list[Subscription] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._last_error = ""
@@ -176,9 +180,19 @@ class Bus:
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
         """Call `handler` for each message, one after the other."""
-        return await self._nc.subscribe(
+        subscription = await self._nc.subscribe(
             subject, queue=queue, cb=handler, pending_msgs_limit=-1, pending_bytes_limit=PENDING_BYTES
         )
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def handed_over(self, besides: Subscription) -> None:
+        """Wait until the handlers of all other subscriptions were given every message that has come so far."""
+        received = [(each, each.delivered) for each in self._subscriptions if each is not besides]
+        for subscription, count in received:
+            # nats-py tells nobody how far a handler has come.
+            while subscription.delivered - subscription.pending_msgs < count:  # noqa: ASYNC110
+                await asyncio.sleep(HAND_OVER)
 
     async def publish(self, subject: str, payload: bytes, headers: Headers | None = None) -> None:
         """Publish without waiting for anybody; what cannot be sent is counted and logged, for nobody waits here."""

@@ -33,7 +33,7 @@ ANY = {"agent_type": "trading_agent", "capabilities": ["trading"]}
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(probe_timeout=0.2)
+    return Settings(probe_timeout=0.2, reconnect_grace=0.0)
 
 
 async def test_the_same_instance_registers_as_often_as_it_likes(registry: Replica, nc: Client) -> None:

@@ -435,7 +435,7 @@ PROBED = {**TRADER, "health_subject": "agent.trader-1.health_check"}
 class TestProbes:
     @pytest.fixture
     def settings(self) -> Settings:
-        return Settings(health_check_interval=0.1, probe_timeout=0.2)
+        return Settings(health_check_interval=0.1, probe_timeout=0.2, reconnect_grace=0.0)
 
     async def test_who_answers_stays_and_is_believed(self, registry: Replica, nc: Client) -> None:
         vitals = {"status": "active", "health_score": 0.9, "load_factor": 0.35}

@@ -36,6 +36,7 @@ from registry.core.events import (
     Outcome,
     PolicyChanged,
     ProbeFinished,
+    PulseHeard,
     ReadFailed,
     RecordChanged,
     RecordRead,
@@ -260,7 +261,7 @@ class Shell:
                 kept.append(effect)
             case SweepRemoval():
                 assert self.state.leading, "only the leader sweeps"
-                if self.state.connected:
+                if self.state.path.connected:
                     self.world.bucket.sweep(effect.agent_id, effect.revision)
             case PublishOrder():
                 self.orders.append(dict(effect.order))
@@ -290,6 +291,13 @@ class Shell:
         self.handle(LeadershipChanged(self.world.now, False, self.world.epoch))
 
     def tick(self) -> None:
+        """Let it look at the time, having heard everything that was sent until now."""
+        if self.state.path.connected:
+            self.handle(PulseHeard(self.world.now, self.world.now))
+        self.stall()
+
+    def stall(self) -> None:
+        """Let it look at the time, its pulse not having come back yet."""
         self.handle(Tick(self.world.now, WALL + self.world.now))
 
     # What is asked of it.
@@ -327,7 +335,7 @@ class Shell:
         """Carry out an order at the bucket; how it ended is then a fact to deliver."""
         order, bucket, now = self.todo.pop(index), self.world.bucket, self.world.now
         if isinstance(order, ReadRecord):
-            if self.state.connected:
+            if self.state.path.connected:
                 last = bucket.last.get(order.agent_id)
                 found = (None, 0) if last is None else (last.record, last.revision)
                 self.facts.append(RecordRead(now, order.agent_id, *found))
@@ -342,7 +350,7 @@ class Shell:
         revision = 0
         if fate is Fate.LATE:
             self.world.late.append(order)
-        elif self.state.connected and fate is not Fate.LOST:
+        elif self.state.path.connected and fate is not Fate.LOST:
             revision = self.world.bucket.put(order)
         if revision and fate is Fate.ACKED:
             return WriteCommitted(now, agent_id, write_id, revision)
@@ -399,7 +407,7 @@ class Shell:
         elif (order := self._arrived()) is not None:
             self.awaiting.remove(order)
             self.handle(RevisionAwaited(self.world.now, order.agent_id, order.revision, reached=True))
-        elif self.state.connected and not self.deaf and self.heard < len(self.world.bucket.log):
+        elif self.state.path.connected and not self.deaf and self.heard < len(self.world.bucket.log):
             self.hear(1)
         else:
             return False
@@ -438,7 +446,7 @@ class World:
         self.epoch = 0
         self.scaling = scaling
         self.policy = policy or Policy()
-        self.limits = limits or Limits()
+        self.limits = limits or Limits(reconnect_grace=0.0)
         self.replies: list[Reply] = []
         self._running = False
 
@@ -474,15 +482,15 @@ class World:
                 self.beat(agent_id)
 
     def stall(self, seconds: float) -> None:
-        """Let time pass without a tick, as when the processes did not run."""
+        """Let time pass without a tick, as when the processes did not run; what was sent meanwhile is unread."""
         self.now += seconds
         for shell in self.shells:
-            shell.tick()
+            shell.stall()
 
     def beat(self, agent_id: str = "a", **fields: Any) -> None:
         """Let every replica that is connected hear an agent's report; nobody waits for an answer."""
         for shell in self.shells:
-            if shell.state.connected:
+            if shell.state.path.connected:
                 shell.handle(TelemetryReceived(self.now, None, None, agent_id, **fields))
 
     def run(self) -> None:
@@ -509,8 +517,9 @@ class World:
         self.land_late()
         for shell in self.shells:
             shell.release()
-            if not shell.state.connected:
+            if not shell.state.path.connected:
                 shell.connect()
+            shell.tick()
         self.run()
 
     def check(self) -> None:
