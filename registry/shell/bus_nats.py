@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import nats
 import nats.errors
 import orjson
-from nats.aio.client import Client
+from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -29,8 +29,8 @@ log = get_logger(__name__)
 PING_INTERVAL = 5
 """Seconds between pings; two unanswered ones end the connection. The default is 2 minutes."""
 
-RECONNECT_WAIT = 0.1
-"""Seconds between attempts on the same server, with up to as much again as jitter."""
+RECONNECT_WAIT = (0.05, 0.2)
+"""Seconds before an attempt to reconnect, at random between the two: not all replicas at the same instant."""
 
 CONNECT_TIMEOUT = 10.0
 ACK_TIMEOUT = 5.0
@@ -145,7 +145,7 @@ class Bus:
                     servers=self._servers,
                     name=self._name,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+                    reconnect_to_server_handler=_next_server,
                     ping_interval=PING_INTERVAL,
                     max_outstanding_pings=2,
                     connect_timeout=2,
@@ -294,7 +294,6 @@ class Bus:
 
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
-        await asyncio.sleep(random.uniform(0.0, RECONNECT_WAIT))  # not all replicas at the same instant
         log.info("nats_reconnected", url=str(self._nc.connected_url and self._nc.connected_url.netloc))
         if self.on_connected is not None:
             await self.on_connected()
@@ -311,6 +310,13 @@ class Bus:
 
     on_closed: Callable[[], None] | None = None
     """Called when the server ended the connection for good, for example because a token expired."""
+
+
+def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+    """Choose the server to try next and the wait before: tried least, at random among equals."""
+    fewest = min(server.reconnects for server in servers)
+    least = [server for server in servers if server.reconnects == fewest]
+    return random.choice(least), random.uniform(*RECONNECT_WAIT)
 
 
 def _parse_ack(msg: Msg) -> Ack:
