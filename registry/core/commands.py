@@ -102,6 +102,8 @@ def _change(state: RegistryState, command: CommandRequested, attempts: int) -> l
         return answer(command.reply, agent)
     status, reason = _after(agent, command.verb)
     record = changed(state, agent, command.at, status, reason, command)
+    if command.verb is not Verb.DRAIN:
+        record = replace(record, held=command.verb is Verb.SUSPEND)
     return write(state, record, agent.revision, command, attempts)
 
 
@@ -130,7 +132,7 @@ def _overtaken(agent_id: str) -> RefusedError:
 def _is_done(record: Record, verb: Verb) -> bool:
     """Return whether an agent already is what the verb asks for."""
     if verb is Verb.SUSPEND:
-        return record.held
+        return record.held and record.status is Status.SUSPENDED
     if verb is Verb.RESUME:  # what is suspended for its health alone, its health brings back
         return record.status in (Status.ACTIVE, Status.DEGRADED, Status.SUSPENDED) and not record.held
     return record.status is Status.DEREGISTERING

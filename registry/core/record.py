@@ -49,6 +49,8 @@ class Record:
     status: Status = Status.REGISTERING
     status_reason: str = "registered"
     status_since: float = 0.0
+    held: bool = False
+    """Whether an operator suspended it, which outlives its being offline: only an operator's resume lifts it."""
     registered_at: float = 0.0
     incarnation: int = 1
     instance_id: str | None = None
@@ -82,11 +84,6 @@ class Record:
     """Fields of a newer version, kept as they are."""
 
     @property
-    def held(self) -> bool:
-        """Whether an operator suspended it."""
-        return self.status is Status.SUSPENDED and self.status_reason == "operator"
-
-    @property
     def is_removal(self) -> bool:
         """Whether it is the last one of an agent that is gone."""
         return self.change is not None and self.change.removed
@@ -101,6 +98,7 @@ class Record:
             "status": self.status,
             "status_reason": self.status_reason,
             "status_since": self.status_since,
+            "held": self.held,
             "registered_at": self.registered_at,
             "incarnation": self.incarnation,
             "instance_id": self.instance_id,
@@ -166,6 +164,8 @@ class Record:
         for name in ("capabilities", "tags", "claims", "commands"):
             known[name] = tuple(known.get(name, ()))
         known["status"] = _STATUS[known["status"]]
+        # Records of the first version did not say so.
+        known.setdefault("held", known["status"] is Status.SUSPENDED and known.get("status_reason") == "operator")
         change = form.get("change")
         if change is not None:
             known["change"] = Change(

@@ -19,6 +19,7 @@ FULL = Record(
     status=Status.DEGRADED,
     status_reason="health",
     status_since=1700.5,
+    held=True,
     registered_at=1600.25,
     incarnation=3,
     instance_id="i-7",
@@ -140,8 +141,10 @@ def test_what_is_not_a_record_is_refused(form: Any):
     ],
 )
 def test_held(status: Status, reason: str, held: bool):
-    """Only an agent that an operator suspended is held."""
-    assert make_record(status=status, status_reason=reason).held is held
+    """What wrote no `held` meant that an agent which an operator suspended is."""
+    form = make_record(status=status, status_reason=reason).to_json()
+    del form["held"]
+    assert Record.from_json(form).held is held
 
 
 def test_event_of_a_change():

@@ -230,7 +230,7 @@ def test_bounds_come_before_the_unfit():
 )
 def test_who_is_replaced(status: Status, reason: str, replaced: bool):
     """Unfit agents are replaced unless an operator holds them, they drain, or are gone already."""
-    sick = make_agent("sick", health=0.3, status=status, status_reason=reason)
+    sick = make_agent("sick", health=0.3, status=status, status_reason=reason, held=reason == "operator")
     order = Looker().look([*fleet(3), sick])
     assert (order is not None) == replaced
 
