@@ -164,8 +164,9 @@ class Record:
         for name in ("capabilities", "tags", "claims", "commands"):
             known[name] = tuple(known.get(name, ()))
         known["status"] = _STATUS[known["status"]]
-        # Records of the first version did not say so.
-        known.setdefault("held", known["status"] is Status.SUSPENDED and known.get("status_reason") == "operator")
+        # What does not know of holds yet does not write them, or carries on one that it has lifted.
+        suspended = known["status"] is Status.SUSPENDED and known.get("status_reason") == "operator"
+        known["held"] = known.get("held", suspended) and known["status"] not in (Status.ACTIVE, Status.DEGRADED)
         change = form.get("change")
         if change is not None:
             known["change"] = Change(

@@ -16,8 +16,8 @@ FULL = Record(
     agent_id="trader-1",
     agent_type="trader",
     capabilities=("analysis", "trading"),
-    status=Status.DEGRADED,
-    status_reason="health",
+    status=Status.SUSPENDED,
+    status_reason="operator",
     status_since=1700.5,
     held=True,
     registered_at=1600.25,
@@ -145,6 +145,7 @@ def test_held(status: Status, reason: str, held: bool):
     form = make_record(status=status, status_reason=reason).to_json()
     del form["held"]
     assert Record.from_json(form).held is held
+    assert not Record.from_json({**form, "status": "active", "held": True}).held
 
 
 def test_event_of_a_change():
@@ -156,7 +157,7 @@ def test_event_of_a_change():
         "agent_type": "trader",
         "capabilities": ("analysis", "trading"),
         "from": "active",
-        "to": "degraded",
+        "to": "suspended",
         "reason": "health",
         "note": "slow disk",
         "removed": False,
