@@ -116,7 +116,7 @@ class AgentRegistry:
         if self._replica is not None:
             return
         replica = Replica(self._settings, self._bus.url)
-        replica.state.scaler.enabled, replica.state.scaler.default = self._auto_scaling, self._policy
+        replica.state.scaler.enabled, replica.state.scaler.policies.default = self._auto_scaling, self._policy
         try:
             await replica.start()
         except BaseException:
@@ -271,7 +271,7 @@ class AgentRegistry:
             raise to_error(refused) from None
         self._policy = policy
         if self._replica is not None:
-            self._replica.state.scaler.default = policy
+            self._replica.state.scaler.policies.default = policy
 
     @property
     def _running(self) -> Replica:

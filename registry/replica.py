@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,11 +12,11 @@ import orjson
 from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
-from registry.core.errors import RefusedError
 from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, Tick
 from registry.core.handler import handle
 from registry.core.limits import Limits
-from registry.core.scaler import Policy, Scaler
+from registry.core.policy import Policy
+from registry.core.scaler import Scaler
 from registry.core.state import RegistryState
 from registry.core.status import Status
 from registry.settings import Settings
@@ -30,6 +29,7 @@ from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
+from registry.shell.policies import capability_of, policy_in
 from registry.shell.projector import Projector
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
@@ -40,8 +40,6 @@ log = get_logger(__name__)
 
 TICK = 0.1
 """Seconds between two ticks."""
-
-POLICY_PREFIX = "policy."
 
 START_TIMEOUT = 10.0
 """Seconds until the server must know what this replica serves."""
@@ -175,22 +173,14 @@ class Replica:
         async def heard(entry: Entry) -> None:
             if entry.key == LEADER_KEY:
                 self.election.noticed(entry)
-            elif entry.key.startswith(POLICY_PREFIX):
-                await self._policy_heard(entry)
+                return
+            capability = capability_of(entry.key)
+            if capability is not None:
+                policy, readable = policy_in(entry)
+                await self.dispatch(PolicyChanged(monotonic(), capability, policy, entry.revision, readable))
 
         self._control = Tail(self.store, self.subjects.control_bucket, heard)
         await self._control.start()
-
-    async def _policy_heard(self, entry: Entry) -> None:
-        capability = entry.key.removeprefix(POLICY_PREFIX)
-        try:
-            policy = None if entry.removed else dict(orjson.loads(entry.value))
-            if policy is not None:
-                replace(self.state.scaler.default, **policy).check()
-        except (TypeError, ValueError, RefusedError) as error:
-            log.error("policy_unreadable", capability=capability, error=repr(error))  # noqa: TRY400
-            return
-        await self.dispatch(PolicyChanged(monotonic(), capability, policy))
 
     async def _led(self, leading: bool, epoch: int) -> None:
         await self.dispatch(LeadershipChanged(monotonic(), leading, epoch))

@@ -81,11 +81,21 @@ class PublishOrder:
 
 @dataclass(slots=True)
 class PutPolicy:
-    """Write a capability's policy, or remove it. Ends in `PolicyChanged`, or in an answer that it is unavailable."""
+    """Write a capability's policy, or remove it, if its revision is still `expected`; 0 means that it never had one.
+
+    Ends in `PolicyCommitted` or `PolicyUncertain`.
+    """
 
     capability: str
     policy: Mapping[str, Any] | None
-    reply: Any
+    expected: int
 
 
-Effect = PutRecord | ReadRecord | SweepRemoval | SendReply | Probe | TellAgent | PublishOrder | PutPolicy
+@dataclass(slots=True)
+class ReadPolicy:
+    """Read a capability's policy from the bucket's leader. Ends in `PolicyRead` or `PolicyReadFailed`."""
+
+    capability: str
+
+
+Effect = PutRecord | ReadRecord | SweepRemoval | SendReply | Probe | TellAgent | PublishOrder | PutPolicy | ReadPolicy

@@ -8,13 +8,14 @@ again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
 from typing import Any
 
 from registry.core.agent import Agent
-from registry.core.errors import invalid
+from registry.core.policies import Policies
+from registry.core.policy import Policy
 from registry.core.record import EVENT_VERSION
 from registry.core.status import DISCOVERABLE, Status
 
@@ -23,41 +24,6 @@ FRESH = 3
 
 MAX_NAMED = 100
 """At most this many agents are named in one order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How a capability is scaled. The defaults are the API reference's; durations are seconds."""
-
-    min_agents: int = 2
-    max_agents: int = 10
-    high_load: float = 0.8
-    low_load: float = 0.3
-    health_degraded: float = 0.6
-    target_load: float = 0.55
-    stabilisation: float = 300.0
-    order_timeout: float = 120.0
-
-    def check(self) -> None:
-        """Refuse a policy that contradicts itself or must oscillate.
-
-        Raises:
-            RefusedError: `invalid_request`, naming the field.
-        """
-        if self.min_agents > self.max_agents:
-            raise invalid("min_agents", f"must be at most max_agents, {self.max_agents}; got {self.min_agents}")
-        if self.max_agents < 1:
-            raise invalid("max_agents", f"must be at least 1; got {self.max_agents}")
-        if self.low_load >= self.high_load:
-            raise invalid("low_load", f"must be below high_load, {self.high_load:g}; got {self.low_load:g}")
-        if not self.low_load < self.target_load <= self.high_load:
-            between = f"low_load, {self.low_load:g}, and at most high_load, {self.high_load:g}"
-            raise invalid("target_load", f"must be above {between}; got {self.target_load:g}")
-        fewest = max(self.min_agents + 1, 2)
-        carried = self.low_load * fewest / (fewest - 1)
-        if fewest <= self.max_agents and carried >= self.high_load:
-            then = f"one of {fewest} agents removed at low_load {self.low_load:g} leaves the others at {carried:g}"
-            raise invalid("low_load", f"would oscillate: {then}, not below high_load {self.high_load:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +85,9 @@ class Scaler:
 
     def __init__(self, enabled: bool, default: Policy, new_id: Callable[[], str]) -> None:
         self.enabled = enabled
-        self.default = default
-        self.policies: dict[str, Mapping[str, Any]] = {}
-        """What a capability's own policy sets, over the default."""
+        self.policies = Policies(default)
         self._new_id = new_id
         self._scalings: dict[str, Scaling] = {}
-
-    def policy(self, capability: str) -> Policy:
-        """Return the policy that holds for a capability."""
-        return self._over_default(self.policies.get(capability, {}))
-
-    def changed_policy(self, capability: str, changes: Mapping[str, Any], reset: bool) -> Mapping[str, Any] | None:
-        """Return what a capability's own policy would be after a change; None when it would have none.
-
-        Raises:
-            RefusedError: If the policy would not do.
-        """
-        own = {**({} if reset else self.policies.get(capability, {})), **changes}
-        self._over_default(own).check()
-        return own or None
-
-    def _over_default(self, own: Mapping[str, Any]) -> Policy:
-        """Return a policy; a target that it does not set lies in the middle of its bounds."""
-        policy = replace(self.default, **own)
-        if "target_load" not in own and ("low_load" in own or "high_load" in own):
-            policy = replace(policy, target_load=round((policy.low_load + policy.high_load) / 2, 4))
-        return policy
 
     def look(
         self, capability: str, agents: Iterable[Agent], at: float, wall: float, epoch: int
@@ -158,12 +101,16 @@ class Scaler:
             wall: Unix time now.
             epoch: Of the leader that decides.
         """
-        policy, agents = self.policy(capability), list(agents)
+        policy, agents = self.policies.of(capability), list(agents)
         scaling = self._scalings.setdefault(capability, Scaling())
         serving = [agent for agent in agents if agent.status in DISCOVERABLE]
         self._close(scaling, agents, len(serving))
         scaling.observation = observe(serving, scaling.order, at)
-        decision = self._decide(scaling, policy, agents, serving, at)
+        fault = self.policies.fault(capability)
+        if fault is None:
+            decision = self._decide(scaling, policy, agents, serving, at)
+        else:
+            decision = Decision(None, len(serving), f"nothing done: {fault}")
         scaling.desired, scaling.reason = decision.desired, decision.reason
         if not self.enabled:
             scaling.reason = f"auto-scaling is off; would be: {decision.reason}"
@@ -265,10 +212,10 @@ class Scaler:
     def report(self, capability: str) -> dict[str, Any]:
         """Return the wire's view of one capability."""
         scaling = self._scalings.get(capability, Scaling())
-        own = "policy" if capability in self.policies else "default"
+        source = "policy" if capability in self.policies.own else "default"
         return {
             "capability": capability,
-            "policy": {"capability": capability, **asdict(self.policy(capability)), "source": own},
+            "policy": {"capability": capability, **asdict(self.policies.of(capability)), "source": source},
             "observed": asdict(scaling.observation),
             "desired": scaling.desired,
             "orders": [] if scaling.order is None else [scaling.order.wire],
@@ -286,7 +233,7 @@ class Scaler:
 
     def forget(self, known: Iterable[str]) -> None:
         """Forget capabilities that neither an agent nor a policy speaks of any more."""
-        keep = set(known) | set(self.policies)
+        keep = set(known) | set(self.policies.own)
         for capability in [name for name in self._scalings if name not in keep]:
             del self._scalings[capability]
 

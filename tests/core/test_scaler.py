@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from registry.core.agent import Agent
-from registry.core.scaler import MAX_NAMED, Observation, Order, Policy, Scaler, observe, victims
+from registry.core.policy import Policy
+from registry.core.scaler import MAX_NAMED, Observation, Order, Scaler, observe, victims
 from registry.core.status import Status
 from tests.core.make import make_agent
 
@@ -349,7 +350,7 @@ def test_withdrawn_order():
     looker.scaler.withdraw("vision")
     looker.scaler.withdraw("unheard of")
     assert looker.open == []
-    looker.scaler.policies["vision"] = {"min_agents": 3}
+    looker.scaler.policies.own["vision"] = {"min_agents": 3}
     order = looker.look(fleet(1), after=5.0)
     assert order is not None
     assert (order["desired"], order["generation"], order["attempt"]) == (3, 2, 1)
@@ -366,7 +367,7 @@ def test_switched_off():
 def test_report_of_a_capability_not_looked_at():
     """A capability that was not looked at yet is reported as that, with the policy that holds for it."""
     scaler = Looker().scaler
-    scaler.policies["trading"] = {"min_agents": 1}
+    scaler.policies.own["trading"] = {"min_agents": 1}
     report = scaler.report("trading")
     assert (report["desired"], report["orders"], report["reason"]) == (0, [], "not looked at yet")
     assert (report["policy"]["min_agents"], report["policy"]["source"]) == (1, "policy")
@@ -379,9 +380,9 @@ def test_forgotten_capabilities():
     looker.look(fleet(1))
     looker.scaler.forget(["vision"])
     assert looker.open
-    looker.scaler.policies["vision"] = {}
+    looker.scaler.policies.own["vision"] = {}
     looker.scaler.forget([])
     assert looker.open
-    del looker.scaler.policies["vision"]
+    del looker.scaler.policies.own["vision"]
     looker.scaler.forget(["trading"])
     assert looker.open == []
