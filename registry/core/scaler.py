@@ -1,8 +1,8 @@
 """The scaler: how many agents a capability should have, and the order that says so.
 
 Level-triggered: every look at a capability computes a desired number from its whole state, so a lost order costs
-nothing. One order at a time for each capability; while it is open nothing is repeated, and when it expires it is issued
-again.
+nothing. One order at a time for each capability. While it is open nothing is repeated, and what is less urgent waits;
+what is more urgent takes its place. When it expires it is issued again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from registry.core.status import DISCOVERABLE, Status
 
 FRESH = 3
 """A load report older than this many heartbeat intervals does not count."""
+
+URGENCY = {"scale_down": 0, "replace": 1, "scale_up": 2}
+"""An order gives way to a more urgent one: too many agents cost money, an unfit one serves badly, missing ones not."""
 
 MAX_NAMED = 100
 """At most this many agents are named in one order."""
@@ -59,6 +62,12 @@ class Order:
     attempt: int
     expires: float
     wire: dict[str, Any] = field(default_factory=dict)
+
+    def gives_way(self, decision: Decision) -> bool:
+        """Return whether a decision cannot wait until this order is carried out or expires."""
+        mine, other = URGENCY[self.action], URGENCY[decision.action or ""]
+        # A replacement starts before the agent that it replaces leaves: then there are more, and more are not wanted.
+        return other > mine or (other == mine and self.action != "replace" and decision.desired > self.desired)
 
 
 @dataclass(slots=True)
@@ -112,12 +121,13 @@ class Scaler:
         else:
             decision = Decision(None, len(serving), f"nothing done: {fault}")
         scaling.desired, scaling.reason = decision.desired, decision.reason
+        open_order = scaling.order if scaling.order is not None and at < scaling.order.expires else None
         if not self.enabled:
             scaling.reason = f"auto-scaling is off; would be: {decision.reason}"
-        elif decision.action is not None and scaling.order is not None and at < scaling.order.expires:
-            scaling.reason = f"order {scaling.order.order_id} is open; {decision.reason}"
+        elif decision.action is not None and open_order is not None and not open_order.gives_way(decision):
+            scaling.reason = f"order {open_order.order_id} is open; {decision.reason}"
         elif decision.action is not None:
-            order = self._issue(scaling, decision, serving, at + policy.order_timeout)
+            order = self._issue(scaling, decision, serving, at, policy.order_timeout)
             if decision.action == "scale_down":
                 scaling.low_since = at  # the next step down waits its own time
             order.wire = {
@@ -183,7 +193,10 @@ class Scaler:
         count = len(serving)
         if load > policy.high_load:
             above = f"mean load {load:.2f} is above {policy.high_load:g}"
-            desired = min(policy.max_agents, max(count + 1, math.ceil(count * load / policy.target_load)))
+            # An agent that has not reported adds no load: else those that just came, because of the last order, would.
+            carried = sum(agent.load for agent in reporting(serving, at))
+            needed = math.ceil(round(carried / policy.target_load, 6))
+            desired = min(policy.max_agents, max(count + 1, needed))
             if desired == count:
                 return Decision(None, count, f"nothing done: {above}, but max_agents {policy.max_agents} is reached")
             return Decision("scale_up", desired, above)
@@ -196,17 +209,20 @@ class Scaler:
             return Decision("scale_down", count - 1, why)
         return Decision(None, count, f"nothing done: mean load {load:.2f} of {_agents(count)} is right")
 
-    def _issue(self, scaling: Scaling, decision: Decision, serving: list[Agent], expires: float) -> Order:
+    def _issue(self, scaling: Scaling, decision: Decision, serving: list[Agent], at: float, timeout: float) -> Order:
         """Open an order; the same decision after an expiry is its next attempt."""
         last, action, named = scaling.order, decision.action or "", decision.agents
         if action == "scale_down":
             named = victims(serving, len(serving) - decision.desired)
         attempt = 1
-        if last is not None and last.action == action and (action != "replace" or last.agents == named):
+        is_same = last is not None and last.action == action and (action != "replace" or last.agents == named)
+        if last is not None and is_same and at >= last.expires:
             attempt = last.attempt + 1
         else:
             scaling.generation += 1
-        scaling.order = Order(self._new_id(), action, decision.desired, named, scaling.generation, attempt, expires)
+        scaling.order = Order(
+            self._new_id(), action, decision.desired, named, scaling.generation, attempt, at + timeout
+        )
         return scaling.order
 
     def report(self, capability: str) -> dict[str, Any]:
@@ -240,22 +256,25 @@ class Scaler:
 
 def observe(serving: list[Agent], order: Order | None, at: float) -> Observation:
     """Return what is seen of the agents that serve a capability. Loads count only while fresh, and only if most are."""
-    ages, loads, healths = [], [], 0.0
-    for agent in serving:
-        healths += agent.health
-        if agent.load_at is not None and at - agent.load_at <= FRESH * agent.record.heartbeat_interval:
-            ages.append(at - agent.load_at)
-            loads.append(agent.load)
-    count = len(serving)
-    enough = bool(loads) and len(loads) * 2 >= count
+    fresh, count = reporting(serving, at), len(serving)
+    enough = bool(fresh) and len(fresh) * 2 >= count
     pending = max(0, order.desired - count) if order is not None and order.action == "scale_up" else 0
     return Observation(
         agents=count,
         pending=pending,
-        mean_load=round(sum(loads) / len(loads), 4) if enough else None,
-        mean_health=round(healths / count, 4) if count else None,
-        sample_age=round(max(ages), 3) if enough else None,
+        mean_load=round(sum(agent.load for agent in fresh) / len(fresh), 4) if enough else None,
+        mean_health=round(sum(agent.health for agent in serving) / count, 4) if count else None,
+        sample_age=round(max(at - (agent.load_at or 0.0) for agent in fresh), 3) if enough else None,
     )
+
+
+def reporting(serving: list[Agent], at: float) -> list[Agent]:
+    """Return the agents whose load report is fresh."""
+    return [
+        agent
+        for agent in serving
+        if agent.load_at is not None and at - agent.load_at <= FRESH * agent.record.heartbeat_interval
+    ]
 
 
 def victims(serving: list[Agent], count: int) -> tuple[str, ...]:

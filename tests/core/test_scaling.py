@@ -173,3 +173,16 @@ def test_replacing_a_suspended_agent(world: World, shell: Shell):
     shell.command(Verb.DEREGISTER, "a0")
     world.advance(5.5, beating=agents[1:])
     assert scaling_report(shell.state, "analysis")["capabilities"][0]["orders"] == []
+
+
+def test_agents_that_die_while_another_is_replaced(world: World, shell: Shell):
+    """The next look orders those that are missing; nobody waits for the replacement to expire."""
+    agents = fleet(shell, 3)
+    world.beat("a0", health_score=0.55)
+    world.advance(6.0, beating=agents)
+    assert [order["action"] for order in shell.orders] == ["replace"]
+    for agent_id in ("a1", "a2"):
+        shell.command(Verb.DEREGISTER, agent_id)
+    world.advance(5.0, beating=["a0"])
+    assert [(order["action"], order["desired"]) for order in shell.orders] == [("replace", 3), ("scale_up", 2)]
+    assert shell.orders[1]["generation"] > shell.orders[0]["generation"]
