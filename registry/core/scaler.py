@@ -2,7 +2,7 @@
 
 Level-triggered: every look at a capability computes a desired number from its whole state, so a lost order costs
 nothing. One order at a time for each capability. While it is open nothing is repeated, and what is less urgent waits;
-what is more urgent takes its place. When it expires it is issued again.
+what is more urgent takes its place. When it expires it is issued again, if it still has a reason.
 """
 
 from __future__ import annotations
@@ -147,6 +147,9 @@ class Scaler:
                 "epoch": epoch,
             }
             return order.wire
+        if open_order is None and scaling.order is not None:  # nobody carried it out, and its reason has gone
+            scaling.order = None
+            scaling.observation = observe(serving, None, at)
         return None
 
     def _close(self, scaling: Scaling, agents: list[Agent], count: int) -> None:

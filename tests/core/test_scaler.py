@@ -404,6 +404,29 @@ def test_agents_that_come_are_no_load():
     assert looker.open == [order]
 
 
+def test_an_expired_order_without_a_reason_is_dropped():
+    """What nobody carried out and nobody wants any more is neither open nor pending."""
+    looker = Looker(min_agents=1)
+    assert looker.look(fleet(1, load=0.95)) is not None
+    assert looker.look(fleet(1, load=0.5), after=119.0) is None
+    assert looker.open
+    assert looker.look(fleet(1, load=0.5), after=1.0) is None
+    report = looker.scaler.report("vision")
+    assert (report["orders"], report["observed"]["pending"], report["desired"]) == ([], 0, 1)
+    order = looker.look(fleet(1, load=0.95), after=5.0)
+    assert order is not None
+    assert (order["generation"], order["attempt"]) == (2, 1)
+
+
+def test_an_order_expires_also_when_switched_off():
+    """Switched off meanwhile, the scaler does not show an order for ever."""
+    looker = Looker()
+    assert looker.look(fleet(1)) is not None
+    looker.scaler.enabled = False
+    looker.look(fleet(1), after=120.0)
+    assert looker.open == []
+
+
 @pytest.mark.parametrize(
     ("before", "after", "action"),
     [(fleet(1), fleet(2), "scale_up"), (fleet(12), fleet(10), "scale_down")],
