@@ -229,7 +229,7 @@ def _state(settings: Settings, replica_id: str) -> RegistryState:
     )
     vocabulary = Vocabulary([str(name) for name in AgentCapability], settings.extra_capabilities())
     scaler = Scaler(settings.auto_scaling_enabled, default_policy(settings), new_id)
-    return RegistryState(limits, vocabulary, scaler, random.random, new_id)
+    return RegistryState(limits, vocabulary, scaler, random.random, new_id, settings.prefix)
 
 
 def default_policy(settings: Settings) -> Policy:

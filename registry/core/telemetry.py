@@ -97,14 +97,15 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
     _count_check(state, event.outcome is Outcome.ANSWERED)
     if agent is None or agent.record.incarnation != event.incarnation or agent.status is Status.OFFLINE:
         return []
+    subject = state.health_subject(agent.record)
+    if subject is None:
+        return []  # it was changed meanwhile
     if event.outcome is Outcome.NO_RESPONDERS:
         agent.missed += 1
         if agent.missed >= GONE:
             return assess(state, agent, event.at)
         state.probing.add(event.agent_id)
-        return [
-            Probe(event.agent_id, event.incarnation, agent.record.health_subject or "", Purpose.HEALTH, PROBE_REPEAT)
-        ]
+        return [Probe(event.agent_id, event.incarnation, subject, Purpose.HEALTH, PROBE_REPEAT)]
     agent.missed = 0
     agent.hung = event.outcome is Outcome.TIMEOUT
     if not agent.hung:

@@ -60,7 +60,7 @@ def _probe(state: RegistryState, at: float) -> list[Effect]:
         agent = state.agents[agent_id]
         agent.probe_at = at + state.limits.health_check_interval
         state.probes.watch(agent_id)
-        subject = agent.record.health_subject
+        subject = state.health_subject(agent.record)
         if subject is not None and agent_id not in state.probing:
             state.probing.add(agent_id)
             effects.append(Probe(agent_id, agent.record.incarnation, subject, Purpose.HEALTH))

@@ -52,6 +52,7 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.handler import handle
+from registry.core.health_subject import may_be_asked
 from registry.core.limits import Limits
 from registry.core.policy import Policy
 from registry.core.query import Query
@@ -291,6 +292,7 @@ class Shell:
                 self._check_write(effect)
                 self.todo.append(effect)
             case Probe():
+                assert may_be_asked(effect.subject, self.state.prefix), effect
                 self.probes.append(effect)
             case TellAgent():
                 self.told.append(effect)
