@@ -57,7 +57,7 @@ class Replica:
         self.settings = settings
         self.replica_id = new_replica_id()
         self.subjects = Subjects(settings.prefix)
-        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", settings.credentials)
+        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", settings.credentials, settings.prefix)
         self.state = _state(settings, self.replica_id)
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
@@ -191,8 +191,9 @@ class Replica:
             await self.projector.follow()
 
     async def _present(self, msg: Any) -> None:
-        if msg.reply:
-            await self.bus.publish(msg.reply, orjson.dumps(self.presence()))
+        inbox = self.bus.inbox(msg.reply)
+        if inbox:
+            await self.bus.publish(inbox, orjson.dumps(self.presence()))
 
     async def _connected(self) -> None:
         await self.dispatch(Connected(monotonic()))

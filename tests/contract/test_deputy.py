@@ -82,3 +82,25 @@ async def test_a_record_that_names_such_a_subject_is_not_probed(registry: Replic
         assert registry.state.agents["old"].record.health_subject == subject
         assert sent.empty()
     assert (await agent(nc))["status"] == "active"
+
+
+REPLIES = ["$KV.registry_agents.trader-1", "registry.events.status.offline.trader-1", "registry.heartbeat"]
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+@pytest.mark.parametrize("request_to", ["registry.stats", "registry.register.evil", "registry.register.evil.bad"])
+async def test_an_answer_is_no_write(registry: Replica, nc: Client, reply: str, request_to: str) -> None:
+    """Neither an answer nor an error goes where whoever asks might not be allowed to publish."""
+    await told(nc, "registry.register", TRADER)
+    async with listening(nc, reply) as sent:
+        payload = json.dumps(EVIL).encode() if request_to.startswith("registry.register") else b""
+        await nc.publish(request_to, payload, reply=reply)
+        await nc.publish(f"registry.replica.{registry.replica_id}", reply=reply)
+        await nc.publish(f"$SRV.PING.registry.{registry.replica_id}", reply=reply)
+        # All have been handled: what comes later on the same subjects is answered.
+        await told(nc, f"registry.replica.{registry.replica_id}")
+        await told(nc, f"$SRV.PING.registry.{registry.replica_id}")
+        await told(nc, "registry.register", {**TRADER, "agent_id": "last"})
+        await told(nc, "registry.stats")
+        assert sent.empty()
+    assert (await agent(nc))["status"] == "active"
