@@ -174,6 +174,10 @@ class Bus:
             except (TimeoutError, nats.errors.Error) as error:
                 log.warning("drain_failed", error=repr(error))
         if not self._nc.is_closed:
+            # NATS is away. nats-py would write what waits to be sent to the connection that was lost, fail, and leave
+            # its tasks and that connection behind.
+            self._nc._pending.clear()  # noqa: SLF001
+            self._nc._pending_data_size = 0  # noqa: SLF001
             await self._nc.close()
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
