@@ -153,7 +153,7 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
         record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
     elif same:
         if replace(known, **fields) == known:
-            agent.heard = max(agent.heard, wanted.at)
+            agent.heard, agent.seq = max(agent.heard, wanted.at), -1
             return answer(wanted.reply, receipt(known, agent.revision))
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
         record = replace(updated, status_reason=known.status_reason, **fields)

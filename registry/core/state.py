@@ -174,6 +174,7 @@ class RegistryState:
             registered = record.change is not None and record.change.reason in ("registered", "takeover", "updated")
             if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
+                agent.seq = -1  # who registers may have been started anew, and then counts from the start
             if record.status is not before.status:
                 agent.since = at
             if self.health_subject(record) is None:

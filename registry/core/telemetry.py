@@ -14,6 +14,10 @@ from registry.core.limits import GONE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEA
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
 
+OVERTAKEN = 2
+"""A beat is old that comes a second time, or after the next one: over a reconnect, one can overtake another. One that
+is further behind is of an agent that was started anew; if its registration changed nothing, one replica knows of it."""
+
 MOVED = 0.1
 """Health, load or success rate that differs this much from its checkpoint is worth saving."""
 
@@ -26,7 +30,7 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         metrics = _merged(agent, event)
     except RefusedError as refused:
         return refuse(state, event.reply, refused)
-    if event.seq is not None and event.seq <= agent.seq:
+    if event.seq is not None and agent.seq - OVERTAKEN < event.seq <= agent.seq:
         state.statistics.heartbeats_dropped += 1
     else:
         agent.seq = agent.seq if event.seq is None else event.seq
