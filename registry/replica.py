@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,11 +12,11 @@ import orjson
 from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
-from registry.core.errors import RefusedError
 from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, PulseHeard, Tick
 from registry.core.handler import handle
 from registry.core.limits import Limits
-from registry.core.scaler import Policy, Scaler
+from registry.core.policy import Policy
+from registry.core.scaler import Scaler
 from registry.core.state import RegistryState
 from registry.core.status import Status
 from registry.settings import Settings
@@ -30,6 +29,7 @@ from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
+from registry.shell.policies import capability_of, policy_in
 from registry.shell.projector import Projector
 from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
@@ -41,8 +41,6 @@ log = get_logger(__name__)
 
 TICK = 0.1
 """Seconds between two ticks."""
-
-POLICY_PREFIX = "policy."
 
 START_TIMEOUT = 10.0
 """Seconds until the server must know what this replica serves."""
@@ -60,7 +58,7 @@ class Replica:
         self.settings = settings
         self.replica_id = new_replica_id()
         self.subjects = Subjects(settings.prefix)
-        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", settings.credentials)
+        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", settings.credentials, settings.prefix)
         self.state = _state(settings, self.replica_id)
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
@@ -178,22 +176,14 @@ class Replica:
         async def heard(entry: Entry) -> None:
             if entry.key == LEADER_KEY:
                 self.election.noticed(entry)
-            elif entry.key.startswith(POLICY_PREFIX):
-                await self._policy_heard(entry)
+                return
+            capability = capability_of(entry.key)
+            if capability is not None:
+                policy, readable = policy_in(entry)
+                await self.dispatch(PolicyChanged(monotonic(), capability, policy, entry.revision, readable))
 
         self._control = Tail(self.store, self.subjects.control_bucket, heard)
         await self._control.start()
-
-    async def _policy_heard(self, entry: Entry) -> None:
-        capability = entry.key.removeprefix(POLICY_PREFIX)
-        try:
-            policy = None if entry.removed else dict(orjson.loads(entry.value))
-            if policy is not None:
-                replace(self.state.scaler.default, **policy).check()
-        except (TypeError, ValueError, RefusedError) as error:
-            log.error("policy_unreadable", capability=capability, error=repr(error))  # noqa: TRY400
-            return
-        await self.dispatch(PolicyChanged(monotonic(), capability, policy))
 
     async def _led(self, leading: bool, epoch: int) -> None:
         await self.dispatch(LeadershipChanged(monotonic(), leading, epoch))
@@ -204,8 +194,9 @@ class Replica:
             await self.projector.follow()
 
     async def _present(self, msg: Any) -> None:
-        if msg.reply:
-            await self.bus.publish(msg.reply, orjson.dumps(self.presence()))
+        inbox = self.bus.inbox(msg.reply)
+        if inbox:
+            await self.bus.publish(inbox, orjson.dumps(self.presence()))
 
     async def _connected(self) -> None:
         await self.dispatch(Connected(monotonic()))
@@ -247,7 +238,7 @@ def _state(settings: Settings, replica_id: str) -> RegistryState:
     )
     vocabulary = Vocabulary([str(name) for name in AgentCapability], settings.extra_capabilities())
     scaler = Scaler(settings.auto_scaling_enabled, default_policy(settings), new_id)
-    return RegistryState(limits, vocabulary, scaler, random.random, new_id)
+    return RegistryState(limits, vocabulary, scaler, random.random, new_id, settings.prefix)
 
 
 def default_policy(settings: Settings) -> Policy:

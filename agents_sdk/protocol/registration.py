@@ -11,10 +11,10 @@ from agents_sdk.protocol.fields import (
     Capabilities,
     Count,
     Flag,
+    HealthSubject,
     JsonObject,
     Name,
     Names,
-    Subject,
     Text,
     Timestamp,
 )
@@ -54,7 +54,7 @@ class Registration(Command):
     """Seconds between two heartbeats, 0.1 to 3600; the registry's setting, by default 30, when left out."""
     heartbeat_timeout: Annotated[float, Field(strict=True, ge=0.2, le=86_400.0, allow_inf_nan=False)] | None = None
     """Seconds of silence after which the lease lapses; three intervals when left out."""
-    health_subject: Subject | None = None
+    health_subject: HealthSubject | None = None
     """Subject on which the agent answers health checks; without one it lives by its heartbeats alone."""
     max_concurrency: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
     """How many tasks it takes at once."""

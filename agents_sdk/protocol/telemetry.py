@@ -15,7 +15,7 @@ class Heartbeat(Telemetry):
     incarnation: Count | None = None
     """From the receipt; a beat with an older one is refused."""
     seq: Count | None = None
-    """Counts the beats of one incarnation; an older one than the last is dropped."""
+    """Counts the beats since the registration; one that comes again, or after the next one, is dropped."""
     health_score: Score | None = None
     load_factor: Score | None = None
     response_time: Seconds | None = None
@@ -52,7 +52,7 @@ class PerformanceReport(Telemetry):
 
 
 class Ack(Reply):
-    """The report was taken, and renewed the lease."""
+    """The report was heard. It was taken, and renewed the lease, unless its `seq` was old."""
 
     agent_id: str
     status: str

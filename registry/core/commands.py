@@ -10,6 +10,7 @@ from registry.core.changes import answer, changed, refuse, with_command, write
 from registry.core.effects import Effect, Probe, ReadRecord, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import CommandRequested, Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
+from registry.core.health_subject import may_be_asked
 from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, HOLDER_PATIENCE, HOLDER_RETRY, MAX_ID, PROBE_REPEAT
 from registry.core.record import Change, Record
 from registry.core.state import NEVER, RegistryState, Removal
@@ -180,17 +181,17 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
         record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
     elif same:
         if replace(known, **fields) == known:
-            agent.heard = max(agent.heard, wanted.at)
+            agent.heard, agent.seq = max(agent.heard, wanted.at), -1
             return answer(wanted.reply, receipt(known, agent.revision))
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
         record = _claiming(replace(updated, status_reason=known.status_reason, **fields), known)
     elif wanted.takeover or holder_is_gone:
         record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
-    elif known.health_subject is not None:
+    elif (subject := state.health_subject(known)) is not None:
         state.writes.start(
             Write(_placeholder(wanted), command=wanted, attempts=attempts, signs=agent.signs, sent=False)
         )
-        return [Probe(agent_id, known.incarnation, known.health_subject, Purpose.HOLDER)]
+        return [Probe(agent_id, known.incarnation, subject, Purpose.HOLDER)]
     else:
         raise _already_registered(known)
     return write(state, record, agent.revision, wanted, attempts)
@@ -200,9 +201,15 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
     """Check what the wire cannot know, and fill in what was left out.
 
     Raises:
-        RefusedError: For unknown capabilities, or a lease shorter than the interval.
+        RefusedError: For unknown capabilities, a lease shorter than the interval, or a health subject that is not the
+            agent's to name.
     """
     state.vocabulary.check(wanted.capabilities)
+    subject = wanted.health_subject
+    if subject is not None and not may_be_asked(subject, state.prefix):
+        example = f"agent.{wanted.agent_id}.health_check"
+        wrong = f"must not begin with $, _ or {state.prefix!r}, where the registry itself listens"
+        raise invalid("health_subject", f"{wrong}; {example} would do; got {subject!r}")
     interval = wanted.heartbeat_interval = wanted.heartbeat_interval or state.limits.heartbeat_interval
     timeout = wanted.heartbeat_timeout
     if timeout is None:
@@ -286,9 +293,10 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         judged = state.path.can_judge(event.at)
         pending.missed, pending.signs = pending.missed + judged, agent.signs
         patient = judged or event.at - command.at < HOLDER_PATIENCE
-        if pending.missed < GONE and patient and holder.health_subject is not None:
+        subject = state.health_subject(holder)
+        if pending.missed < GONE and patient and subject is not None:
             wait = PROBE_REPEAT if judged else HOLDER_RETRY
-            return [Probe(holder.agent_id, holder.incarnation, holder.health_subject, Purpose.HOLDER, wait)]
+            return [Probe(holder.agent_id, holder.incarnation, subject, Purpose.HOLDER, wait)]
     waiting = state.writes.end(event.agent_id)
     try:
         gone = pending.missed >= GONE

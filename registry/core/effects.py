@@ -89,13 +89,32 @@ class PublishOrder:
 
 @dataclass(slots=True)
 class PutPolicy:
-    """Write a capability's policy, or remove it. Ends in `PolicyChanged`, or in an answer that it is unavailable."""
+    """Write a capability's policy, or remove it, if its revision is still `expected`; 0 means that it never had one.
+
+    Ends in `PolicyCommitted` or `PolicyUncertain`.
+    """
 
     capability: str
     policy: Mapping[str, Any] | None
-    reply: Any
+    expected: int
+
+
+@dataclass(slots=True)
+class ReadPolicy:
+    """Read a capability's policy from the bucket's leader. Ends in `PolicyRead` or `PolicyReadFailed`."""
+
+    capability: str
 
 
 Effect = (
-    PutRecord | ReadRecord | AwaitRevision | SweepRemoval | SendReply | Probe | TellAgent | PublishOrder | PutPolicy
+    PutRecord
+    | ReadRecord
+    | AwaitRevision
+    | SweepRemoval
+    | SendReply
+    | Probe
+    | TellAgent
+    | PublishOrder
+    | PutPolicy
+    | ReadPolicy
 )

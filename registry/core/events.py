@@ -189,13 +189,52 @@ class RevisionAwaited:
 
 
 @dataclass(slots=True)
-class PolicyChanged:
-    """A policy is durable; None when the capability has none of its own any more."""
+class PolicyCommitted:
+    """The bucket acknowledged the change of a capability's policy that was on its way."""
+
+    at: float
+    capability: str
+    revision: int
+
+
+@dataclass(slots=True)
+class PolicyUncertain:
+    """The change lost against another one, or its outcome is unknown: the bucket has to be read."""
+
+    at: float
+    capability: str
+
+
+@dataclass(slots=True)
+class PolicyRead:
+    """The bucket was read. `policy` is None when the capability has none of its own; revision 0 if it never had."""
 
     at: float
     capability: str
     policy: Mapping[str, Any] | None
-    reply: Any = None
+    revision: int
+    readable: bool = True
+    """Whether what stands there is a policy, or none."""
+
+
+@dataclass(slots=True)
+class PolicyReadFailed:
+    """The bucket could not be read."""
+
+    at: float
+    capability: str
+    why: str = "JetStream does not answer"
+
+
+@dataclass(slots=True)
+class PolicyChanged:
+    """The bucket's log has a policy, written by whomever; None when the capability has none of its own any more."""
+
+    at: float
+    capability: str
+    policy: Mapping[str, Any] | None
+    revision: int
+    readable: bool = True
 
 
 @dataclass(slots=True)
@@ -250,6 +289,10 @@ Event = (
     | RecordChanged
     | RevisionAwaited
     | PolicyRequested
+    | PolicyCommitted
+    | PolicyUncertain
+    | PolicyRead
+    | PolicyReadFailed
     | PolicyChanged
     | Connected
     | Disconnected

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from registry.core import commands, events, outcomes, telemetry, upkeep
+from registry.core import commands, events, outcomes, scaling, telemetry, upkeep
 from registry.core.effects import Effect
 from registry.core.state import RegistryState
 
@@ -41,8 +41,12 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.ReadFailed: outcomes.read_failed,
     events.RecordChanged: outcomes.record_changed,
     events.RevisionAwaited: outcomes.revision_awaited,
-    events.PolicyRequested: upkeep.policy_requested,
-    events.PolicyChanged: upkeep.policy_changed,
+    events.PolicyRequested: scaling.policy_requested,
+    events.PolicyCommitted: scaling.policy_committed,
+    events.PolicyUncertain: scaling.policy_uncertain,
+    events.PolicyRead: scaling.policy_read,
+    events.PolicyReadFailed: scaling.policy_read_failed,
+    events.PolicyChanged: scaling.policy_changed,
     events.Connected: upkeep.connected,
     events.Disconnected: upkeep.disconnected,
     events.PulseHeard: upkeep.pulse_heard,

@@ -10,6 +10,7 @@ from registry.core.capabilities import Vocabulary
 from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
 from registry.core.errors import not_found
+from registry.core.health_subject import may_be_asked
 from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, REMOVAL_KEPT, Limits
 from registry.core.path import Path
 from registry.core.query import Query
@@ -42,6 +43,7 @@ class RegistryState:
         scaler: Decides how many agents there should be.
         random: Returns a number from 0.0 up to but without 1.0.
         new_id: Returns a new unique id, usable as an agent id.
+        prefix: First token or tokens of the registry's own subjects.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class RegistryState:
         scaler: Scaler,
         random: Callable[[], float],
         new_id: Callable[[], str],
+        prefix: str = "registry",
     ) -> None:
         self.limits = limits
         self.vocabulary = vocabulary
         self.scaler = scaler
         self.random = random
         self.new_id = new_id
+        self.prefix = prefix
         self.catalog = Catalog(random)
         self.agents = self.catalog.agents
         self.writes = Writes()
@@ -133,9 +137,17 @@ class RegistryState:
             lease = min(lease, agent.since + self.limits.drain_timeout)
         return max(lease, agent.lapse_at)
 
+    def health_subject(self, record: Record) -> str | None:
+        """Return where an agent is asked how it is; None if nowhere.
+
+        Anybody may have written the record, and before what is refused now was refused.
+        """
+        subject = record.health_subject
+        return subject if subject is not None and may_be_asked(subject, self.prefix) else None
+
     def _probe_at(self, agent_id: str) -> float | None:
         agent = self.agents.get(agent_id)
-        if agent is None or agent.record.health_subject is None or agent.status is Status.OFFLINE:
+        if agent is None or agent.status is Status.OFFLINE or self.health_subject(agent.record) is None:
             return None
         return agent.probe_at
 
@@ -163,14 +175,15 @@ class RegistryState:
             registered = record.change is not None and record.change.reason in ("registered", "takeover", "updated")
             if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
+                agent.seq = -1  # who registers may have been started anew, and then counts from the start
             if record.status is not before.status:
                 agent.since, agent.lapse_at = at, 0.0
-            if record.health_subject is None:
+            if self.health_subject(record) is None:
                 agent.hung = False
                 agent.missed = 0
             self.catalog.replace(agent, record)
         self.deadlines.watch(record.agent_id)
-        if record.health_subject is not None and record.agent_id not in self.probes:
+        if record.agent_id not in self.probes and self.health_subject(record) is not None:
             agent.probe_at = at + self.random() * self.limits.health_check_interval
             self.probes.watch(record.agent_id)
         return agent

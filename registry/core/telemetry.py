@@ -14,6 +14,10 @@ from registry.core.limits import GONE, LATE, MAX_METRIC_NAME, MAX_METRICS, PROBE
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
 
+OVERTAKEN = 2
+"""A beat is old that comes a second time, or after the next one: over a reconnect, one can overtake another. One that
+is further behind is of an agent that was started anew; if its registration changed nothing, one replica knows of it."""
+
 MOVED = 0.1
 """Health, load or success rate that differs this much from its checkpoint is worth saving."""
 
@@ -26,7 +30,7 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         metrics = _merged(agent, event)
     except RefusedError as refused:
         return refuse(state, event.reply, refused)
-    if event.seq is not None and event.seq <= agent.seq:
+    if event.seq is not None and agent.seq - OVERTAKEN < event.seq <= agent.seq:
         state.statistics.heartbeats_dropped += 1
     else:
         agent.seq = agent.seq if event.seq is None else event.seq
@@ -101,14 +105,15 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         agent.probe_at = state.path.judges_from(event.at + LATE)  # says nothing of the agent
         state.probes.watch(event.agent_id)
         return []
+    subject = state.health_subject(agent.record)
+    if subject is None:
+        return []  # it was changed meanwhile
     if event.outcome is Outcome.NO_RESPONDERS:
         agent.missed += 1
         if agent.missed >= GONE:
             return assess(state, agent, event.at)
         state.probing.add(event.agent_id)
-        return [
-            Probe(event.agent_id, event.incarnation, agent.record.health_subject or "", Purpose.HEALTH, PROBE_REPEAT)
-        ]
+        return [Probe(event.agent_id, event.incarnation, subject, Purpose.HEALTH, PROBE_REPEAT)]
     agent.missed = 0
     agent.hung = event.outcome is Outcome.TIMEOUT
     if not agent.hung:

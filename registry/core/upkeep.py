@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
 
-from registry.core.changes import assess, change, checkpointed, refuse, remove, write
-from registry.core.effects import Effect, Probe, PublishOrder, PutPolicy, SendReply, SweepRemoval
-from registry.core.errors import RefusedError
+from registry.core.changes import assess, change, checkpointed, remove, write
+from registry.core.effects import Effect, Probe, PublishOrder, SweepRemoval
 from registry.core.events import (
     Connected,
     Disconnected,
     LeadershipChanged,
-    PolicyChanged,
-    PolicyRequested,
     PulseHeard,
     Purpose,
     Tick,
@@ -65,7 +61,7 @@ def _probe(state: RegistryState, at: float) -> list[Effect]:
         agent = state.agents[agent_id]
         agent.probe_at = at + state.limits.health_check_interval
         state.probes.watch(agent_id)
-        subject = agent.record.health_subject
+        subject = state.health_subject(agent.record)
         if subject is not None and agent_id not in state.probing:
             state.probing.add(agent_id)
             effects.append(Probe(agent_id, agent.record.incarnation, subject, Purpose.HEALTH))
@@ -103,7 +99,7 @@ def _scale(state: RegistryState, at: float) -> list[Effect]:
         state.scaling_at = at + state.limits.scaling_interval
         known = {name for name, count in state.catalog.capabilities.items() if count} | set(state.catalog.by_capability)
         state.scaler.forget(known)
-        state.scaling_queue = sorted(known | set(state.scaler.policies), reverse=True)
+        state.scaling_queue = sorted(known | set(state.scaler.policies.own), reverse=True)
     work = 0
     while state.scaling_queue and work < SCALING_WORK:
         capability = state.scaling_queue.pop()
@@ -146,33 +142,3 @@ def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[E
             state.deadlines.watch(agent_id)
             effects += assess(state, agent, event.at)
     return effects
-
-
-def policy_requested(state: RegistryState, event: PolicyRequested) -> list[Effect]:
-    """Check a change of a scaling policy and have it written."""
-    try:
-        state.vocabulary.check((event.capability,), "capability")
-        policy = state.scaler.changed_policy(event.capability, event.changes, event.reset)
-    except RefusedError as refused:
-        return refuse(state, event.reply, refused)
-    return [PutPolicy(event.capability, policy, event.reply)]
-
-
-def policy_changed(state: RegistryState, event: PolicyChanged) -> list[Effect]:
-    """Apply a policy that is durable, and answer with the capability's scaling."""
-    state.scaler.withdraw(event.capability)
-    if event.policy is None:
-        state.scaler.policies.pop(event.capability, None)
-    else:
-        state.scaler.policies[event.capability] = event.policy
-    return [] if event.reply is None else [SendReply(event.reply, scaling_report(state, event.capability))]
-
-
-def scaling_report(state: RegistryState, capability: str | None) -> dict[str, Any]:
-    """Return the scaler's view of one capability, or of all that agents have or policies name."""
-    if capability is None:
-        names = sorted(set(state.catalog.by_capability) | set(state.scaler.policies))
-    else:
-        state.vocabulary.check((capability,), "capability")
-        names = [capability]
-    return {"enabled": state.scaler.enabled, "capabilities": [state.scaler.report(name) for name in names]}

@@ -88,9 +88,10 @@ class Bus:
         url: Where NATS listens; several, comma-separated, for a cluster.
         name: Name of the connection.
         credentials: Credentials file, if the deployment has them.
+        prefix: First token or tokens of the registry's own subjects.
     """
 
-    def __init__(self, url: str, name: str, credentials: Path | None = None) -> None:
+    def __init__(self, url: str, name: str, credentials: Path | None = None, prefix: str = "registry") -> None:
         self.url = re.sub(r"//[^/@,]*@", "//", url)
         """Where NATS listens, without the password: for logs and errors."""
         self._servers = url.split(",")
@@ -101,6 +102,7 @@ class Bus:
         self.on_disconnected: Callable[[], Awaitable[None]] | None = None
         self._name = name
         self._credentials = credentials
+        self._no_inboxes = ("$", f"{prefix}.")
         self._nc = Client()
         self._ack_inbox = ""
         self._acks: dict[str, tuple[float, OnAck]] = {}
@@ -176,6 +178,10 @@ class Bus:
             except (TimeoutError, nats.errors.Error) as error:
                 log.warning("drain_failed", error=repr(error))
         if not self._nc.is_closed:
+            # NATS is away. nats-py would write what waits to be sent to the connection that was lost, fail, and leave
+            # its tasks and that connection behind.
+            self._nc._pending.clear()  # noqa: SLF001
+            self._nc._pending_data_size = 0  # noqa: SLF001
             await self._nc.close()
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
@@ -201,6 +207,14 @@ class Bus:
         except nats.errors.Error as error:
             self.errors += 1
             log.warning("publish_failed", subject=subject, error=repr(error))
+
+    def inbox(self, reply: str) -> str:
+        """Return the reply subject of a request if that can be somebody's inbox, else nothing: nobody is answered.
+
+        Whoever asks names it, and servers do not check whether he may publish there: he would have the registry
+        overwrite a key of a bucket, or announce an event.
+        """
+        return "" if reply.startswith(self._no_inboxes) else reply
 
     async def request(self, subject: str, payload: bytes, within: float) -> Msg:
         """Ask and return the first answer.

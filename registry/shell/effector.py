@@ -17,16 +17,19 @@ from registry.core.effects import (
     PublishOrder,
     PutPolicy,
     PutRecord,
+    ReadPolicy,
     ReadRecord,
     SendReply,
     SweepRemoval,
     TellAgent,
 )
-from registry.core.errors import RefusedError
 from registry.core.events import (
     Event,
     Outcome,
-    PolicyChanged,
+    PolicyCommitted,
+    PolicyRead,
+    PolicyReadFailed,
+    PolicyUncertain,
     ProbeFinished,
     ReadFailed,
     RecordRead,
@@ -37,6 +40,7 @@ from registry.core.events import (
 from registry.shell.bus_nats import Ack, Bus, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
+from registry.shell.policies import key_of, policy_in
 from registry.shell.records import is_of_newer_form, record_in
 from registry.shell.store_nats import Store, StoreError, is_conflict
 
@@ -95,6 +99,7 @@ class Effector:
             TellAgent: self._tell,
             PublishOrder: self._publish_order,
             PutPolicy: self._spawned(self._put_policy),
+            ReadPolicy: self._spawned(self._read_policy),
         }
 
     async def perform(self, effects: Iterable[Effect]) -> None:
@@ -200,12 +205,35 @@ class Effector:
         await self._projector.publish_order(effect.order)
 
     async def _put_policy(self, effect: PutPolicy) -> None:
+        capability = effect.capability
         try:
-            await self._store.put_control(f"policy.{effect.capability}", effect.policy)
+            revision = await self._store.put_control(key_of(capability), effect.policy, effect.expected)
         except StoreError as error:
-            await effect.reply.send(RefusedError("unavailable", f"the policy was perhaps not stored: {error}"))
+            log.warning("policy_uncertain", capability=capability, error=str(error))
+            revision = None
+        if revision is None:
+            await self._dispatch(PolicyUncertain(monotonic(), capability))
+        else:
+            await self._dispatch(PolicyCommitted(monotonic(), capability, revision))
+
+    async def _read_policy(self, effect: ReadPolicy) -> None:
+        capability, wait = effect.capability, READ_WAIT
+        for attempt in range(READ_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(random.uniform(0.5, 1.5) * wait)
+                wait *= 2
+            if not self._bus.connected:
+                break
+            try:
+                entry = await self._store.read_control(key_of(capability))
+            except StoreError as error:
+                log.warning("read_failed", capability=capability, error=str(error))
+                continue
+            policy, readable = (None, True) if entry is None else policy_in(entry)
+            revision = 0 if entry is None else entry.revision
+            await self._dispatch(PolicyRead(monotonic(), capability, policy, revision, readable))
             return
-        await self._dispatch(PolicyChanged(monotonic(), effect.capability, effect.policy, effect.reply))
+        await self._dispatch(PolicyReadFailed(monotonic(), capability))
 
 
 def _vitals(payload: bytes) -> tuple[float | None, float | None]:

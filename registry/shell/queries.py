@@ -13,7 +13,7 @@ from agents_sdk.protocol.scaling import ScalingQuery
 from agents_sdk.protocol.statistics import Empty
 from registry.core.errors import RefusedError
 from registry.core.query import Query
-from registry.core.upkeep import scaling_report
+from registry.core.scaling import scaling_report
 from registry.shell.wire import encode_agent, encode_listing, to_query
 
 if TYPE_CHECKING:

@@ -119,6 +119,14 @@ REGISTRATIONS = [
     _register("health subject with a wildcard", "health_subject", health_subject="agent.*.health"),
     _register("health subject with a space", "health_subject", health_subject="agent x"),
     _register("health subject with an empty token", "health_subject", health_subject="agent..x"),
+    *[
+        _register(f"health subject that is not the agent's: {subject}", "health_subject", health_subject=subject)
+        for subject in (
+            "$KV.registry_agents.trader-1", "$JS.API.STREAM.DELETE.KV_registry_agents", "$SYS.REQ.SERVER.PING",
+            "$SRV.PING.registry", "_INBOX.trader-1", "_INBOX_trader-1.x", "_R_.x", "registry",
+            "registry.deregister.trader-1", "registry.replica.x", "registry.events.status.offline.trader-1",
+        )
+    ],
     _register("no concurrency", "max_concurrency", max_concurrency=0),
     _register("half a task", "max_concurrency", max_concurrency=1.5),
     _register("claim with a space", "claims[0]", claims=["a b"]),

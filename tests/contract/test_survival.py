@@ -557,7 +557,7 @@ async def test_a_log_that_falls_silent_is_followed_anew(
         assert other.log.revision == leader.log.revision
     else:
         await told(nc, "registry.scaling.set", {"capability": "trading", "max_agents": 7})
-        await eventually(lambda: other.state.scaler.policy("trading").max_agents == 7)
+        await eventually(lambda: other.state.scaler.policies.of("trading").max_agents == 7)
     assert tail.resyncs >= 1
     resyncs = tail.resyncs
     await told(nc, "registry.register", {**TRADER, "agent_id": "trader-2"})

@@ -91,6 +91,47 @@ def test_what_is_not_accepted_does_not_renew(
     assert is_offline(quiet)
 
 
+def beats(world: World, numbers: range, **fields: object) -> None:
+    """A beat a second, counted."""
+    for number in numbers:
+        world.advance(1.0)
+        world.beat("a", seq=number, load_factor=number / 1000, **fields)
+
+
+@pytest.mark.parametrize("changed", [{}, {"version": "2.0.0"}], ids=["the same", "changed"])
+def test_who_registers_again_counts_anew(world: World, quiet: Shell, changed: dict[str, object]):
+    """An agent that was started anew under the same instance_id counts its beats from the start, and is heard."""
+    quiet.register("a", instance_id="pod-7", heartbeat_interval=1.0)
+    beats(world, range(1, 101))
+    quiet.register("a", instance_id="pod-7", heartbeat_interval=1.0, **changed)
+    beats(world, range(1, 11))
+    assert not is_offline(quiet)
+    assert quiet.state.get("a").load == 0.01
+    assert quiet.state.statistics.heartbeats_dropped == 0
+
+
+def test_who_registers_again_elsewhere_counts_anew(world: World, quiet: Shell):
+    """A registration that changes nothing is known to one replica; the leader, another one, takes the beats as well."""
+    follower = world.replica("two")
+    quiet.register("a", instance_id="pod-7", heartbeat_interval=1.0)
+    beats(world, range(1, 101))
+    assert follower.register("a", instance_id="pod-7", heartbeat_interval=1.0).code is None
+    beats(world, range(1, 11))
+    for replica in (quiet, follower):
+        assert not is_offline(replica)
+        assert replica.state.get("a").load == 0.01
+
+
+def test_a_checkpoint_is_no_registration(world: World, shell: Shell):
+    """Saved vitals are the registry's own doing: old beats stay old."""
+    shell.register("a")
+    shell.beat("a", seq=5, load_factor=0.9)
+    world.advance(shell.state.limits.checkpoint_interval + 1.0)
+    assert len(world.bucket.log) == 2
+    shell.beat("a", seq=5, load_factor=0.1)
+    assert shell.state.get("a").load == 0.9
+
+
 def test_beating_agents_stay(world: World, quiet: Shell):
     """Who beats within its lease is never offline, however long."""
     quiet.register("a", heartbeat_interval=1.0)
