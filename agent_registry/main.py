@@ -12,6 +12,7 @@ import typer
 
 from agent_registry import lookup, operate, scaling, serving, watching
 from agent_registry.demo import command as demo
+from agent_registry.doctor import command as doctor
 from agent_registry.failure import EXIT_CODES, CommandError, Exit
 
 app = typer.Typer(
@@ -26,7 +27,15 @@ app = typer.Typer(
 
 _PANELS = {
     "Run": (serving.up, serving.serve, demo.demo),
-    "Look": (lookup.agents, lookup.discover, lookup.get, lookup.stats, lookup.capabilities, watching.watch),
+    "Look": (
+        lookup.agents,
+        lookup.discover,
+        lookup.get,
+        lookup.stats,
+        lookup.capabilities,
+        watching.watch,
+        doctor.doctor,
+    ),
     "Operate": (operate.suspend, operate.resume, operate.drain, operate.deregister),
 }
 for _panel, _commands in _PANELS.items():

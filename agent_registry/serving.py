@@ -196,18 +196,31 @@ def _withdraw(ready_file: Path | None) -> None:
         ready_file.unlink(missing_ok=True)
 
 
-def _settings(**changes: Any) -> Settings:
+def read_settings(**changes: Any) -> Settings:
+    """Return the settings of this environment.
+
+    Args:
+        changes: What is said otherwise.
+
+    Raises:
+        CommandError: If one is wrong.
+    """
     from pydantic import ValidationError
 
     from registry.settings import Settings
-    from registry.shell import logs, observability
 
     try:
-        settings = Settings(**changes)
+        return Settings(**changes)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = "_".join(str(step) for step in fault["loc"]).upper()
         raise CommandError(f"AGENT_REGISTRY_{name}: {fault['msg']}; got {fault['input']!r}", code=Exit.USAGE) from None
+
+
+def _settings(**changes: Any) -> Settings:
+    from registry.shell import logs, observability
+
+    settings = read_settings(**changes)
     logs.configure(settings)
     if observability.is_configured():
         try:

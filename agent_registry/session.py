@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from agent_registry.target import Target
     from agents_sdk.client import RegistryClient
+    from agents_sdk.connection import Connection
+    from agents_sdk.denials import Denials
     from agents_sdk.protocol.errors import RegistryError
 
 T = TypeVar("T")
@@ -52,13 +54,10 @@ async def connected(target: Target) -> AsyncIterator[RegistryClient]:
     """
     from agents_sdk.client import RegistryClient
 
-    nats = await _connect(target, _start_one(target))
-    try:
+    async with linked(target, _start_one(target)) as connection:
         with _translated(target):
-            async with RegistryClient(nats, prefix=target.prefix, timeout=REPLY_TIMEOUT) as registry:
+            async with RegistryClient(connection, prefix=target.prefix, timeout=REPLY_TIMEOUT) as registry:
                 yield registry
-    finally:
-        await nats.close()
 
 
 async def reach(target: Target) -> None:
@@ -67,11 +66,39 @@ async def reach(target: Target) -> None:
     Raises:
         CommandError: If not.
     """
-    nats = await _connect(target, "is NATS running? agent-registry up brings its own")
-    await nats.close()
+    async with linked(target):
+        pass
 
 
-async def _connect(target: Target, hint: str) -> Client:
+@asynccontextmanager
+async def linked(
+    target: Target, hint: str = "is NATS running? agent-registry up brings its own"
+) -> AsyncIterator[Connection]:
+    """Yield a connection to the target's NATS, which knows what NATS does not allow its user.
+
+    Args:
+        target: Where to.
+        hint: What to say to whom it cannot be reached.
+
+    Raises:
+        CommandError: If NATS cannot be reached, or refuses the user.
+    """
+    from agents_sdk.connection import Connection
+    from agents_sdk.denials import Denials
+
+    denials = Denials()
+    client = await _connect(target, hint, denials)
+    connection = Connection(client)
+    connection.denials = denials
+    try:
+        await connection.open()
+        yield connection
+    finally:
+        await connection.close()
+        await client.close()
+
+
+async def _connect(target: Target, hint: str, denials: Denials) -> Client:
     from nats.aio.client import Client
     from nats.errors import Error as NatsError
 
@@ -82,6 +109,7 @@ async def _connect(target: Target, hint: str) -> Client:
 
     async def on_error(error: Exception) -> None:
         failures.append(error)
+        denials.read(error)
         # Each server has said no; nats-py itself would go on without end. A connection that broke says nothing yet.
         if sum(map(_is_final, failures)) >= len(servers):
             failed.set()

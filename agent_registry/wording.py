@@ -75,3 +75,13 @@ def number(value: float | None, digits: int = 2) -> str:
 def count(amount: int, noun: str) -> str:
     """Return `1 agent`, `2 agents`."""
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+
+
+def size(amount: int) -> str:
+    """Return a number of bytes in the largest unit that fits, for example `1.5 GiB`."""
+    value = float(amount)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} GiB"

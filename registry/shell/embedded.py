@@ -43,9 +43,16 @@ logfile_size_limit: 10MB
 ping_interval: "5s"
 ping_max: 2
 jetstream {{ store_dir: "{directory}/jetstream" }}
+# Of the system account the open one sees the server's own figures alone: `doctor` reads there when writes are on disk.
 accounts {{
-  AGENTS {{ jetstream: enabled, users: [ {{ user: agent, password: agent }} ] }}
-  SYS {{ users: [ {{ user: sys, password: "{password}" }} ] }}
+  AGENTS {{
+    jetstream: enabled, users: [ {{ user: agent, password: agent }} ]
+    imports: [ {{ service: {{ account: SYS, subject: "$SYS.REQ.SERVER.PING.VARZ" }} }} ]
+  }}
+  SYS {{
+    users: [ {{ user: sys, password: "{password}" }} ]
+    exports: [ {{ service: "$SYS.REQ.SERVER.PING.VARZ", accounts: [ AGENTS ] }} ]
+  }}
 }}
 system_account: SYS
 # Whoever connects from this machine without credentials is in the one open account.

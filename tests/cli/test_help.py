@@ -11,7 +11,7 @@ from tests.cli.conftest import Do
 from tests.cli.running import ROOT, environment, finished
 
 COMMANDS = (
-    "up", "serve", "demo", "agents", "discover", "get", "stats", "capabilities", "watch",
+    "up", "serve", "demo", "agents", "discover", "get", "stats", "capabilities", "watch", "doctor",
     "suspend", "resume", "drain", "deregister", "scaling",
 )  # fmt: skip
 
@@ -64,6 +64,8 @@ def test_the_module_is_the_command() -> None:
         (("agents", "--status", "asleep"), "--status"),
         (("agents", "--prefix", "a..b"), "--prefix"),
         (("agents", "--creds", "/no/such/file"), "/no/such/file"),
+        (("doctor", "--system-creds", "/no/such/file"), "/no/such/file"),
+        (("doctor", "--system-context", "a/b"), "a/b"),
         (("up", "--port", "70000"), "--port"),
         (("scaling", "set", "trading"), "nothing to set"),
         (("scaling", "--nats", "nats://127.0.0.1:1", "set", "trading", "--min", "1"), "after `set`"),

@@ -82,6 +82,23 @@ async def test_the_wrong_user(guarded: Server) -> None:
         await guarded.kill()
 
 
+async def test_what_nats_does_not_allow(tmp_path: Path) -> None:
+    """Waiting for an answer that cannot come ends in the reason, not in a guess."""
+    server = Server(
+        tmp_path,
+        'authorization { users: [ { user: low, password: low, permissions: { publish: "x", subscribe: ">" } } ] }',
+    )
+    await server.start()
+    try:
+        found = finished("agents", "--nats", server.url.replace("//", "//low:low@"))
+    finally:
+        await server.kill()
+    assert found.returncode == 3
+    error, hint = found.stderr.splitlines()
+    assert error == "error: forbidden: NATS does not allow this user to publish to registry.discover"
+    assert hint == "hint: give the --creds or --context of somebody who may"
+
+
 async def test_a_context_lets_replica_and_operator_in(guarded: Server, tmp_path: Path) -> None:
     """`serve` and the operator's commands log in with what the context says."""
     folder = tmp_path / "config" / "nats" / "context"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_registry.wording import bar, count, duration, health_style, number
+from agent_registry.wording import bar, count, duration, health_style, number, size
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,22 @@ from agent_registry.wording import bar, count, duration, health_style, number
 )
 def test_a_duration_is_said_in_the_largest_unit_that_fits(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2, "1 MiB"),
+        (1024**3, "1 GiB"),
+        (5 * 1024**4, "5120 GiB"),
+    ],
+)
+def test_a_size_is_said_in_the_largest_unit_that_fits(amount: int, words: str) -> None:
+    assert size(amount) == words
 
 
 @pytest.mark.parametrize(
