@@ -218,6 +218,34 @@ class Store:
         except nats.errors.Error as error:
             log.warning("unsubscribe_failed", error=repr(error))
 
+    async def made(self, bucket: str) -> str:
+        """Return when a bucket was made, in Unix milliseconds; "" if it is not there.
+
+        It tells a bucket from one of the same name that was there before, in which the same revisions were others.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        try:
+            info = await self._js.stream_info(f"KV_{bucket}")
+        except nats.js.errors.NotFoundError:
+            return ""
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{bucket} cannot be asked: {error!r}") from error
+        assert info.created is not None
+        return str(int(info.created.timestamp() * 1000))
+
+    async def log_name(self) -> str:
+        """Return what names the log of agents in the ids of events: the bucket, and when it was made.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        made = await self.made(self.bucket)
+        if not made:
+            raise StoreError(f"{self.bucket} is not there")
+        return f"{self.bucket}:{made}"
+
     async def newest_revision(self, bucket: str) -> int:
         """Return the revision of the newest entry that a bucket still has; 0 if it has none.
 

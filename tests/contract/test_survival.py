@@ -25,6 +25,7 @@ from registry.shell.embedded import NatsServer
 from registry.shell.store_nats import Entry, Store
 from tests.conftest import eventually
 from tests.contract.wire import (
+    AGENTS_STREAM,
     TRADER,
     agent,
     answering,
@@ -99,11 +100,13 @@ async def test_a_killed_server_comes_back_with_everything(
     await told(nc, "registry.suspend.trader-3")
     await told(nc, "registry.deregister.trader-4")
     before, events = await everything(nc), await stored_events(nc, 22)
+    log_name = await registry.store.log_name()
     pid = nats_server.pid
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: nats_server.pid != pid and registry.bus.connected and nc.is_connected)
     await answered(nc)
     assert await everything(nc) == before
+    assert await registry.store.log_name() == log_name, "or a new leader would tell everything again"
     assert [msg.data for msg in await stored_events(nc, 22)] == [msg.data for msg in events]
     receipt = await told(nc, "registry.register.trader-20", {**TRADER, "agent_id": "trader-20"})
     assert (await told(nc, "registry.discover", {"min_revision": receipt["revision"]}))["total"] == 19
@@ -435,6 +438,28 @@ async def test_a_change_of_leader_loses_no_event_and_doubles_none(start: Start, 
     for chain in by_agent(events).values():
         for before, after in pairwise(chain):
             assert after["previous_revision"] == (0 if before["removed"] else before["revision"])
+
+
+async def test_a_bucket_that_is_made_anew_tells_of_all_its_changes(start: Start, nc: Client) -> None:
+    """Its revisions are those of the bucket before, whose events are in the stream already; they are other changes."""
+    first = await start()
+    for number in range(5):
+        await told(nc, f"registry.register.old-{number}", {**TRADER, "agent_id": f"old-{number}"})
+    await stored_events(nc, 5)
+    await first.stop()
+    assert await nc.jetstream().delete_stream(AGENTS_STREAM)
+    second = await start()
+    for number in range(3):
+        await told(nc, f"registry.register.new-{number}", {**TRADER, "agent_id": f"new-{number}"})
+    await stored_events(nc, 8)
+    await second.stop()
+    await start()  # it finds out how far the new log was told of, and tells nothing twice
+    await told(nc, "registry.suspend.new-0")
+    events = payloads(await stored_events(nc, 9))
+    assert [(event["agent_id"], event["revision"]) for event in events[5:]] == [
+        ("new-0", 1), ("new-1", 2), ("new-2", 3), ("new-0", 4),
+    ]  # fmt: skip
+    assert len({event["event_id"] for event in events}) == 9
 
 
 @pytest.mark.parametrize("value", [b"not a record", b'{"v":1,"agent_id":"trader-9","status":"asleep"}'])
