@@ -78,7 +78,7 @@ class Replica:
         self.store = Store(self.bus, self.subjects, self.settings.kv_replicas)
         await self.store.open()
         self.projector = Projector(self.store, self.subjects, self.replica_id)
-        self.log = BucketLog(self.store, self.dispatch, self.projector.advanced)
+        self.log = BucketLog(self.store, self.dispatch, self.projector.advanced, self.projector.begin_anew)
         self.effector = Effector(
             self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
         )
@@ -178,7 +178,11 @@ class Replica:
             elif entry.key.startswith(POLICY_PREFIX):
                 await self._policy_heard(entry)
 
-        self._control = Tail(self.store, self.subjects.control_bucket, heard)
+        async def replaced() -> None:
+            for capability in list(self.state.scaler.policies):
+                await self.dispatch(PolicyChanged(monotonic(), capability, None))
+
+        self._control = Tail(self.store, self.subjects.control_bucket, heard, replaced)
         await self._control.start()
 
     async def _policy_heard(self, entry: Entry) -> None:

@@ -166,6 +166,13 @@ class RecordChanged:
 
 
 @dataclass(slots=True)
+class BucketReplaced:
+    """The bucket of agents is another one of the same name: its log begins again, with revision 1."""
+
+    at: float
+
+
+@dataclass(slots=True)
 class PolicyRequested:
     """Somebody asks for a change of a capability's scaling policy. `changes` holds only what is to change."""
 
@@ -227,6 +234,7 @@ Event = (
     | RecordRead
     | ReadFailed
     | RecordChanged
+    | BucketReplaced
     | PolicyRequested
     | PolicyChanged
     | Connected

@@ -39,6 +39,7 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.RecordRead: outcomes.record_read,
     events.ReadFailed: outcomes.read_failed,
     events.RecordChanged: outcomes.record_changed,
+    events.BucketReplaced: outcomes.bucket_replaced,
     events.PolicyRequested: upkeep.policy_requested,
     events.PolicyChanged: upkeep.policy_changed,
     events.Connected: upkeep.connected,

@@ -220,6 +220,14 @@ class RegistryState:
             self.catalog.remove(agent)
             self.unsaved.pop(agent_id, None)
 
+    def begin_anew(self) -> None:
+        """Know nobody, neither who is there nor who was removed."""
+        for agent_id in list(self.agents):
+            self.forget(agent_id, 0, None)
+        self.removed.clear()
+        self.unswept.clear()
+        self.unassessed.clear()
+
     def validate(self) -> None:
         """Check every cross-reference.
 

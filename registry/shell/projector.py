@@ -85,6 +85,15 @@ class Projector:
         if self._live:
             await self._hand(revision, record)
 
+    def begin_anew(self) -> None:
+        """Take note that the log is another one: what was seen of the one before is none of it."""
+        self._seen = self._led_at = 0
+        self._unconfirmed.clear()
+        if self._repair is not None:  # this replica leads
+            self._repair.cancel()
+            self._repair = None
+            self._start_repair(0.0)
+
     async def publish_order(self, order: Mapping[str, Any]) -> None:
         """Publish a scaling order."""
         subject = self._subjects.scaling_event(order["action"], order["capability"])

@@ -462,6 +462,55 @@ async def test_a_bucket_that_is_made_anew_tells_of_all_its_changes(start: Start,
     assert len({event["event_id"] for event in events}) == 9
 
 
+async def test_running_replicas_begin_anew_with_a_bucket_that_is_made_anew(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the loss of NATS' store: what is not in the new bucket is not there any more, for anybody."""
+    monkeypatch.setattr("registry.shell.tail.WATCH_INTERVAL", 0.2)
+    running = [await start(leader_lease=1.0), await start(leader_lease=1.0)]
+    for number in range(5):
+        await told(nc, f"registry.register.old-{number}", {**TRADER, "agent_id": f"old-{number}"})
+    await told(nc, "registry.deregister.old-4")
+    await told(nc, "registry.scaling.set", {"capability": "trading", "max_agents": 7})
+    await stored_events(nc, 6)
+    js = nc.jetstream()
+    assert await js.delete_stream(AGENTS_STREAM)
+    assert await js.delete_stream("KV_registry_control")
+    await running[0].store.open()
+    await eventually(lambda: not any(replica.state.agents or replica.log.revision for replica in running))
+    await eventually(lambda: not any(replica.state.scaler.policies for replica in running))
+    # An epoch that came again would have orders of the new leader ignored.
+    await eventually(lambda: any(replica.state.leading and replica.state.epoch == 2 for replica in running))
+    for replica in running:
+        replica.state.validate()
+    for number in range(3, 6):
+        receipt = await told(nc, f"registry.register.old-{number}", {**TRADER, "agent_id": f"old-{number}"})
+        assert (receipt["incarnation"], receipt["revision"]) == (1, number - 2)
+    await eventually(lambda: all(set(r.state.agents) == {"old-3", "old-4", "old-5"} for r in running))
+    events = payloads(await stored_events(nc, 9))
+    assert [(event["agent_id"], event["revision"]) for event in events[6:]] == [
+        ("old-3", 1),
+        ("old-4", 2),
+        ("old-5", 3),
+    ]
+
+
+async def test_a_bucket_that_is_missing_is_waited_for(
+    registry: Replica, nc: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Agents are found meanwhile; the log is not followed at the old position once there is a bucket again."""
+    monkeypatch.setattr("registry.shell.tail.WATCH_INTERVAL", 0.2)
+    await told(nc, "registry.register", TRADER)
+    assert await nc.jetstream().delete_stream(AGENTS_STREAM)
+    await eventually(lambda: "bucket_gone" in caplog.text)
+    assert await found(nc) == ["trader-1"]
+    await registry.store.open()
+    for number in range(4):
+        await (await nc.jetstream().key_value("registry_agents")).put(f"trader-{number}", b"not a record")
+    await eventually(lambda: registry.log.revision == 4)
+    assert await found(nc) == []
+
+
 @pytest.mark.parametrize("value", [b"not a record", b'{"v":1,"agent_id":"trader-9","status":"asleep"}'])
 async def test_an_unreadable_record_does_not_silence_a_new_leader(start: Start, nc: Client, value: bytes) -> None:
     """Somebody wrote into the bucket; the new leader passes that by when it looks what is left to tell."""
