@@ -18,6 +18,9 @@ from registry.core.statistics import Statistics
 from registry.core.status import Status
 from registry.core.writes import Writes
 
+_REGISTERED = ("registered", "takeover", "updated", "restored")
+"""Reasons of changes that begin a lease."""
+
 
 @dataclass(frozen=True, slots=True)
 class Removal:
@@ -154,7 +157,7 @@ class RegistryState:
             if record.incarnation != before.incarnation or before.status is Status.OFFLINE:
                 _reset_vitals(agent, record)
             came_back = before.status is Status.OFFLINE and record.status is not Status.OFFLINE
-            registered = record.change is not None and record.change.reason in ("registered", "takeover", "updated")
+            registered = record.change is not None and record.change.reason in _REGISTERED
             if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
             if record.status is not before.status:
