@@ -59,7 +59,7 @@ class Replica:
         self.settings = settings
         self.replica_id = new_replica_id()
         self.subjects = Subjects(settings.prefix)
-        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", settings.credentials)
+        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", _login(settings))
         self.state = _state(settings, self.replica_id)
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
@@ -229,6 +229,10 @@ class Replica:
                 await self._tick()
             except Exception:
                 log.exception("tick_failed")
+
+
+def _login(settings: Settings) -> dict[str, Any]:
+    return {} if settings.credentials is None else {"user_credentials": str(settings.credentials)}
 
 
 def _state(settings: Settings, replica_id: str) -> RegistryState:

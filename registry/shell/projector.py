@@ -18,9 +18,10 @@ import orjson
 from agents_sdk.protocol.events import cloud_event_headers
 from registry.core.record import EVENT_VERSION, Record, event_of, published_up_to
 from registry.shell.clock import wall
+from registry.shell.log_reader import reading
 from registry.shell.logs import get_logger
 from registry.shell.records import record_in
-from registry.shell.store_nats import Entry, Store, StoreError
+from registry.shell.store_nats import Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -164,7 +165,7 @@ class Projector:
             try:
                 self._log = await self._store.log_name()
                 await self._replay(await self._first_unpublished())
-            except (StoreError, TimeoutError) as error:
+            except StoreError as error:
                 log.warning("events_wait", error=str(error))
             wait = RETRY_WAIT
 
@@ -187,7 +188,6 @@ class Projector:
 
         Raises:
             StoreError: If the log cannot be read.
-            TimeoutError: If it stopped coming.
         """
         self._unconfirmed.clear()
         self._handed = start - 1
@@ -195,12 +195,8 @@ class Projector:
         if start > max(self._seen, last):  # what was seen while the bucket was asked counts too
             self._live = True
             return
-        entries: asyncio.Queue[Entry] = asyncio.Queue()
-        subscription = await self._store.follow(entries.put, start=start)
-        try:
+        async with reading(self._store, start=start) as next_entry:
             while not self._live:
-                entry = await asyncio.wait_for(entries.get(), 10.0)
+                entry = await next_entry()
                 await self._hand(entry.revision, record_in(entry))
                 self._live = entry.pending == 0 and entry.revision >= self._seen
-        finally:
-            await subscription.unsubscribe()
