@@ -33,15 +33,13 @@ from registry.shell.micro import MicroService
 from registry.shell.projector import Projector
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
-from registry.shell.store_nats import Entry, Store
+from registry.shell.store_nats import POLICY_PREFIX, Entry, Store
 from registry.shell.tail import Tail
 
 log = get_logger(__name__)
 
 TICK = 0.1
 """Seconds between two ticks."""
-
-POLICY_PREFIX = "policy."
 
 START_TIMEOUT = 10.0
 """Seconds until the server must know what this replica serves."""

@@ -36,7 +36,7 @@ from registry.shell.bus_nats import Ack, Bus, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
 from registry.shell.records import is_of_newer_form, record_in
-from registry.shell.store_nats import Store, StoreError, is_conflict
+from registry.shell.store_nats import POLICY_PREFIX, Store, StoreError, is_conflict
 
 if TYPE_CHECKING:
     from registry.shell.bucket_log import BucketLog
@@ -191,7 +191,7 @@ class Effector:
 
     async def _put_policy(self, effect: PutPolicy) -> None:
         try:
-            await self._store.put_control(f"policy.{effect.capability}", effect.policy)
+            await self._store.put_control(POLICY_PREFIX + effect.capability, effect.policy)
         except StoreError as error:
             await effect.reply.send(RefusedError("unavailable", f"the policy was perhaps not stored: {error}"))
             return

@@ -53,6 +53,10 @@ MARKER_SECONDS = 3600
 """How long the marker of a swept removal stays in the log, for replicas that were away."""
 
 
+POLICY_PREFIX = "policy."
+"""Before a capability in the control bucket: the key of its scaling policy."""
+
+
 class StoreError(Exception):
     """JetStream does not answer, or refuses what the registry needs; the message says which."""
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from registry.settings import Settings
 from registry.shell.bucket_log import BucketLog
 from registry.shell.embedded import NatsServer
 from registry.shell.store_nats import Entry, Store
-from tests.conftest import eventually
+from tests.conftest import Start, eventually
 from tests.contract.wire import (
     AGENTS_STREAM,
     TRADER,
@@ -43,29 +42,10 @@ from tests.contract.wire import (
 )
 from tests.sdk.outage import Server
 
-Start = Callable[..., Awaitable[Replica]]
-
 
 @pytest.fixture
 def settings() -> Settings:
     return Settings(scaling_interval=0.1)
-
-
-@pytest.fixture
-async def start(nats_server: NatsServer, settings: Settings) -> AsyncIterator[Start]:
-    """Starts replicas; what still runs is stopped at the end."""
-    running: list[Replica] = []
-
-    async def begin(**changed: Any) -> Replica:
-        replica = Replica(settings.model_copy(update=changed), nats_server.url)
-        running.append(replica)
-        await replica.start()
-        return replica
-
-    yield begin
-    for replica in running:
-        await replica.stop()
-        replica.state.validate()
 
 
 async def answered(nc: Client) -> None:
