@@ -1,9 +1,9 @@
-"""Reading a bucket's log at one's own pace: the newest entry of each key, or all from some revision on."""
+"""Reading a bucket's log at one's own pace: all from some revision on, or what there is now and then no more."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from registry.shell.store_nats import Entry, Store, StoreError
@@ -46,3 +46,24 @@ async def reading(
         yield next_entry
     finally:
         await store.unfollow(subscription)
+
+
+async def contents(store: Store, bucket: str) -> AsyncGenerator[Entry, None]:
+    """Yield what a bucket holds: the newest entry of each key, and then what is written meanwhile, up to the log's end.
+
+    A bucket that is not there holds nothing.
+
+    Of a key that comes again, the last entry counts. The last entry of all is then the revision that all of it is as
+    of: what was evicted from a key's history before it came has a newer one behind it.
+
+    Raises:
+        StoreError: If it cannot be read.
+    """
+    if not await store.made(bucket) or not await store.newest_revision(bucket):
+        return
+    async with reading(store, bucket) as next_entry:
+        while True:
+            entry = await next_entry()
+            yield entry
+            if not entry.pending:
+                return
