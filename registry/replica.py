@@ -28,12 +28,13 @@ from registry.shell.clock import id_source, monotonic, new_replica_id, wall
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
+from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
 from registry.shell.projector import Projector
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
-from registry.shell.store_nats import POLICY_PREFIX, Entry, Store
+from registry.shell.store_nats import POLICY_PREFIX, Store
 from registry.shell.tail import Tail
 
 log = get_logger(__name__)

@@ -13,8 +13,9 @@ from typing import BinaryIO
 from agent_registry.backup.form import BackupError, encode_agent, encode_header, encode_policy
 from agents_sdk.protocol.subjects import Subjects
 from registry.shell.clock import wall
+from registry.shell.entry import Entry
 from registry.shell.log_reader import contents
-from registry.shell.store_nats import POLICY_PREFIX, Entry, Store
+from registry.shell.store_nats import POLICY_PREFIX, Store
 
 
 @dataclass(slots=True)

@@ -20,9 +20,10 @@ from registry.core.restore import Found, Kept, Why, restore
 from registry.core.status import Status
 from registry.shell.bus_nats import Ack
 from registry.shell.clock import wall
+from registry.shell.entry import Entry
 from registry.shell.log_reader import contents
 from registry.shell.records import is_of_newer_form, record_in
-from registry.shell.store_nats import POLICY_PREFIX, Entry, Store, StoreError
+from registry.shell.store_nats import POLICY_PREFIX, Store, StoreError
 
 IN_FLIGHT = 256
 """Entries that are being put back at once."""

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from registry.core.events import BucketReplaced, RecordChanged
 from registry.core.record import Record
 from registry.shell.clock import monotonic
+from registry.shell.entry import Entry
 from registry.shell.records import record_in
-from registry.shell.store_nats import Entry, Store
+from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
 
 MAX_OWN = 10_000

@@ -17,8 +17,9 @@ import orjson
 
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
+from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Entry, Store, StoreError
+from registry.shell.store_nats import Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from registry.shell.store_nats import Entry, Store, StoreError
+from registry.shell.entry import Entry
+from registry.shell.store_nats import Store, StoreError
 
 MAX_WAITING = 1_000
 """Entries that wait for the reader; the server sends no more of them meanwhile."""

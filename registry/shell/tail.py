@@ -13,8 +13,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from registry.shell.entry import Entry, OnEntry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Entry, OnEntry, Store, StoreError
+from registry.shell.store_nats import Store, StoreError
 
 log = get_logger(__name__)
 

@@ -12,7 +12,8 @@ import pytest
 
 from agent_registry.backup.restorer import ATTEMPTS, IN_FLIGHT, Outcome, Restorer
 from registry.shell.bus_nats import Ack
-from registry.shell.store_nats import Entry, Store, StoreError
+from registry.shell.entry import Entry
+from registry.shell.store_nats import Store, StoreError
 from tests.backup.lines import agent, header, policy, saved, stored
 
 

@@ -21,7 +21,8 @@ from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.bucket_log import BucketLog
 from registry.shell.embedded import NatsServer
-from registry.shell.store_nats import Entry, Store
+from registry.shell.entry import Entry
+from registry.shell.store_nats import Store
 from tests.conftest import Start, eventually
 from tests.contract.wire import (
     AGENTS_STREAM,
