@@ -7,8 +7,6 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -52,7 +50,7 @@ def import_(
     from agent_registry.backup.account import Account
 
     settings = environment.settings(prefix=target.prefix)
-    with _source(file) as stream:
+    with _opened(file) as stream:
         contents = _check(file, stream)
         account = Account(dry_run, quiet=as_json)
         stream.seek(0)
@@ -102,6 +100,7 @@ async def _import(
     target: Target, stream: BinaryIO, contents: _Contents, account: Account, overwrite: bool, replicas: int
 ) -> None:
     from agent_registry.backup.contents import read
+    from agent_registry.backup.form import BackupError
     from agent_registry.backup.restorer import Restorer, holders
     from agents_sdk.protocol.subjects import Subjects
     from registry.shell.store_nats import StoreError
@@ -122,39 +121,33 @@ async def _import(
         try:
             _, entries = read(stream)  # again, for they were not kept; that they are right is known
             await restorer.run(entries, account.note)
-        except StoreError as error:
+        except (StoreError, BackupError) as error:
             total = contents.header.agents + contents.header.policies
+            what = f"the backup has changed meanwhile, {error}" if isinstance(error, BackupError) else str(error)
             raise CommandError(
-                f"{error}; {account.total} of {total} entries were done",
-                "import it again when NATS is well: what has been put back is left alone",
-                Exit.UNREACHABLE,
+                f"{what}; {account.total} of {total} entries were done",
+                "import it again when all is well: what has been put back is left alone",
+                Exit.USAGE if isinstance(error, BackupError) else Exit.UNREACHABLE,
             ) from error
 
 
-@contextmanager
-def _source(file: Path) -> Iterator[BinaryIO]:
-    """Yield the backup as a file that can be read twice."""
+def _opened(file: Path) -> BinaryIO:
+    """Return the backup as a file that can be read twice.
+
+    Raises:
+        CommandError: If it cannot be read.
+    """
     try:
-        if file == STANDARD_INPUT:
-            with _copied(sys.stdin.buffer) as copy:
-                yield copy
-        else:
-            with file.open("rb") as stream:
-                if stream.seekable():
-                    yield stream
-                else:
-                    with _copied(stream) as copy:
-                        yield copy
+        stream = sys.stdin.buffer if file == STANDARD_INPUT else file.open("rb")
+        if file != STANDARD_INPUT and stream.seekable():
+            return stream
+        with stream:
+            copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's to close
+            shutil.copyfileobj(stream, copy)
     except OSError as error:
         raise CommandError(f"cannot read {_name(file)}: {error.strerror}", code=Exit.USAGE) from error
-
-
-@contextmanager
-def _copied(stream: BinaryIO) -> Iterator[BinaryIO]:
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(stream, copy)
-        copy.seek(0)
-        yield copy
+    copy.seek(0)
+    return copy
 
 
 def _name(file: Path) -> str:
