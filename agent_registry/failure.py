@@ -13,7 +13,7 @@ class Exit(IntEnum):
     BROKEN = 1
     """What `doctor` looked at does not keep a promise. The word is its own; a bug says `error:`."""
     USAGE = 2
-    """The command line is wrong; nothing was sent."""
+    """The command line is wrong, or a file that it names; nothing was sent."""
     REFUSED = 3
     """The registry answered, and said no: not found, conflict, invalid."""
     UNREACHABLE = 4
@@ -22,8 +22,8 @@ class Exit(IntEnum):
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 doctor found a promise that does not hold, or a fault of this program; 2 the command line "
-    "is wrong; 3 the registry refused, for example because there is no such agent; 4 NATS or the registry cannot be "
-    "reached or started."
+    "is wrong, or a file that it names; 3 the registry refused, for example because there is no such agent; 4 NATS or "
+    "the registry cannot be reached or started."
 )
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from agent_registry import lookup, operate, scaling, serving, watching
+from agent_registry.backup import exporting, importing
 from agent_registry.demo import command as demo
 from agent_registry.doctor import command as doctor
 from agent_registry.failure import EXIT_CODES, CommandError, Exit
@@ -37,10 +38,12 @@ _PANELS = {
         doctor.doctor,
     ),
     "Operate": (operate.suspend, operate.resume, operate.drain, operate.deregister),
+    "Keep": (exporting.export, importing.import_),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_panel, epilog=EXIT_CODES)(_command)
+        # Without the underscore that keeps a name from being a word of Python's.
+        app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel, epilog=EXIT_CODES)(_command)
 app.add_typer(scaling.app, name="scaling", rich_help_panel="Operate", epilog=EXIT_CODES)
 
 

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from agent_registry.atomic import replacing
+
 
 def write(path: Path, nats: str, nats_pid: int | None) -> None:
     """Write the ready file in one step, so that who waits for it never reads half of it.
@@ -19,9 +21,5 @@ def write(path: Path, nats: str, nats_pid: int | None) -> None:
         OSError: If it cannot be written there.
     """
     content = json.dumps({"nats": nats, "pid": os.getpid(), "nats_pid": nats_pid}) + "\n"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(content, "utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(content.encode())

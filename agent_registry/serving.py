@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent_registry import environment
 from agent_registry import ready_file as ready
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import Prefix, ReadyFile, aimed
@@ -196,32 +197,10 @@ def _withdraw(ready_file: Path | None) -> None:
         ready_file.unlink(missing_ok=True)
 
 
-def read_settings(**changes: Any) -> Settings:
-    """Return the settings of this environment.
-
-    Args:
-        changes: What is said otherwise.
-
-    Raises:
-        CommandError: If one is wrong.
-    """
-    from pydantic import ValidationError
-
-    from registry.settings import Settings
-
-    try:
-        return Settings(**changes)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        name = "_".join(str(step) for step in fault["loc"]).upper()
-        raise CommandError(f"AGENT_REGISTRY_{name}: {fault['msg']}; got {fault['input']!r}", code=Exit.USAGE) from None
-
-
 def _settings(**changes: Any) -> Settings:
-    from registry.shell import logs, observability
+    from registry.shell import observability
 
-    settings = read_settings(**changes)
-    logs.configure(settings)
+    settings = environment.settings(**changes)
     if observability.is_configured():
         try:
             observability.configure()

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from agents_sdk.connection import Connection
     from agents_sdk.denials import Denials
     from agents_sdk.protocol.errors import RegistryError
+    from registry.shell.store_nats import Store
 
 T = TypeVar("T")
+
+NAME = "agent-registry command line"
+"""Of the connection, for who looks at NATS."""
 
 CONNECT_TIMEOUT = 3.0
 """Seconds to wait for NATS."""
@@ -58,6 +62,32 @@ async def connected(target: Target) -> AsyncIterator[RegistryClient]:
         with _translated(target):
             async with RegistryClient(connection, prefix=target.prefix, timeout=REPLY_TIMEOUT) as registry:
                 yield registry
+
+
+@asynccontextmanager
+async def stored(target: Target, replicas: int) -> AsyncIterator[Store]:
+    """Yield what the target's registry keeps in JetStream, whether or not one runs.
+
+    Args:
+        target: Which registry.
+        replicas: Copies that JetStream is to keep, should buckets be made.
+
+    Raises:
+        CommandError: If NATS cannot be reached, or JetStream does not do what is asked of it.
+    """
+    from agents_sdk.protocol.subjects import Subjects
+    from registry.shell.bus_nats import Bus, UnreachableError
+    from registry.shell.store_nats import Store, StoreError
+
+    await reach(target)
+    bus = Bus(target.url, NAME, target.options())
+    try:
+        await bus.connect()
+        yield Store(bus, Subjects(target.prefix), replicas)
+    except (UnreachableError, StoreError) as error:
+        raise CommandError(str(error), "is NATS running, with JetStream?", Exit.UNREACHABLE) from error
+    finally:
+        await bus.close()
 
 
 async def reach(target: Target) -> None:
@@ -117,7 +147,7 @@ async def _connect(target: Target, hint: str, denials: Denials) -> Client:
     connecting = asyncio.ensure_future(
         client.connect(
             servers,
-            name="agent-registry command line",
+            name=NAME,
             error_cb=on_error,
             connect_timeout=int(CONNECT_TIMEOUT),
             max_reconnect_attempts=-1,

@@ -73,8 +73,10 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def count(amount: int, noun: str) -> str:
-    """Return `1 agent`, `2 agents`."""
-    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+    """Return `1 agent`, `2 agents`, `2 policies`."""
+    if amount != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{amount} {noun}"
 
 
 def size(amount: int) -> str:

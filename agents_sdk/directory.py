@@ -17,7 +17,7 @@ from agents_sdk.protocol.vocabulary import AgentStatus, Reason
 DISCOVERABLE = frozenset((AgentStatus.ACTIVE, AgentStatus.DEGRADED))
 """What a query finds that names no statuses."""
 
-_NEW_REGISTRATION = frozenset((Reason.REGISTERED, Reason.UPDATED, Reason.TAKEOVER))
+_NEW_REGISTRATION = frozenset((Reason.REGISTERED, Reason.UPDATED, Reason.TAKEOVER, Reason.RESTORED))
 """Reasons of events after which more of an agent may differ than the event says."""
 
 

@@ -29,12 +29,16 @@ lose one without either end noticing."""
 MAX_QUEUED = 10_000
 """Events that may wait for a slow reader; beyond that it starts over from a snapshot."""
 
+NOTICED = 5.0
+"""Seconds after which every replica has noticed that the bucket was made anew; a snapshot before that
+may be of the one that was there before."""
+
 GATHER = 0.05
 """Seconds for which events gather that only a comparison can judge."""
 
 MAX_LOOKS = 3
 """After so many comparisons without an answer that is new enough, the watch starts over: the bucket
-may have been made anew, with revisions that begin again."""
+may have been made anew, with revisions that begin again, and no event may have said so yet."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +67,10 @@ class Watch:
         self._directory = Directory(query)
         self._events: asyncio.Queue[StatusEvent] = asyncio.Queue(MAX_QUEUED)
         self._woken = asyncio.Event()
+        self._log: str | None = None
+        """The log that the last event was of."""
+        self._anew = False
+        """Whether a log has begun that no snapshot is known to be of."""
         self._start_over = True
         self._look_at = 0.0
         self._looks = 0
@@ -122,7 +130,8 @@ class Watch:
                 listing.total,
                 len(listing.agents),
             )
-        self._settled()
+        self._settled(NOTICED if self._anew else LOOK_AGAIN)
+        self._anew = False
         return self._directory.reset(listing)
 
     async def _look(self) -> list[Change]:
@@ -136,10 +145,14 @@ class Watch:
             self._looks += 1
             self._start_over = self._start_over or self._looks >= MAX_LOOKS
             raise
-        self._settled()
+        self._settled(LOOK_AGAIN)
         return self._directory.reconcile(listing)
 
     async def _fold(self, event: StatusEvent) -> list[Change]:
+        before, self._log = self._log, event.log
+        if before not in (None, event.log):  # its revisions say nothing about those that are known
+            self._start_over = self._anew = True
+            return []
         outcome = self._directory.apply(event)
         if outcome is None:
             return []
@@ -163,10 +176,10 @@ class Watch:
         query = replace(self._query, min_revision=min_revision)
         return Listing.from_wire(await self._requester.ask(DISCOVER, query.to_wire()))
 
-    def _settled(self) -> None:
+    def _settled(self, look_again: float) -> None:
         self._backoff.reset()
         self._looks = 0
-        self._look_at = time.monotonic() + LOOK_AGAIN * random.uniform(0.9, 1.1)
+        self._look_at = time.monotonic() + look_again * random.uniform(0.9, 1.1)
 
     async def _on_event(self, msg: Msg) -> None:
         try:

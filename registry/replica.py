@@ -12,7 +12,16 @@ import orjson
 from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
-from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, PulseHeard, Tick
+from registry.core.events import (
+    Connected,
+    Disconnected,
+    Event,
+    LeadershipChanged,
+    PoliciesReplaced,
+    PolicyChanged,
+    PulseHeard,
+    Tick,
+)
 from registry.core.handler import handle
 from registry.core.limits import Limits
 from registry.core.policy import Policy
@@ -27,6 +36,7 @@ from registry.shell.clock import id_source, monotonic, new_replica_id, wall
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
+from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
 from registry.shell.policies import capability_of, policy_in
@@ -34,7 +44,7 @@ from registry.shell.projector import Projector
 from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
-from registry.shell.store_nats import Entry, Store
+from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
 
 log = get_logger(__name__)
@@ -58,7 +68,7 @@ class Replica:
         self.settings = settings
         self.replica_id = new_replica_id()
         self.subjects = Subjects(settings.prefix)
-        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", settings.credentials, settings.prefix)
+        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", _login(settings), settings.prefix)
         self.state = _state(settings, self.replica_id)
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
@@ -78,7 +88,7 @@ class Replica:
         self.store = Store(self.bus, self.subjects, self.settings.kv_replicas)
         await self.store.open()
         self.projector = Projector(self.store, self.subjects, self.replica_id)
-        self.log = BucketLog(self.store, self.dispatch, self.projector.advanced)
+        self.log = BucketLog(self.store, self.dispatch, self.projector.advanced, self.projector.begin_anew)
         self.effector = Effector(
             self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
         )
@@ -182,7 +192,10 @@ class Replica:
                 policy, readable = policy_in(entry)
                 await self.dispatch(PolicyChanged(monotonic(), capability, policy, entry.revision, readable))
 
-        self._control = Tail(self.store, self.subjects.control_bucket, heard)
+        async def replaced() -> None:
+            await self.dispatch(PoliciesReplaced(monotonic()))
+
+        self._control = Tail(self.store, self.subjects.control_bucket, heard, replaced)
         await self._control.start()
 
     async def _led(self, leading: bool, epoch: int) -> None:
@@ -223,6 +236,10 @@ class Replica:
                 await self._tick()
             except Exception:
                 log.exception("tick_failed")
+
+
+def _login(settings: Settings) -> dict[str, Any]:
+    return {} if settings.credentials is None else {"user_credentials": str(settings.credentials)}
 
 
 def _state(settings: Settings, replica_id: str) -> RegistryState:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent_registry import environment
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import AsJson, aimed
 from agent_registry.output import emit, screen
-from agent_registry.serving import read_settings
 from agent_registry.session import linked
 from agent_registry.target import Target
 
@@ -97,7 +97,7 @@ async def _survey(target: Target, connection: Connection, system: Connection | N
     from agent_registry.doctor.survey import survey
     from agents_sdk.protocol.subjects import Subjects
 
-    settings = read_settings()
+    settings = environment.settings()
     # The default says nothing of the registries, which may run with settings of their own.
     wanted_copies = settings.kv_replicas if "kv_replicas" in settings.model_fields_set else None
     of_system = None if system is None else Inquiry(system)

@@ -97,6 +97,11 @@ Seconds = Annotated[float, Strict(), Field(ge=0.0, le=86_400.0, allow_inf_nan=Fa
 Timestamp = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False)]
 """Unix time in seconds."""
 
+HeartbeatInterval = Annotated[float, Strict(), Field(ge=0.1, le=3600.0, allow_inf_nan=False)]
+HeartbeatTimeout = Annotated[float, Strict(), Field(ge=0.2, le=86_400.0, allow_inf_nan=False)]
+"""Seconds."""
+
+Concurrency = Annotated[int, Strict(), Field(ge=1, le=100_000)]
 Count = Annotated[int, Strict(), Field(ge=0, le=2**53)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]

@@ -168,6 +168,20 @@ class RecordChanged:
 
 
 @dataclass(slots=True)
+class BucketReplaced:
+    """The bucket of agents is another one of the same name: its log begins again, with revision 1."""
+
+    at: float
+
+
+@dataclass(slots=True)
+class PoliciesReplaced:
+    """The bucket of policies is another one of the same name."""
+
+    at: float
+
+
+@dataclass(slots=True)
 class PolicyRequested:
     """Somebody asks for a change of a capability's scaling policy. `changes` holds only what is to change."""
 
@@ -288,6 +302,8 @@ Event = (
     | ReadFailed
     | RecordChanged
     | RevisionAwaited
+    | BucketReplaced
+    | PoliciesReplaced
     | PolicyRequested
     | PolicyCommitted
     | PolicyUncertain

@@ -41,6 +41,8 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.ReadFailed: outcomes.read_failed,
     events.RecordChanged: outcomes.record_changed,
     events.RevisionAwaited: outcomes.revision_awaited,
+    events.BucketReplaced: outcomes.bucket_replaced,
+    events.PoliciesReplaced: scaling.policies_replaced,
     events.PolicyRequested: scaling.policy_requested,
     events.PolicyCommitted: scaling.policy_committed,
     events.PolicyUncertain: scaling.policy_uncertain,

@@ -8,6 +8,7 @@ from registry.core.commands import claim_held, decide, receipt, resume
 from registry.core.effects import AwaitRevision, Effect, PutRecord, ReadRecord, TellAgent
 from registry.core.errors import RefusedError
 from registry.core.events import (
+    BucketReplaced,
     ReadFailed,
     RecordChanged,
     RecordRead,
@@ -170,4 +171,13 @@ def record_changed(state: RegistryState, event: RecordChanged) -> list[Effect]:
         return _finish(state, pending, record, event.revision, event.at)  # the log was quicker than the acknowledgement
     state.learn(event.agent_id, record, event.revision, event.at, event.swept)
     state.unassessed[event.agent_id] = None
+    return []
+
+
+def bucket_replaced(state: RegistryState, _: BucketReplaced) -> list[Effect]:
+    """Forget what the bucket before held: none of it is durable any more, and its revisions compare with no new one.
+
+    Writes on their way stay: they lose against the new bucket, which is then read, and are decided anew.
+    """
+    state.begin_anew()
     return []

@@ -111,6 +111,14 @@ class Policies:
         elif own is not None:
             self.own[capability] = own
 
+    def begin_anew(self) -> list[str]:
+        """Know no policy; return the capabilities that had one."""
+        known = list(self.own)
+        self.own.clear()
+        self._revisions.clear()
+        self._unreadable.clear()
+        return known
+
     def _over_default(self, own: Fields) -> Policy:
         """Return a policy; a target that it does not set lies in the middle of its bounds."""
         policy = replace(self.default, **own)

@@ -186,17 +186,18 @@ _PLAIN = frozenset(item.name for item in fields(Record)) - {"change", "extra"}
 _STATUS = {str(status): status for status in Status}
 
 
-def event_of(record: Record, revision: int, bucket: str) -> dict[str, Any] | None:
+def event_of(record: Record, revision: int, log: str) -> dict[str, Any] | None:
     """Return the status event that a revision of a record stands for, or None if it changed nothing to speak of.
 
-    A pure function of one entry of the bucket's log, so that whoever publishes it publishes the same.
+    A pure function of one entry of the bucket's log, so that whoever publishes it publishes the same. The log's name is
+    that of the bucket and of when it was made: in a bucket that was made anew the same revision is another change.
     """
     change = record.change
     if change is None:
         return None
     return {
         "v": EVENT_VERSION,
-        "event_id": f"{bucket}:{revision}",
+        "event_id": f"{log}:{revision}",
         "agent_id": record.agent_id,
         "agent_type": record.agent_type,
         "capabilities": record.capabilities,
@@ -211,3 +212,12 @@ def event_of(record: Record, revision: int, bucket: str) -> dict[str, Any] | Non
         "epoch": change.epoch,
         "at": change.at,
     }
+
+
+def published_up_to(event: Mapping[str, Any], log: str) -> int:
+    """Return up to which revision a log has been published if this is the newest event; 0 if it is of another log.
+
+    Before logs had a name, ids were made of the bucket's alone; such an event is taken for this log's.
+    """
+    origin = str(event["event_id"]).rpartition(":")[0]
+    return int(event["revision"]) if origin == log or ":" not in origin else 0

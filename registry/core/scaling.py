@@ -8,6 +8,7 @@ from registry.core.changes import answer, refuse
 from registry.core.effects import Effect, PutPolicy, ReadPolicy
 from registry.core.errors import RefusedError
 from registry.core.events import (
+    PoliciesReplaced,
     PolicyChanged,
     PolicyCommitted,
     PolicyRead,
@@ -108,6 +109,13 @@ def policy_changed(state: RegistryState, event: PolicyChanged) -> list[Effect]:
     """Take an entry of the bucket's log, unless it is known already; what another policy ordered is withdrawn."""
     if state.scaler.policies.learn(event.capability, event.policy, event.revision, event.readable):
         state.scaler.withdraw(event.capability)
+    return []
+
+
+def policies_replaced(state: RegistryState, _: PoliciesReplaced) -> list[Effect]:
+    """Forget every policy, and withdraw what it ordered; changes on their way lose against the new bucket."""
+    for capability in state.scaler.policies.begin_anew():
+        state.scaler.withdraw(capability)
     return []
 
 

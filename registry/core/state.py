@@ -20,6 +20,9 @@ from registry.core.statistics import Statistics
 from registry.core.status import Status
 from registry.core.writes import Writes
 
+_REGISTERED = ("registered", "takeover", "updated", "restored")
+"""Reasons of changes that begin a lease."""
+
 
 @dataclass(frozen=True, slots=True)
 class Removal:
@@ -172,7 +175,7 @@ class RegistryState:
             if record.incarnation != before.incarnation or before.status is Status.OFFLINE:
                 _reset_vitals(agent, record)
             came_back = before.status is Status.OFFLINE and record.status is not Status.OFFLINE
-            registered = record.change is not None and record.change.reason in ("registered", "takeover", "updated")
+            registered = record.change is not None and record.change.reason in _REGISTERED
             if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
                 agent.seq = -1  # who registers may have been started anew, and then counts from the start
@@ -242,6 +245,14 @@ class RegistryState:
         if agent is not None:
             self.catalog.remove(agent)
             self.unsaved.pop(agent_id, None)
+
+    def begin_anew(self) -> None:
+        """Know nobody, neither who is there nor who was removed."""
+        for agent_id in list(self.agents):
+            self.forget(agent_id, 0, None)
+        self.removed.clear()
+        self.unswept.clear()
+        self.unassessed.clear()
 
     def validate(self) -> None:
         """Check every cross-reference.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from registry.core.events import RecordChanged
+from registry.core.events import BucketReplaced, RecordChanged
 from registry.core.record import Record
 from registry.shell.clock import monotonic
+from registry.shell.entry import Entry
 from registry.shell.records import record_in
-from registry.shell.store_nats import Entry, Store
+from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
 
 MAX_OWN = 10_000
@@ -21,21 +22,24 @@ class BucketLog:
 
     Args:
         store: Where the log is.
-        apply: Takes each entry that is not known yet.
+        apply: Takes each entry that is not known yet, and that another bucket has taken the place of the one before.
         advanced: Told each entry once, in the log's order, our own as soon as it is acknowledged.
+        replaced: Told, before the first entry of it, that the log is another one.
     """
 
     def __init__(
         self,
         store: Store,
-        apply: Callable[[RecordChanged], Awaitable[None]],
+        apply: Callable[[RecordChanged | BucketReplaced], Awaitable[None]],
         advanced: Callable[[int, Record | None], Awaitable[None]],
+        replaced: Callable[[], None],
     ) -> None:
         self.revision = 0
         """Everything up to this revision is applied."""
-        self._tail = Tail(store, store.bucket, self._heard)
+        self._tail = Tail(store, store.bucket, self._heard, self._begin_anew)
         self._apply = apply
         self._advanced = advanced
+        self._replaced = replaced
         self._own: dict[int, Record] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._restored = False
@@ -89,6 +93,12 @@ class BucketLog:
                 if record is not None or entry.removed or not entry.value:
                     await self._apply(RecordChanged(monotonic(), entry.key, record, entry.revision, entry.swept))
             await self._advance(entry.revision, record)
+
+    async def _begin_anew(self) -> None:
+        self.revision = 0
+        self._own.clear()
+        self._replaced()
+        await self._apply(BucketReplaced(monotonic()))
 
     async def _advance(self, revision: int, record: Record | None) -> None:
         self.revision = revision

@@ -10,7 +10,7 @@ import itertools
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nats
 import nats.errors
@@ -18,9 +18,6 @@ import orjson
 from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 from registry.shell.logs import get_logger
 
@@ -87,11 +84,11 @@ class Bus:
     Args:
         url: Where NATS listens; several, comma-separated, for a cluster.
         name: Name of the connection.
-        credentials: Credentials file, if the deployment has them.
+        login: What else nats-py is to be told to be let in, such as `user_credentials`.
         prefix: First token or tokens of the registry's own subjects.
     """
 
-    def __init__(self, url: str, name: str, credentials: Path | None = None, prefix: str = "registry") -> None:
+    def __init__(self, url: str, name: str, login: Mapping[str, Any] | None = None, prefix: str = "registry") -> None:
         self.url = re.sub(r"//[^/@,]*@", "//", url)
         """Where NATS listens, without the password: for logs and errors."""
         self._servers = url.split(",")
@@ -101,7 +98,7 @@ class Bus:
         self.on_connected: Callable[[], Awaitable[None]] | None = None
         self.on_disconnected: Callable[[], Awaitable[None]] | None = None
         self._name = name
-        self._credentials = credentials
+        self._login = dict(login or {})
         self._no_inboxes = ("$", f"{prefix}.")
         self._nc = Client()
         self._ack_inbox = ""
@@ -138,9 +135,6 @@ class Bus:
             UnreachableError: If NATS does not answer within `CONNECT_TIMEOUT`.
         """
         self._loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {}
-        if self._credentials is not None:
-            options["user_credentials"] = str(self._credentials)
         try:
             await asyncio.wait_for(
                 self._nc.connect(
@@ -156,7 +150,7 @@ class Bus:
                     disconnected_cb=self._on_disconnect,
                     reconnected_cb=self._on_reconnect,
                     closed_cb=self._on_close,
-                    **options,
+                    **self._login,
                 ),
                 CONNECT_TIMEOUT,
             )

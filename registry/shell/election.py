@@ -17,8 +17,9 @@ import orjson
 
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
+from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Entry, Store, StoreError
+from registry.shell.store_nats import Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -59,6 +60,8 @@ class Election:
         self._replica = replica
         self._lease = lease
         self._changed = changed
+        self._newest_epoch = 0
+        """The newest that was heard of. The bucket may be made anew, but an epoch must not come again."""
         self._revision = 0
         self._renewed = 0.0
         self._unchanged: tuple[int, float] = (0, 0.0)
@@ -89,8 +92,10 @@ class Election:
             await self._set(False)
 
     def noticed(self, entry: Entry) -> None:
-        """Look at once when the control bucket shows that the lease was handed over."""
-        if not self.leading and not _lease_in(entry).get("replica"):
+        """Take note of the epoch, and look at once when the control bucket shows that the lease was handed over."""
+        lease = _lease_in(entry)
+        self._newest_epoch = max(self._newest_epoch, lease.get("epoch", 0))
+        if not self.leading and not lease.get("replica"):
             self._wake.set()
 
     async def _run(self) -> None:
@@ -128,7 +133,7 @@ class Election:
         revision = 0 if found is None else found.revision
         if lease.get("replica") and not await self._is_free(lease["replica"], revision):
             return
-        epoch = int(lease.get("epoch", 0)) + 1
+        epoch = max(int(lease.get("epoch", 0)), self._newest_epoch) + 1
         asked = monotonic()
         taken = await self._store.put_control(KEY, {"replica": self._replica, "epoch": epoch}, revision)
         if taken is not None:

@@ -8,9 +8,9 @@ from typing import Any
 from agents_sdk.protocol.codec import adapter, check, parse
 from agents_sdk.protocol.errors import RegistryError
 from agents_sdk.protocol.scaling import PolicyChange
+from registry.shell.entry import Entry
 from registry.shell.facts import changes_in
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Entry
 
 log = get_logger(__name__)
 

@@ -1,9 +1,9 @@
 """Publishes events: the bucket's log as status events, in the log's order, by the leader alone.
 
-What an entry of the log means is decided by the entry alone (`record.event_of`), and the event's id is its revision. So
-a new leader reads in the stream of events how far they were published, publishes the log from there on, and what its
-predecessor had published already is dropped as a duplicate. The same repair serves when the stream did not take an
-event.
+What an entry of the log means is decided by the entry alone (`record.event_of`), and the event's id is its log and its
+revision. So a new leader reads in the stream of events how far they were published, publishes the log from there on,
+and what its predecessor had published already is dropped as a duplicate. The same repair serves when the stream did not
+take an event. A bucket that was made anew is another log: its revisions begin again, and nothing of it was published.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from agents_sdk.protocol.events import cloud_event_headers
-from registry.core.record import EVENT_VERSION, Record, event_of
+from registry.core.record import EVENT_VERSION, Record, event_of, published_up_to
 from registry.shell.clock import wall
+from registry.shell.log_reader import reading
 from registry.shell.logs import get_logger
 from registry.shell.records import record_in
-from registry.shell.store_nats import Entry, Store, StoreError
+from registry.shell.store_nats import Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -48,6 +49,8 @@ class Projector:
         self._subjects = subjects
         self._replica = replica
         self._source = f"/{subjects.prefix}"
+        self._log = ""
+        """Name of the log that is published; looked up whenever publishing begins."""
         self._seen = 0
         """Newest revision of the log that this replica has seen."""
         self._handed = 0
@@ -83,6 +86,15 @@ class Projector:
         if self._live:
             await self._hand(revision, record)
 
+    def begin_anew(self) -> None:
+        """Take note that the log is another one: what was seen of the one before is none of it."""
+        self._seen = self._led_at = 0
+        self._unconfirmed.clear()
+        if self._repair is not None:  # this replica leads
+            self._repair.cancel()
+            self._repair = None
+            self._start_repair(0.0)
+
     async def publish_order(self, order: Mapping[str, Any]) -> None:
         """Publish a scaling order."""
         subject = self._subjects.scaling_event(order["action"], order["capability"])
@@ -104,7 +116,7 @@ class Projector:
 
     async def _hand(self, revision: int, record: Record | None) -> None:
         self._handed = revision
-        event = None if record is None else event_of(record, revision, self._store.bucket)
+        event = None if record is None else event_of(record, revision, self._log)
         if event is None:
             return
         self._unconfirmed.add(revision)
@@ -151,8 +163,9 @@ class Projector:
             if wait:
                 await asyncio.sleep(wait + random.uniform(0.0, wait))
             try:
+                self._log = await self._store.log_name()
                 await self._replay(await self._first_unpublished())
-            except (StoreError, TimeoutError) as error:
+            except StoreError as error:
                 log.warning("events_wait", error=str(error))
             wait = RETRY_WAIT
 
@@ -166,7 +179,7 @@ class Projector:
             return min(self._unconfirmed)
         newest = await self._store.last_status_event()
         if newest is not None:
-            return int(orjson.loads(newest)["revision"]) + 1
+            return published_up_to(orjson.loads(newest), self._log) + 1
         # None was ever published; or all are older than the stream keeps, and so are the changes that they told of.
         return self._led_at + 1 if await self._store.events_have_gone() else 1
 
@@ -175,7 +188,6 @@ class Projector:
 
         Raises:
             StoreError: If the log cannot be read.
-            TimeoutError: If it stopped coming.
         """
         self._unconfirmed.clear()
         self._handed = start - 1
@@ -183,12 +195,8 @@ class Projector:
         if start > max(self._seen, last):  # what was seen while the bucket was asked counts too
             self._live = True
             return
-        entries: asyncio.Queue[Entry] = asyncio.Queue()
-        subscription = await self._store.follow(entries.put, start=start)
-        try:
+        async with reading(self._store, start=start) as next_entry:
             while not self._live:
-                entry = await asyncio.wait_for(entries.get(), 10.0)
+                entry = await next_entry()
                 await self._hand(entry.revision, record_in(entry))
                 self._live = entry.pending == 0 and entry.revision >= self._seen
-        finally:
-            await subscription.unsubscribe()

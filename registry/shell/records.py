@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 
 from registry.core.record import RECORD_VERSION, Record
+from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Entry
 
 log = get_logger(__name__)
 

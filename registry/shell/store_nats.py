@@ -5,8 +5,6 @@ The other module that imports nats.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
@@ -22,6 +20,7 @@ from nats.js.api import (
 )
 
 from registry.shell.bus_nats import Ack, Bus, Headers, OnAck
+from registry.shell.entry import Entry, OnEntry, entry_of, position
 from registry.shell.logs import get_logger
 
 if TYPE_CHECKING:
@@ -55,23 +54,6 @@ MARKER_SECONDS = 3600
 
 class StoreError(Exception):
     """JetStream does not answer, or refuses what the registry needs; the message says which."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a bucket's log. `value` is empty for a removal made by hand, and for one that was swept."""
-
-    key: str
-    revision: int
-    value: bytes
-    removed: bool
-    swept: bool
-    """Whether nothing older of the key is left."""
-    pending: int
-    """Entries that follow before the log is caught up with."""
-
-
-OnEntry = Callable[[Entry], Awaitable[None]]
 
 
 class Store:
@@ -170,7 +152,7 @@ class Store:
                 return None  # unlike a bucket that is not there
             raise StoreError(f"{bucket}/{key} cannot be read: {error!r}") from error
         assert found.seq is not None
-        return _entry(key, found.seq, found.data or b"", found.headers, 0)
+        return entry_of(key, found.seq, found.data or b"", found.headers, 0)
 
     async def last_revision(self) -> int:
         """Return the newest revision of the bucket.
@@ -196,8 +178,8 @@ class Store:
         prefix = len(f"$KV.{bucket}.")
 
         async def hear(msg: Msg) -> None:
-            revision, pending = _position(msg.reply)
-            await on_entry(_entry(msg.subject[prefix:], revision, msg.data, msg.headers, pending))
+            revision, pending = position(msg.reply)
+            await on_entry(entry_of(msg.subject[prefix:], revision, msg.data, msg.headers, pending))
 
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else DeliverPolicy.LAST_PER_SUBJECT,
@@ -217,6 +199,34 @@ class Store:
             await subscription.unsubscribe()
         except nats.errors.Error as error:
             log.warning("unsubscribe_failed", error=repr(error))
+
+    async def made(self, bucket: str) -> str:
+        """Return when a bucket was made, in Unix milliseconds; "" if it is not there.
+
+        It tells a bucket from one of the same name that was there before, in which the same revisions were others.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        try:
+            info = await self._js.stream_info(f"KV_{bucket}")
+        except nats.js.errors.NotFoundError:
+            return ""
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{bucket} cannot be asked: {error!r}") from error
+        assert info.created is not None
+        return str(int(info.created.timestamp() * 1000))
+
+    async def log_name(self) -> str:
+        """Return what names the log of agents in the ids of events: the bucket, and when it was made.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        made = await self.made(self.bucket)
+        if not made:
+            raise StoreError(f"{self.bucket} is not there")
+        return f"{self.bucket}:{made}"
 
     async def newest_revision(self, bucket: str) -> int:
         """Return the revision of the newest entry that a bucket still has; 0 if it has none.
@@ -291,21 +301,3 @@ class Store:
 def is_conflict(ack: Ack) -> bool:
     """Return whether a write was refused because somebody else's came first."""
     return ack.err_code in WRONG_LAST_SEQUENCE
-
-
-def _position(reply: str) -> tuple[int, int]:
-    """Return the sequence in the stream, and how many messages follow, from a consumer's reply subject (ADR-15).
-
-    `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, with domain and account
-    before the stream where there are domains.
-    """
-    tokens = reply.split(".")
-    first = 2 if len(tokens) < 11 else 4
-    return int(tokens[first + 3]), int(tokens[first + 6])
-
-
-def _entry(key: str, revision: int, value: bytes, headers: Headers | None, pending: int) -> Entry:
-    headers = headers or {}
-    operation = headers.get("KV-Operation")
-    swept = operation == "PURGE" or "Nats-Marker-Reason" in headers
-    return Entry(key, revision, value, swept or operation == "DEL", swept, pending)

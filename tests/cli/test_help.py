@@ -12,7 +12,7 @@ from tests.cli.running import ROOT, environment, finished
 
 COMMANDS = (
     "up", "serve", "demo", "agents", "discover", "get", "stats", "capabilities", "watch", "doctor",
-    "suspend", "resume", "drain", "deregister", "scaling",
+    "suspend", "resume", "drain", "deregister", "scaling", "export", "import",
 )  # fmt: skip
 
 
@@ -70,6 +70,9 @@ def test_the_module_is_the_command() -> None:
         (("scaling", "set", "trading"), "nothing to set"),
         (("scaling", "--nats", "nats://127.0.0.1:1", "set", "trading", "--min", "1"), "after `set`"),
         (("demo", "--seconds", "1"), "--seconds"),
+        (("import",), "FILE"),
+        (("import", "/no/such/file"), "cannot read /no/such/file: No such file or directory"),
+        (("import", "/"), "cannot read /: Is a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

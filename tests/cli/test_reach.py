@@ -26,6 +26,13 @@ SUANOTASEED
 """
 
 
+def _saves(*login: str | Path, env: dict[str, str] | None = None) -> None:
+    """A backup, which asks NATS and not the registry, is let in, too."""
+    found = finished("export", *login, env=env)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout.splitlines()[0])["agents"] == 0
+
+
 @pytest.fixture
 def closed_port() -> int:
     """A port on which nobody listens."""
@@ -115,6 +122,7 @@ async def test_a_context_lets_replica_and_operator_in(guarded: Server, tmp_path:
             found = finished("agents", "--json", "--context", "guarded", env=env)
             assert found.returncode == 0, found.stderr
             assert json.loads(found.stdout)["agents"] == []
+            _saves("--context", "guarded", env=env)
             assert serve.end() == 0
             assert not ready.exists()
     finally:
@@ -135,6 +143,7 @@ async def test_a_credentials_file_lets_replica_and_operator_in(tmp_path: Path) -
             found = finished("agents", "--json", *options)
             assert found.returncode == 0, found.stderr
             assert json.loads(found.stdout)["agents"] == []
+            _saves(*options)
             agent = Agent("trading_agent", capabilities=["trading"], nats=server.url, credentials=creds)
             await agent.start()
             found = finished("agents", "--json", *options)
@@ -182,6 +191,7 @@ async def test_a_context_with_an_nkey_lets_the_operator_in(guarded: Server, tmp_
             assert "secret" not in serve.stdout + ready.read_text()
             found = finished("agents", "--json", "--context", "key", env=env)
             assert found.returncode == 0, found.stderr
+            _saves("--context", "key", env=env)
             found = finished("serve", "--context", "key", env=env)
             assert found.returncode == 2, "a replica takes a URL and a credentials file"
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry.core.record import RECORD_VERSION, Change, Record, event_of
+from registry.core.record import RECORD_VERSION, Change, Record, event_of, published_up_to
 from registry.core.status import Status
 from tests.core.make import make_record
 
@@ -149,7 +149,7 @@ def test_held(status: Status, reason: str, held: bool):
 
 
 def test_event_of_a_change():
-    """The event of an entry is made of the entry alone; its id is the bucket's name and the revision."""
+    """The event of an entry is made of the entry alone; its id is the log's name and the revision."""
     assert event_of(FULL, 42, "agents") == {
         "event_id": "agents:42",
         "agent_id": "trader-1",
@@ -178,3 +178,24 @@ def test_event_survives_the_bucket():
 def test_a_checkpoint_is_no_event():
     """A revision that changed nothing to speak of has no event."""
     assert event_of(replace(FULL, change=None), 42, "agents") is None
+
+
+@pytest.mark.parametrize(
+    ("event_id", "expected"),
+    [
+        ("agents:1700:42", 42),
+        ("agents:1600:42", 0),
+        ("agents:42", 42),
+    ],
+    ids=["this log's", "one of a bucket that was there before", "one of before logs had a name"],
+)
+def test_up_to_where_a_log_is_published(event_id: str, expected: int):
+    """The newest event says so, if it is of this log."""
+    assert published_up_to({"event_id": event_id, "revision": 42}, "agents:1700") == expected
+
+
+def test_an_event_says_up_to_where_its_log_is_published():
+    """What one leader publishes, the next one understands."""
+    event = event_of(FULL, 42, "agents:1700")
+    assert event is not None
+    assert published_up_to(event, "agents:1700") == 42

@@ -67,9 +67,9 @@ def wait(condition: Callable[[], bool], process: subprocess.Popen[str], within: 
         time.sleep(0.05)
 
 
-def run(command: str, environment: dict[str, str]) -> str:
+def run(command: str, environment: dict[str, str], folder: Path = ROOT) -> str:
     done = subprocess.run(
-        command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -80,14 +80,14 @@ def found(environment: dict[str, str]) -> list[str]:
     return [agent["agent_id"] for agent in listing["agents"]]
 
 
-def test_the_commands_of_the_command_line(registry: dict[str, str]) -> None:
+def test_the_commands_of_the_command_line(registry: dict[str, str], tmp_path: Path) -> None:
     """With the ten-line agent running and watched; it is found, and after Ctrl-C it is not."""
     with running("agent-registry watch", registry):
         with running("python examples/ten_lines.py", registry) as agent:
             wait(lambda: bool(found(registry)), agent)
             for command in COMMANDS:
                 if command.startswith("agent-registry") and command not in STAY and "demo" not in command:
-                    assert run(command, registry), command
+                    assert run(command, registry, tmp_path), command
             assert "'price': 42.0" in run(f"python -c {shlex.quote(PROGRAMS[1])}", registry)
         assert found(registry) == []
 

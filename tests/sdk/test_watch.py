@@ -175,6 +175,7 @@ class Scripted:
         self.connection = connection
         self.agents: dict[str, dict[str, Any]] = {}
         self.revision = 0
+        self.log = "registry_agents:1795400000000"
         self.asked: list[str] = []
         self.behind: dict[str, int] = {}
 
@@ -219,7 +220,8 @@ class Scripted:
     async def announce(self, agent_id: str, before: int, **fields: Any) -> None:
         agent = self.agents[agent_id]
         event = {
-            "event_id": str(self.revision), "agent_id": agent_id, "agent_type": "t", "capabilities": ["trading"],
+            "event_id": f"{self.log}:{self.revision}",
+            "agent_id": agent_id, "agent_type": "t", "capabilities": ["trading"],
             "from": "registering", "to": agent["status"], "reason": "registered", "removed": False, "incarnation": 1,
             "revision": agent["revision"], "previous_revision": before, "at": 0.0, **fields,
         }  # fmt: skip
@@ -277,6 +279,37 @@ async def test_a_bucket_made_anew_is_started_over_from(impatient: None, scripted
     for name in "abc":
         await script.put(name)
     await reader.until(a="active", b="active", c="active")
+    script.revision, script.agents = 0, {}
+    await script.put("z", announce=False)
+    await reader.until(z="active")
+
+
+async def test_an_event_of_a_bucket_made_anew_starts_over_at_once(scripted: tuple[Scripted, Reader]) -> None:
+    script, reader = scripted
+    for name in "abc":
+        await script.put(name)
+    await reader.until(a="active", b="active", c="active")
+    script.revision, script.agents, script.log = 0, {}, "registry_agents:1795500000000"
+    await script.put("z")
+    assert isinstance(await reader.next(), Snapshot)
+    await script.put("y")
+    await reader.until(z="active", y="active")
+
+
+async def test_a_snapshot_of_the_bucket_before_does_not_last(
+    scripted: tuple[Scripted, Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica that was asked had not noticed yet that the bucket is another one."""
+    monkeypatch.setattr(watch, "NOTICED", 0.1)
+    script, reader = scripted
+    for name in "abc":
+        await script.put(name)
+    await reader.until(a="active", b="active", c="active")
+    known = script.agents
+    script.log, script.agents = "registry_agents:1795500000000", {"z": {**known["a"], "agent_id": "z", "revision": 1}}
+    await script.announce("z", 0)
+    script.agents = known
+    assert isinstance(await reader.next(), Snapshot)
     script.revision, script.agents = 0, {}
     await script.put("z", announce=False)
     await reader.until(z="active")
