@@ -157,7 +157,7 @@ async def test_everything_comes_back_on_every_running_replica(
         await eventually(lambda replica=replica: replica.log.revision == 6 and len(replica.state.agents) == 6)
         await eventually(lambda replica=replica: len(replica.state.scaler.policies.own) == 2)
         assert {key: plain(one.record.to_json()) for key, one in replica.state.agents.items()} == before
-        assert replica.state.scaler.policies["trading"] == {"max_agents": 4, "min_agents": 1}
+        assert replica.state.scaler.policies.own["trading"] == {"max_agents": 4, "min_agents": 1}
     # As anybody sees them, but for where they stand in the bucket; and replicas hear a beat each at its own time.
     _, after = await everything(nc)
     for agent_id, one in after.items():
