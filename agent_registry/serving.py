@@ -67,7 +67,8 @@ def serve(target: Target, *, ready_file: ReadyFile = None) -> None:
 
 
 async def _up(settings: Settings, port: int, store: Path, ready_file: Path | None) -> None:
-    from registry.shell.embedded import NatsServer, ServerError
+    from registry.shell.child import ServerError
+    from registry.shell.embedded import NatsServer
 
     with until_signalled() as stopping:
         try:

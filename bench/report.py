@@ -13,7 +13,7 @@ from pathlib import Path
 
 def machine() -> str:
     """One line that says what the numbers were measured on."""
-    from registry.shell.embedded import find_binary
+    from registry.shell.nats_process import find_binary
 
     server = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     packages = ", ".join(f"{name} {version(name)}" for name in ("nats-py", "uvloop", "pydantic", "orjson"))
