@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +25,7 @@ class ServerError(Exception):
     """A server process cannot be had; the message says why and what to do."""
 
 
-class Child:
+class Child(ABC):
     """A server process of ours.
 
     Args:
@@ -64,6 +65,14 @@ class Child:
     def runs(self) -> bool:
         """Whether it runs now."""
         return self._process is not None and self._process.returncode is None
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start it, or start it again after it has ended, and return when it is ready.
+
+        Raises:
+            ServerError: If it does not.
+        """
 
     async def ended(self) -> int:
         """Wait until it has ended and return how: the exit code, or minus the number of the signal that ended it."""
