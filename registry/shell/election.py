@@ -67,6 +67,8 @@ class Election:
         self._renewed = 0.0
         self._certain = False
         """Whether the last renewal is known to have taken place."""
+        self._unknown = False
+        """Whether the lease could not be read or written the last time."""
         self._unchanged: tuple[int, float] = (0, 0.0)
         """Revision of somebody else's lease, and the instant since which it has not been renewed."""
         self._wake = asyncio.Event()
@@ -113,7 +115,11 @@ class Election:
         try:
             await (self._renew() if self.leading else self._stand())
         except StoreError as error:
-            log.warning("lease_unknown", error=str(error))
+            if not self._unknown:  # twice a second, for as long as JetStream is away
+                log.warning("lease_unknown", error=str(error))
+            self._unknown = True
+        else:
+            self._unknown = False
         await self.check()
 
     async def _renew(self) -> None:
