@@ -47,10 +47,10 @@ def up(
 
     Started again on the same store, it has everything that was acknowledged, even after kill -9.
     """
-    _withdraw(ready_file)  # one that an earlier run left behind is not true any more
+    ready.withdraw(ready_file)  # one that an earlier run left behind is not true any more
     settings = _settings(prefix=prefix)
     folder = (store or default_store()).expanduser().absolute()
-    with held(folder, port):
+    with held(folder, port, "for a second registry: agent-registry up --port 0 --store DIR"):
         _run(_up(settings, port, folder, ready_file))
 
 
@@ -60,7 +60,7 @@ def serve(target: Target, *, ready_file: ReadyFile = None) -> None:
 
     NATS needs JetStream. All else is set by environment variables AGENT_REGISTRY_<NAME>.
     """
-    _withdraw(ready_file)
+    ready.withdraw(ready_file)
     changes: dict[str, Any] = {"prefix": target.prefix}
     if target.creds:
         changes["credentials"] = Path(target.creds)
@@ -68,7 +68,8 @@ def serve(target: Target, *, ready_file: ReadyFile = None) -> None:
 
 
 async def _up(settings: Settings, port: int, store: Path, ready_file: Path | None) -> None:
-    from registry.shell.embedded import NatsServer, ServerError
+    from registry.shell.child import ServerError
+    from registry.shell.embedded import NatsServer
 
     with until_signalled() as stopping:
         try:
@@ -88,7 +89,7 @@ async def _up(settings: Settings, port: int, store: Path, ready_file: Path | Non
             )
         finally:
             await server.stop()
-            _withdraw(ready_file)
+            ready.withdraw(ready_file)
 
 
 async def _serve(settings: Settings, target: Target, ready_file: Path | None) -> None:
@@ -105,7 +106,7 @@ async def _serve(settings: Settings, target: Target, ready_file: Path | None) ->
                 lambda: _announce(settings, target.shown, None, ready_file, None),
             )
         finally:
-            _withdraw(ready_file)
+            ready.withdraw(ready_file)
 
 
 async def _until_stopped(
@@ -154,10 +155,7 @@ async def _start(replica: Replica) -> None:
 
 def _announce(settings: Settings, url: str, store: Path | None, ready_file: Path | None, nats_pid: int | None) -> None:
     if ready_file is not None:
-        try:
-            ready.write(ready_file, url, nats_pid)
-        except OSError as error:
-            raise CommandError(f"--ready-file: cannot write {ready_file}: {error.strerror}", code=Exit.USAGE) from error
+        ready.write(ready_file, {"nats": url, "pid": os.getpid(), "nats_pid": nats_pid})
     sys.stdout.write(banner(url, settings.prefix, store))
     sys.stdout.flush()
 
@@ -173,13 +171,7 @@ def banner(url: str, prefix: str, store: Path | None) -> str:
     lines = ["", f"agent registry is running on {url}"]
     if store is not None:
         lines.append(f"it keeps everything in {store}")
-    lines += ["", "try in another terminal:", ""]
-    if shutil.which("agent-registry") is None:
-        lines.append(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
-    if url != DEFAULT_URL:
-        lines.append(f"  export NATS_URL={url}")
-    if prefix != "registry":
-        lines.append(f"  export AGENT_REGISTRY_PREFIX={prefix}")
+    lines += ["", "try in another terminal:", "", *exports(url, prefix)]
     lines += [
         "  agent-registry watch",
         f"""  nats req {prefix}.register '{{"agent_type":"trading_agent","capabilities":["trading"]}}'""",
@@ -192,9 +184,21 @@ def banner(url: str, prefix: str, store: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _withdraw(ready_file: Path | None) -> None:
-    if ready_file is not None:
-        ready_file.unlink(missing_ok=True)
+def exports(url: str, prefix: str) -> list[str]:
+    """Return the lines that a person's shell needs before it finds the command line, and that the registry.
+
+    Args:
+        url: Where NATS listens.
+        prefix: First token of the registry's subjects.
+    """
+    lines = []
+    if shutil.which("agent-registry") is None:
+        lines.append(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
+    if url != DEFAULT_URL:
+        lines.append(f"  export NATS_URL={url}")
+    if prefix != "registry":
+        lines.append(f"  export AGENT_REGISTRY_PREFIX={prefix}")
+    return lines
 
 
 def _settings(**changes: Any) -> Settings:

@@ -54,7 +54,8 @@ class Requester:
     after a jittered wait until its time is over. Silence is another matter: the registry may have
     done what it was asked, so only what can be asked twice without harm is repeated. Commands can:
     their message id makes one of them. And the replica that NATS chose may stand still, so the
-    second time a replica is asked that has just said that it is there.
+    second time a replica is asked that has just said that it is there. When the connection is lost,
+    the answer is: what can be asked twice is not waited for any longer.
 
     Args:
         connection: The way to NATS.
@@ -93,10 +94,11 @@ class Requester:
         backoff = Backoff()
         total = self._timeout if within is None else within
         deadline = time.monotonic() + total
-        patience = total / ATTEMPTS_ON_SILENCE if idempotent and repeat else total
+        again = idempotent and repeat
+        patience = total / ATTEMPTS_ON_SILENCE if again else total
         while True:
             remaining = deadline - time.monotonic()
-            outcome = await self._attempt(subject, payload, headers, min(patience, remaining))
+            outcome = await self._attempt(subject, payload, headers, min(patience, remaining), again)
             if isinstance(outcome, dict):
                 return outcome
             silent = isinstance(outcome, TimeoutError)
@@ -111,11 +113,24 @@ class Requester:
             subject = self._subject(operation, fields, replica)
 
     async def _attempt(
-        self, subject: str, payload: bytes, headers: dict[str, str] | None, within: float
+        self, subject: str, payload: bytes, headers: dict[str, str] | None, within: float, again: bool
     ) -> dict[str, Any] | NoRespondersError | TimeoutError | RegistryError:
-        """Ask once; return the answer, or a failure after which asking again may help."""
+        """Ask once; return the answer, or a failure after which asking again may help.
+
+        With `again`, whoever asks will: a lost connection ends the waiting.
+        """
         try:
-            reply = await self._connection.request(subject, payload, within, headers)
+            async with asyncio.timeout(None) as patience:
+
+                def changed(connected: bool) -> None:
+                    if again and not connected:
+                        patience.reschedule(0.0)
+
+                self._connection.listen(changed)
+                try:
+                    reply = await self._connection.request(subject, payload, within, headers)
+                finally:
+                    self._connection.unlisten(changed)
             return decode_reply(reply.data)
         except (NoRespondersError, TimeoutError) as failure:
             return failure
@@ -129,7 +144,7 @@ class Requester:
         try:
             reply = await self._connection.request(self.subjects.operation(REPLICAS), b"", within)
             return Presence.model_validate(decode_reply(reply.data)).replica
-        except (NoRespondersError, TimeoutError, ForbiddenError) as failure:
+        except (NoRespondersError, TimeoutError, ForbiddenError, UnavailableError) as failure:
             logger.debug("no replica says that it is there: %r", failure)
             return None
 

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import random
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -35,6 +36,9 @@ ACK_TIMEOUT = 5.0
 
 HAND_OVER = 0.001
 """Seconds between two looks at how far the handlers have come."""
+
+MAX_ERRORS = 100
+"""Different errors that are counted until they are forgotten."""
 
 PENDING_BYTES = 64 * 1024 * 1024
 """What one subscription may queue before messages are dropped and counted."""
@@ -109,9 +113,8 @@ class Bus:
         self._subscriptions: list[Subscription] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._last_error = ""
-        self._repeated = 0
-        """How often the last error came in a row."""
+        self._last_errors: Counter[str] = Counter()
+        """How often each error came since NATS was last reached."""
 
     @property
     def client(self) -> Client:
@@ -285,10 +288,12 @@ class Bus:
         if self._closing:
             return
         text = str(error) or type(error).__name__
-        self._repeated = self._repeated + 1 if text == self._last_error else 1
-        self._last_error = text
-        if self._repeated & (self._repeated - 1) == 0:  # an outage is many attempts that fail alike
-            log.warning("nats_error", error=text, times=self._repeated)
+        if len(self._last_errors) >= MAX_ERRORS:
+            self._last_errors.clear()  # such that differ each time
+        self._last_errors[text] += 1
+        times = self._last_errors[text]
+        if times & (times - 1) == 0:  # an outage is many attempts that fail alike, or in two or three ways in turn
+            log.warning("nats_error", error=text, times=times)
 
     async def _on_disconnect(self) -> None:
         if self._closing:
@@ -302,6 +307,7 @@ class Bus:
 
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
+        self._last_errors.clear()
         log.info("nats_reconnected", url=str(self._nc.connected_url and self._nc.connected_url.netloc))
         if self.on_connected is not None:
             await self.on_connected()

@@ -42,7 +42,7 @@ from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
 from registry.shell.policies import key_of, policy_in
 from registry.shell.records import is_of_newer_form, record_in
-from registry.shell.store_nats import Store, StoreError, is_conflict
+from registry.shell.store_nats import NoLeaderError, Store, StoreError, is_conflict
 
 if TYPE_CHECKING:
     from registry.shell.bucket_log import BucketLog
@@ -54,8 +54,13 @@ LOG_WAIT = 5.0
 """Seconds to wait for the log to show a revision; it lags by milliseconds, or until it is followed anew."""
 
 READ_ATTEMPTS = 4
+"""Refusals after which a read is given up."""
+
+READ_PATIENCE = 10.0
+"""Seconds after which a read that finds no leader is given up; JetStream chooses a new one in 4 to 9."""
+
 READ_WAIT = 0.25
-"""Seconds before a read is repeated, doubling; ADR-22 suggests this for JetStream's changes of leader."""
+"""Seconds before a read is repeated, half as much more or less; ADR-22 suggests this for changes of leader."""
 
 
 class Effector:
@@ -155,22 +160,22 @@ class Effector:
             await self._store.sweep(effect.agent_id, effect.revision, ended)
 
     async def _read(self, effect: ReadRecord) -> None:
-        wait, failed = READ_WAIT, ReadFailed(0.0, effect.agent_id)
-        for attempt in range(READ_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(random.uniform(0.5, 1.5) * wait)
-                wait *= 2
-            if not self._bus.connected:
-                break
+        failed = ReadFailed(0.0, effect.agent_id)
+        refusals, deadline = 0, monotonic() + READ_PATIENCE
+        while self._bus.connected:
             try:
                 entry = await self._store.read(effect.agent_id)
             except StoreError as error:
-                log.warning("read_failed", agent_id=effect.agent_id, error=str(error))
+                refusals += not isinstance(error, NoLeaderError)
+                if refusals == READ_ATTEMPTS or monotonic() > deadline:
+                    log.warning("read_failed", agent_id=effect.agent_id, error=str(error))
+                    break
+                await asyncio.sleep(random.uniform(0.5, 1.5) * READ_WAIT)
                 continue
             record = None if entry is None else record_in(entry)
             if entry is not None and record is None and is_of_newer_form(entry):
                 failed.why = "the agent's record is of a newer version of the registry"
-                continue
+                break
             revision = 0 if entry is None else entry.revision
             await self._dispatch(RecordRead(monotonic(), effect.agent_id, record, revision))
             return

@@ -19,7 +19,7 @@ from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.store_nats import PROMPT_TIMEOUT, Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -28,7 +28,11 @@ log = get_logger(__name__)
 
 KEY = "leader"
 WATCH_INTERVAL = 0.5
-"""Seconds between two looks of a follower at the leader."""
+"""Seconds between two looks of a follower at the leader, and between two attempts to renew a lease after one failed."""
+
+RENEWALS = 5
+"""In the time of one lease: JetStream may choose a leader for 4 to 9 s, which alone should hardly cost anybody the
+lease."""
 
 
 class Election:
@@ -64,6 +68,10 @@ class Election:
         """The newest that was heard of. The bucket may be made anew, but an epoch must not come again."""
         self._revision = 0
         self._renewed = 0.0
+        self._certain = False
+        """Whether the last renewal is known to have taken place."""
+        self._unknown = False
+        """Whether the lease could not be read or written the last time."""
         self._unchanged: tuple[int, float] = (0, 0.0)
         """Revision of somebody else's lease, and the instant since which it has not been renewed."""
         self._wake = asyncio.Event()
@@ -100,7 +108,9 @@ class Election:
 
     async def _run(self) -> None:
         while True:
-            interval = self._lease / 3 if self.leading else WATCH_INTERVAL
+            interval = self._lease / RENEWALS
+            if not (self.leading and self._certain):
+                interval = min(interval, WATCH_INTERVAL)
             with contextlib.suppress(TimeoutError):  # when nothing was handed over, look as planned
                 await asyncio.wait_for(self._wake.wait(), interval * random.uniform(0.8, 1.2))
             self._wake.clear()
@@ -110,19 +120,24 @@ class Election:
         try:
             await (self._renew() if self.leading else self._stand())
         except StoreError as error:
-            log.warning("lease_unknown", error=str(error))
+            if not self._unknown:  # twice a second, for as long as JetStream is away
+                log.warning("lease_unknown", error=str(error))
+            self._unknown = True
+        else:
+            self._unknown = False
         await self.check()
 
     async def _renew(self) -> None:
+        self._certain = False
         asked = monotonic()
-        revision = await self._store.put_control(KEY, {"replica": self._replica, "epoch": self.epoch}, self._revision)
+        revision = await self._put(self.epoch, self._revision)
         if revision is not None:
-            self._revision, self._renewed = revision, asked
+            self._revision, self._renewed, self._certain = revision, asked, True
             return
         found = await self._store.read_control(KEY)
         lease = _lease_in(found)
         if found is not None and lease.get("replica") == self._replica and lease.get("epoch") == self.epoch:
-            self._revision, self._renewed = found.revision, asked  # an earlier renewal took place after all
+            self._revision = found.revision  # an earlier renewal took place after all; the next one is for sure
             return
         log.warning("stepped_down", reason="another replica took the lease")
         await self._set(False)
@@ -135,10 +150,13 @@ class Election:
             return
         epoch = max(int(lease.get("epoch", 0)), self._newest_epoch) + 1
         asked = monotonic()
-        taken = await self._store.put_control(KEY, {"replica": self._replica, "epoch": epoch}, revision)
+        taken = await self._put(epoch, revision)
         if taken is not None:
-            self._revision, self._renewed, self.epoch = taken, asked, epoch
+            self._revision, self._renewed, self._certain, self.epoch = taken, asked, True, epoch
             await self._set(True)
+
+    async def _put(self, epoch: int, expected: int) -> int | None:
+        return await self._store.put_control(KEY, {"replica": self._replica, "epoch": epoch}, expected, PROMPT_TIMEOUT)
 
     async def _is_free(self, holder: str, revision: int) -> bool:
         """Return whether the holder is gone, or has not renewed its lease for the whole of its time."""

@@ -5,7 +5,10 @@ The other module that imports nats.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -20,6 +23,7 @@ from nats.js.api import (
 )
 
 from registry.shell.bus_nats import Ack, Bus, Headers, OnAck
+from registry.shell.clock import monotonic
 from registry.shell.entry import Entry, OnEntry, entry_of, position
 from registry.shell.logs import get_logger
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from nats.js.client import JetStreamContext
 
     from agents_sdk.protocol.subjects import Subjects
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -51,9 +57,29 @@ NO_MESSAGE = 10037
 MARKER_SECONDS = 3600
 """How long the marker of a swept removal stays in the log, for replicas that were away."""
 
+LEADER_TIMEOUT = 30.0
+"""Seconds to wait for a leader where nothing goes on without; servers that start together choose theirs within 10."""
+
+LEADER_WAIT = 0.25
+"""Seconds, with as much again as jitter, before it is tried again."""
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds for one answer of JetStream."""
+
+PROMPT_TIMEOUT = 0.5
+"""Seconds for one answer where the question is asked again: while there is no leader, nobody may answer at all, and who
+waits long for nobody is late for the new one."""
+
+NO_LEADER = (10005, 10008, 10009, 10118)
+"""No peer to place a copy on, no leader of the cluster, not this server, or none of a stream's servers is there."""
+
 
 class StoreError(Exception):
     """JetStream does not answer, or refuses what the registry needs; the message says which."""
+
+
+class NoLeaderError(StoreError):
+    """JetStream, or the stream, has no leader; it should have one within seconds."""
 
 
 class Store:
@@ -69,37 +95,43 @@ class Store:
         self._bus = bus
         self._subjects = subjects
         self._replicas = replicas
-        self._js: JetStreamContext = bus.client.jetstream(timeout=5.0)
+        self._js: JetStreamContext = bus.client.jetstream(timeout=ANSWER_TIMEOUT)
+        self._prompt: JetStreamContext = bus.client.jetstream(timeout=PROMPT_TIMEOUT)
         self.bucket = subjects.agents_bucket
         self._put_subject = f"$KV.{self.bucket}."
         self._follower: Any = None
 
     async def open(self) -> None:
-        """Make the buckets and the stream, or find them as they are.
+        """Make the buckets and the stream, or find them as they are; wait for a cluster that is still forming.
 
         Raises:
-            StoreError: If JetStream is off or does not answer.
+            StoreError: If JetStream is off, or has no leader within `LEADER_TIMEOUT`.
         """
-        try:
-            for bucket, history in ((self.bucket, HISTORY), (self._subjects.control_bucket, 1)):
-                await self._open_bucket(bucket, history)
-            await self._open_events()
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"JetStream at {self._bus.url} does not do what is needed: {error!r}") from error
+        await self._led(f"JetStream at {self._bus.url} does not do what is needed", self._make)
 
-    async def _open_bucket(self, bucket: str, history: int) -> None:
+    async def _make(self) -> None:
+        for bucket, history in ((self.bucket, HISTORY), (self._subjects.control_bucket, 1)):
+            if not await self._is_there(f"KV_{bucket}"):
+                await self._js.create_key_value(
+                    KeyValueConfig(
+                        bucket=bucket, history=history, replicas=self._replicas, storage=StorageType.FILE,
+                        direct=True, limit_marker_ttl=MARKER_SECONDS,
+                    )
+                )  # fmt: skip
+        if not await self._is_there(self._subjects.events_stream):
+            await self._js.add_stream(self._events_config())
+
+    async def _is_there(self, stream: str) -> bool:
         try:
-            await self._js.stream_info(f"KV_{bucket}")
+            info = await self._prompt.stream_info(stream)
         except nats.js.errors.NotFoundError:
-            await self._js.create_key_value(
-                KeyValueConfig(
-                    bucket=bucket, history=history, replicas=self._replicas, storage=StorageType.FILE,
-                    direct=True, limit_marker_ttl=MARKER_SECONDS,
-                )
-            )  # fmt: skip
+            return False
+        if info.config.num_replicas != self._replicas:
+            log.warning("copies_differ", stream=stream, has=info.config.num_replicas, wanted=self._replicas)
+        return True
 
-    async def _open_events(self) -> None:
-        config = StreamConfig(
+    def _events_config(self) -> StreamConfig:
+        return StreamConfig(
             name=self._subjects.events_stream,
             description="Status and scaling events of the agent registry",
             subjects=[self._subjects.all_events],
@@ -111,10 +143,6 @@ class Store:
             duplicate_window=DUPLICATE_WINDOW,
             allow_direct=True,
         )
-        try:
-            await self._js.stream_info(self._subjects.events_stream)
-        except nats.js.errors.NotFoundError:
-            await self._js.add_stream(config)
 
     async def put(self, key: str, value: bytes, expected: int, removed: bool, on_ack: OnAck) -> None:
         """Write a key if its last revision is still `expected`.
@@ -146,11 +174,18 @@ class Store:
 
     async def _read(self, bucket: str, key: str) -> Entry | None:
         try:
-            found = await self._js.get_last_msg(f"KV_{bucket}", f"$KV.{bucket}.{key}")
+            return await self._last(self._prompt, bucket, key)
         except (nats.errors.Error, TimeoutError) as error:
-            if isinstance(error, nats.js.errors.NotFoundError) and error.err_code == NO_MESSAGE:
+            kind = NoLeaderError if _lacks_leader(error) else StoreError
+            raise kind(f"{bucket}/{key} cannot be read: {error!r}") from error
+
+    async def _last(self, js: JetStreamContext, bucket: str, key: str) -> Entry | None:
+        try:
+            found = await js.get_last_msg(f"KV_{bucket}", f"$KV.{bucket}.{key}")
+        except nats.js.errors.NotFoundError as error:
+            if error.err_code == NO_MESSAGE:
                 return None  # unlike a bucket that is not there
-            raise StoreError(f"{bucket}/{key} cannot be read: {error!r}") from error
+            raise
         assert found.seq is not None
         return entry_of(key, found.seq, found.data or b"", found.headers, 0)
 
@@ -172,7 +207,7 @@ class Store:
         After a gap only the newest entries of keys may come. Returns the subscription.
 
         Raises:
-            StoreError: If JetStream does not answer.
+            StoreError: If JetStream refuses, or has no leader within `LEADER_TIMEOUT`.
         """
         bucket = bucket or self.bucket
         prefix = len(f"$KV.{bucket}.")
@@ -181,17 +216,17 @@ class Store:
             revision, pending = position(msg.reply)
             await on_entry(entry_of(msg.subject[prefix:], revision, msg.data, msg.headers, pending))
 
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else DeliverPolicy.LAST_PER_SUBJECT,
-            opt_start_seq=start or None,
-        )
-        try:
+        async def subscribe() -> Any:
+            config = ConsumerConfig(
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else DeliverPolicy.LAST_PER_SUBJECT,
+                opt_start_seq=start or None,
+            )
             return await self._js.subscribe(
                 f"$KV.{bucket}.>", stream=f"KV_{bucket}", cb=hear, ordered_consumer=True,
                 idle_heartbeat=IDLE_HEARTBEAT, config=config, pending_msgs_limit=-1, pending_bytes_limit=-1,
             )  # fmt: skip
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{bucket} cannot be followed: {error!r}") from error
+
+        return await self._led(f"{bucket} cannot be followed", subscribe)
 
     async def unfollow(self, subscription: Any) -> None:
         """End what `follow` began, whatever has become of it."""
@@ -232,10 +267,32 @@ class Store:
         """Return the revision of the newest entry that a bucket still has; 0 if it has none.
 
         Raises:
-            StoreError: If it cannot be learnt now.
+            StoreError: If JetStream refuses, or has no leader within `LEADER_TIMEOUT`.
         """
-        newest = await self._read(bucket, ">")
+        newest = await self._led(f"{bucket} cannot be read", lambda: self._last(self._js, bucket, ">"))
         return 0 if newest is None else newest.revision
+
+    async def _led(self, otherwise: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what needs a leader; do it again while there is none.
+
+        Args:
+            otherwise: What it means if it cannot be done, for the error.
+            work: What to do.
+
+        Raises:
+            StoreError: If JetStream refuses it, or has no leader within `LEADER_TIMEOUT`.
+        """
+        deadline, told = monotonic() + LEADER_TIMEOUT, False
+        while True:
+            try:
+                return await work()
+            except (nats.errors.Error, TimeoutError) as error:
+                if not _lacks_leader(error) or monotonic() > deadline:
+                    raise StoreError(f"{otherwise}: {str(error) or repr(error)}") from error
+                if not told:
+                    log.warning("waiting_for_leader", otherwise=otherwise, error=repr(error), seconds=LEADER_TIMEOUT)
+                    told = True
+            await asyncio.sleep(LEADER_WAIT + random.uniform(0.0, LEADER_WAIT))
 
     async def publish_event(self, subject: str, payload: bytes, headers: Headers, on_ack: OnAck) -> None:
         """Publish an event to the stream; a second copy with the same `Nats-Msg-Id` is dropped there."""
@@ -275,10 +332,19 @@ class Store:
         """
         return await self._read(self._subjects.control_bucket, key)
 
-    async def put_control(self, key: str, value: Any, expected: int | None = None) -> int | None:
+    async def put_control(
+        self, key: str, value: Any, expected: int | None = None, within: float = ANSWER_TIMEOUT
+    ) -> int | None:
         """Write a key of the control bucket, or remove it if `value` is None.
 
-        Returns the new revision, or None if the compare-and-set was lost.
+        Args:
+            key: Which.
+            value: A JSON value.
+            expected: Revision that the key must have; any if left out.
+            within: Seconds after which the outcome counts as unknown.
+
+        Returns:
+            The new revision, or None if the compare-and-set was lost.
 
         Raises:
             StoreError: If the outcome is unknown.
@@ -288,7 +354,9 @@ class Store:
             headers["KV-Operation"] = "DEL"
         payload = b"" if value is None else orjson.dumps(value)
         try:
-            ack = await self._js.publish(f"$KV.{self._subjects.control_bucket}.{key}", payload, headers=headers)
+            ack = await self._js.publish(
+                f"$KV.{self._subjects.control_bucket}.{key}", payload, timeout=within, headers=headers
+            )
         except nats.js.errors.APIError as error:
             if is_conflict(Ack(err_code=error.err_code or 0)):
                 return None
@@ -296,6 +364,13 @@ class Store:
         except (nats.errors.Error, TimeoutError) as error:
             raise StoreError(f"{key} cannot be written: {error!r}") from error
         return ack.seq
+
+
+def _lacks_leader(error: Exception) -> bool:
+    """Return whether a failure may be the lack of a leader; of JetStream that is off it is not."""
+    if isinstance(error, nats.js.errors.APIError):
+        return error.err_code in NO_LEADER
+    return isinstance(error, TimeoutError)
 
 
 def is_conflict(ack: Ack) -> bool:

@@ -20,9 +20,11 @@ from agents_sdk import RegistryClient
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.bucket_log import BucketLog
+from registry.shell.bus_nats import Ack, OnAck
+from registry.shell.effector import READ_ATTEMPTS
 from registry.shell.embedded import NatsServer
 from registry.shell.entry import Entry
-from registry.shell.store_nats import Store
+from registry.shell.store_nats import NoLeaderError, Store
 from tests.conftest import Start, eventually
 from tests.contract.wire import (
     AGENTS_STREAM,
@@ -353,6 +355,53 @@ async def test_a_leader_that_stops_hands_over(start: Start, nc: Client) -> None:
     await told(nc, "registry.register", {**TRADER, "heartbeat_interval": 0.1, "heartbeat_timeout": 0.2})
     async with listening(nc, "registry.events.status.offline.>") as live:
         assert moves([await live.next()]) == [("active", "offline", "heartbeat_timeout")]
+
+
+async def test_a_leader_that_cannot_renew_for_a_while_goes_on(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while JetStream chooses a leader: it tries again well within its lease."""
+    put, refused = Store.put_control, 0
+
+    async def refuse(self: Store, key: str, value: Any, *rest: Any) -> int | None:
+        nonlocal refused
+        if key != "leader" or refused == 3:
+            return await put(self, key, value, *rest)
+        refused += 1
+        raise NoLeaderError("leader cannot be written")
+
+    leader = await start(leader_lease=1.0)
+    follower = await start(leader_lease=1.0)
+    monkeypatch.setattr(Store, "put_control", refuse)
+    await eventually(lambda: refused == 3)
+    before = leader.election._revision
+    await eventually(lambda: leader.election._revision > before)
+    assert (leader.state.leading, leader.state.epoch, follower.state.leading) == (True, 1, False)
+
+
+async def test_a_write_of_unknown_outcome_waits_for_a_leader_that_can_tell(
+    registry: Replica, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JetStream takes longer to choose one than a read takes; then the answer is what took place."""
+    read, asked = Store.read, 0
+
+    async def nobody(self: Store, key: str) -> Entry | None:
+        nonlocal asked
+        asked += 1
+        if asked < 2 * READ_ATTEMPTS:
+            raise NoLeaderError("there is no leader")
+        return await read(self, key)
+
+    async def unheard(self: Store, key: str, value: bytes, expected: int, removed: bool, on_ack: OnAck) -> None:
+        await on_ack(Ack(lost=True))
+
+    monkeypatch.setattr(Store, "read", nobody)
+    with monkeypatch.context() as away:
+        away.setattr(Store, "put", unheard)
+        registering = asyncio.ensure_future(told(nc, "registry.register", TRADER, within=10.0))
+        await eventually(lambda: asked > 0)
+    assert (await registering)["incarnation"] == 1
+    assert asked == 2 * READ_ATTEMPTS
 
 
 @pytest.mark.parametrize("look", ["last_status_event", "events_have_gone", "last_revision"])

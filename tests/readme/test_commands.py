@@ -106,6 +106,17 @@ def test_the_ten_lines_are_the_example() -> None:
     assert (ROOT / "examples" / "ten_lines.py").read_text() == PROGRAMS[0]
 
 
+def test_the_cluster(tmp_path: Path) -> None:
+    assert "make cluster" in COMMANDS
+    ready = tmp_path / "ready.json"
+    arguments = f"--port 0 --ready-file {ready} --store {tmp_path / 'store'}"
+    with running(f"make cluster ARGS={shlex.quote(arguments)}", dict(os.environ)) as cluster:
+        wait(ready.exists, cluster, within=60.0)
+        told = json.loads(ready.read_text())
+        where = {**os.environ, "NATS_URL": told["nats"], "PATH": f"{VENV}:{os.environ['PATH']}"}
+        assert json.loads(run("agent-registry agents --json", where))["agents"] == []
+
+
 def test_make_test_is_a_target() -> None:
     assert "make test" in COMMANDS
     assert "pytest" in run("make -n test", dict(os.environ))

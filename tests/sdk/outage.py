@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from registry.shell.embedded import find_binary
+from registry.shell.nats_process import find_binary
 
 
 class Server:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -24,7 +25,8 @@ from agents_sdk.protocol.errors import (
 from agents_sdk.protocol.subjects import DISCOVER, GET, PERFORMANCE, SCALING_GET, STATS, SUSPEND, Subjects
 from agents_sdk.requester import Requester
 from registry.shell.embedded import NatsServer
-from tests.sdk.outage import settle
+from tests.conftest import eventually
+from tests.sdk.outage import Server, settle
 
 PRESENCE = {
     "replica": "r1", "leader": False, "leader_epoch": 0, "revision": 1, "registered_agents": 0, "uptime": 1.0,
@@ -148,6 +150,24 @@ async def test_after_silence_a_replica_is_asked_that_says_it_is_there(requester:
     first, _, again = [(msg.headers or {}).get("Nats-Msg-Id") for msg in registry.requests]
     assert first
     assert first == again, "it is the same command"
+
+
+async def test_an_answer_that_a_lost_connection_takes_along_is_not_waited_for(server: Server) -> None:
+    """Who can ask again does so as soon as NATS is back, not when his patience is over."""
+    await server.start()
+    connection = Connection(Address((server.url,)))
+    await connection.open()
+    nc = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
+    registry = await Registry(nc, None, {"done": True}).serve()
+    asking = asyncio.create_task(Requester(connection, Subjects(), 60.0).ask(SUSPEND, {"agent_id": "trader-1"}))
+    await eventually(lambda: len(registry.requests) == 1)
+    await server.kill()
+    await server.start()
+    assert await asyncio.wait_for(asking, 15.0) == {"done": True}
+    names = {(msg.headers or {}).get("Nats-Msg-Id") for msg in registry.requests}
+    assert len(names) == 1, "it is the same command"
+    await nc.close()
+    await connection.close()
 
 
 async def test_when_no_replica_says_that_it_is_there_nats_chooses_again(requester: Requester, nc: Client) -> None:
