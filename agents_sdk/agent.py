@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from agents_sdk.client import RegistryClient
 from agents_sdk.condition import OWN_METRICS, Condition
 from agents_sdk.connection import Connection
-from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address, server_urls
+from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
 from agents_sdk.health import HealthCheck, HealthFunction
 from agents_sdk.heart import HEALTH_CHECK, Heart, Signal
 from agents_sdk.life import Life
@@ -25,6 +25,7 @@ from agents_sdk.protocol.registration import Registration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Heartbeat
 from agents_sdk.pulse import Pulse
+from agents_sdk.servers import server_urls
 from agents_sdk.serving import Handler, Service
 from agents_sdk.signals import on_first_stop_signal
 from agents_sdk.vitals import Vitals

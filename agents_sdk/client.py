@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from agents_sdk.caller import Caller, candidates_query
 from agents_sdk.connection import Connection
-from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address, server_urls
+from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
 from agents_sdk.directory import Change
 from agents_sdk.feed import Event, Feed
 from agents_sdk.gather import gather
@@ -40,12 +40,9 @@ from agents_sdk.protocol.subjects import (
     SUSPEND,
     Subjects,
 )
-from agents_sdk.requester import Requester
+from agents_sdk.requester import REGISTER_TIMEOUT, Requester
+from agents_sdk.servers import server_urls
 from agents_sdk.watch import Watch
-
-REGISTER_TIMEOUT = 10.0
-"""Seconds that registering takes at most: the present holder of the id may have to be probed, and
-the record written by a JetStream that is choosing its leader."""
 
 _REFERENCE_STATISTICS = (
     "total_registrations",

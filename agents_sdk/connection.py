@@ -24,6 +24,7 @@ from nats.errors import Error as NatsError
 from agents_sdk.denials import Denials
 from agents_sdk.dial import Address, Callbacks, dial, hang_up
 from agents_sdk.protocol.errors import ForbiddenError, PayloadTooLargeError, UnavailableError
+from agents_sdk.quiet import QuietLog
 from agents_sdk.retry import Backoff
 
 OBSERVE_INTERVAL = 0.5
@@ -31,9 +32,6 @@ OBSERVE_INTERVAL = 0.5
 
 FLUSH_LIMIT = 30
 """Seconds after which nats-py itself gives a flush up; by then a server that does not answer pings is left."""
-
-QUIET = 30.0
-"""Seconds between two log lines about the same trouble."""
 
 Callback = Callable[[Msg], Awaitable[None]]
 Listener = Callable[[bool], None]
@@ -95,7 +93,7 @@ class Connection:
         self._flushing: set[asyncio.Task[None]] = set()
         self._closing = False
         self._away_since: float | None = None
-        self._quiet_until = 0.0
+        self._quiet = QuietLog(logger)
 
     def __repr__(self) -> str:
         return f"<Connection to {self.where}, {'up' if self.is_connected else 'away'}>"
@@ -154,7 +152,7 @@ class Connection:
             except UnavailableError as error:
                 if not patient:
                     raise
-                self._say("waiting for NATS: %s", error.message)
+                self._quiet.warning("waiting for NATS: %s", error.message)
                 await asyncio.sleep(backoff.next())
 
     async def close(self) -> None:
@@ -302,7 +300,7 @@ class Connection:
                 for subscription in self._subscriptions:
                     subscription.inner = await client.subscribe(subscription.subject, cb=subscription.callback)
             except (UnavailableError, ForbiddenError, OSError, ValueError, NatsError) as error:
-                self._say("still no new connection to NATS: %s", error)
+                self._quiet.warning("still no new connection to NATS: %s", error)
                 continue
             self.counters.rebuilds += 1
             self._on_reconnected(client)
@@ -326,7 +324,7 @@ class Connection:
     def _on_error(self, _client: Client, error: Exception) -> None:
         if isinstance(error, SlowConsumerError):
             self.counters.slow_consumer_drops += 1
-            self._say("messages on %s are dropped: they come faster than handled", error.subject)
+            self._quiet.warning("messages on %s are dropped: they come faster than handled", error.subject)
             return
         self.counters.errors += 1
         denial = self.denials.read(error)
@@ -340,13 +338,6 @@ class Connection:
 
     def _away(self) -> UnavailableError:
         return UnavailableError(f"there is no connection to NATS at {self.where}")
-
-    def _say(self, text: str, *args: object) -> None:
-        """Log a warning, unless there was one a short while ago."""
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            logger.warning(text, *args)
 
 
 async def _flush(client: Client) -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from nats.aio.client import Client, Server
 from nats.errors import Error as NatsError
 
 from agents_sdk.protocol.errors import ForbiddenError, UnavailableError
+from agents_sdk.servers import without_password
 
-DEFAULT_URL = "nats://127.0.0.1:4222"
 DEFAULT_INBOX_PREFIX = "_INBOX"
 
 PING_INTERVAL = 5
@@ -37,16 +35,6 @@ ErrorCallback = Callable[[Client, Exception], None]
 logger = logging.getLogger(__name__)
 
 
-def server_urls(nats: str | None = None) -> tuple[str, ...]:
-    """Return the servers to use: those given, else those of `NATS_URL`, else this machine's.
-
-    Args:
-        nats: URLs, comma-separated.
-    """
-    text = nats or os.environ.get("NATS_URL") or DEFAULT_URL
-    return tuple(url.strip() for url in text.split(",") if url.strip())
-
-
 @dataclass(frozen=True)
 class Address:
     """Where to connect, and as whom."""
@@ -62,7 +50,7 @@ class Address:
     """Seconds after which an attempt has failed."""
 
     def __str__(self) -> str:
-        return ", ".join(_without_password(url) for url in self.servers)
+        return ", ".join(without_password(url) for url in self.servers)
 
 
 @dataclass(frozen=True)
@@ -178,10 +166,3 @@ def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server |
     fewest = min(server.reconnects for server in servers)
     least = [server for server in servers if server.reconnects == fewest]
     return random.choice(least), random.uniform(*RECONNECT_WAIT)
-
-
-def _without_password(url: str) -> str:
-    if "://" not in url:
-        return url.rpartition("@")[2]
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -25,21 +25,15 @@ from agents_sdk.protocol.errors import InternalError, NotFoundError, RegistryErr
 from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, HEARTBEAT, REGISTER, Subjects, agent_topic
 from agents_sdk.pulse import Pulse
-from agents_sdk.requester import Requester
+from agents_sdk.quiet import QuietLog
+from agents_sdk.requester import REGISTER_TIMEOUT, Requester
 from agents_sdk.vitals import Reading
 
 BEAT_TIMEOUT = 2.0
 """Seconds to wait for the answer to a beat."""
 
-REGISTER_TIMEOUT = 10.0
-"""Seconds to wait for a receipt before asking again: the present holder of the id may have to be probed, and JetStream
-may be choosing its leader."""
-
 KNOCK_INTERVAL = 0.5
 """Seconds between two looks at the work loop."""
-
-QUIET = 30.0
-"""Seconds between two log lines about the same trouble."""
 
 HEALTH_CHECK = "health_check"
 
@@ -110,7 +104,7 @@ class Heart:
         self._serving = False
         self._leaving = False
         self._unheard_since: float | None = None
-        self._quiet_until = -math.inf
+        self._quiet = QuietLog(logger)
         self._thread = LoopThread(f"heart:{self._agent_id}", self._live, lambda error: tell(Ended(error)))
 
     def start(self) -> None:
@@ -183,7 +177,7 @@ class Heart:
             receipt = Receipt.model_validate(answer)
             await self._serve()
         except RegistryError as error:
-            self._say("%s is not registered yet: %s", self._agent_id, error.message)
+            self._quiet.warning("%s is not registered yet: %s", self._agent_id, error.message)
             fact = lease.Refused(error)
         except Exception as error:
             logger.exception("registering %s failed", self._agent_id)
@@ -301,19 +295,12 @@ class Heart:
     def _unheard(self, error: RegistryError) -> None:
         if self._unheard_since is None:
             self._unheard_since = time.monotonic()
-        self._say("a heartbeat of %s was not taken: %s", self._agent_id, error.message)
+        self._quiet.warning("a heartbeat of %s was not taken: %s", self._agent_id, error.message)
 
     def _heard(self) -> None:
         if self._unheard_since is not None:
             logger.info("%s is heard again after %.1f s", self._agent_id, time.monotonic() - self._unheard_since)
             self._unheard_since = None
-
-    def _say(self, text: str, *args: object) -> None:
-        """Log a warning, unless there was one a short while ago."""
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            logger.warning(text, *args)
 
 
 def _object(msg: Msg) -> dict[str, Any]:

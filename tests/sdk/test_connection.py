@@ -12,8 +12,9 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from agents_sdk.connection import Connection
-from agents_sdk.dial import DEFAULT_URL, Address, server_urls
+from agents_sdk.dial import Address
 from agents_sdk.protocol.errors import ForbiddenError, PayloadTooLargeError, UnavailableError
+from agents_sdk.servers import DEFAULT_URL
 from tests.conftest import eventually
 from tests.sdk.outage import Server
 
@@ -49,18 +50,6 @@ async def echo(connection: Connection, subject: str = "echo") -> None:
         await connection.publish(msg.reply, msg.data)
 
     await connection.subscribe(subject, reply)
-
-
-def test_the_servers_are_those_given_else_the_environments_else_this_machines(monkeypatch) -> None:
-    monkeypatch.delenv("NATS_URL", raising=False)
-    assert server_urls() == (DEFAULT_URL,)
-    monkeypatch.setenv("NATS_URL", "nats://b:1")
-    assert server_urls() == ("nats://b:1",)
-    assert server_urls("nats://a:1, nats://c:2") == ("nats://a:1", "nats://c:2")
-
-
-def test_no_password_is_shown() -> None:
-    assert str(Address(("nats://me:secret@a:1", "token@b:2", "c:3"))) == "nats://a:1, b:2, c:3"
 
 
 async def test_nobody_there_is_said_clearly_and_in_time(server: Server) -> None:
