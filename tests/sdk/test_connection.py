@@ -11,11 +11,13 @@ import pytest
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
+from agents_sdk import link
 from agents_sdk.connection import Connection
-from agents_sdk.dial import Address
+from agents_sdk.dial import Address, dial
 from agents_sdk.protocol.errors import ForbiddenError, PayloadTooLargeError, UnavailableError
 from agents_sdk.servers import DEFAULT_URL
 from tests.conftest import eventually
+from tests.login import Login
 from tests.sdk.outage import Server
 
 SECURED = """
@@ -25,6 +27,10 @@ accounts {{ A {{ users: [
   {{ user: bob, password: b }}
 ] }} }}
 """
+
+
+# nats-py leaves it to the garbage collector to close the socket of an attempt that failed.
+left_open = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def address(server: Server, **fields) -> Address:
@@ -149,7 +155,7 @@ async def test_a_connection_closed_for_good_is_made_anew(server: Server, caplog)
     connection.listen(links.append)
     first = connection.client
     server.reload(SECURED.format(password="changed"))
-    await eventually(lambda: "closed the connection for good" in caplog.text or not connection.is_connected)
+    await eventually(lambda: "has ended for good" in caplog.text or not connection.is_connected)
     server.reload(SECURED.format(password="a"))
     await eventually(lambda: bool(links) and links[-1] and connection.is_connected, within=20.0)
     assert (await connection.request("echo", b"again", 2.0)).data == b"again"
@@ -172,7 +178,75 @@ async def test_closing_ends_the_attempts_to_rebuild(server: Server, connection: 
     await connection.close()
     assert not connection.is_connected
     assert connection.counters.rebuilds == 0
-    assert not [task for task in asyncio.all_tasks() if "Connection._rebuild" in repr(task)]
+    assert not [task for task in asyncio.all_tasks() if "Link._watch_over" in repr(task)]
+
+
+@left_open
+@pytest.mark.parametrize("how", ["reconnect", "rebuild"])
+@pytest.mark.parametrize("cut", ["empty", "token", "half a token", "half a seed"])
+async def test_credentials_that_are_half_written_end_nothing(
+    server: Server, tmp_path: Path, how: str, cut: str, caplog
+) -> None:
+    """Whoever renews a credentials file writes it while others read it."""
+    caplog.set_level("DEBUG", "agents_sdk")
+    login, credentials = Login(), tmp_path / "user.creds"
+    text, seed = login.credentials, login.credentials.index("-----BEGIN USER NKEY SEED")
+    credentials.write_text(text)
+    await server.start(login.config)
+    connection = await open_connection(server, credentials=credentials)
+    await echo(connection)
+    ends = {"empty": 0, "token": seed, "half a token": 200, "half a seed": seed + 50}
+    credentials.write_text(text[: ends[cut]])
+    if how == "reconnect":
+        await server.kill()
+        await server.start()
+    else:
+        await connection.client._process_err("'user authentication expired'")
+    await eventually(lambda: "user.creds' is no credentials file" in caplog.text, within=20)
+    assert not connection.is_connected
+    credentials.write_text(text)
+    await eventually(lambda: connection.is_connected, within=20)
+    assert (await connection.request("echo", b"again", 2.0)).data == b"again"
+    await connection.close()
+
+
+@left_open
+async def test_a_client_that_stops_trying_is_replaced(server: Server, connection: Connection) -> None:
+    """nats-py ends its reconnecting, and tells nobody, when something is raised that it did not expect."""
+    await echo(connection)
+    first, links = connection.client, []
+    connection.listen(links.append)
+
+    def fail() -> bytes:
+        raise TypeError("not what was expected")
+
+    first._connect_command = fail
+    await server.kill()
+    await server.start()
+    await eventually(lambda: links == [False, True], within=20)
+    assert connection.client is not first
+    assert (connection.counters.rebuilds, first.is_closed) == (1, True)
+    assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+
+
+async def test_an_attempt_that_fails_as_nobody_foresaw_is_one_of_many(
+    server: Server, connection: Connection, monkeypatch, caplog
+) -> None:
+    attempts = []
+
+    async def fail_twice(*arguments):
+        attempts.append(await dial(*arguments))
+        if len(attempts) < 3:
+            attempts[-1].subscribe = None  # restoring fails
+        return attempts[-1]
+
+    monkeypatch.setattr(link, "dial", fail_twice)
+    await echo(connection)
+    await connection.client._process_err("'maximum subscriptions exceeded'")
+    await eventually(lambda: connection.counters.rebuilds == 1, within=20)
+    assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+    assert "still no new connection to NATS: 'NoneType' object is not callable" in caplog.text
+    assert [client.is_closed for client in attempts] == [True, True, False]
 
 
 async def test_what_the_server_forbids_is_told_instead_of_a_time_out(server: Server) -> None:
