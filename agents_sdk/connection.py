@@ -22,7 +22,7 @@ from nats.errors import (
 )
 from nats.errors import Error as NatsError
 
-from agents_sdk.denials import Denials
+from agents_sdk.denials import SUBSCRIPTION, Denials
 from agents_sdk.dial import Address
 from agents_sdk.link import Counters, Link, Listener
 from agents_sdk.protocol.errors import PayloadTooLargeError, UnavailableError
@@ -72,6 +72,7 @@ class Connection:
         self._subscriptions: set[Subscription] = set()
         self._flushing: set[asyncio.Task[None]] = set()
         self._quiet = QuietLog(logger)
+        self._link.listen(self._on_link)
 
     def __repr__(self) -> str:
         return f"<Connection to {self.where}, {'up' if self.is_connected else 'away'}>"
@@ -223,6 +224,10 @@ class Connection:
             if subscription not in self._subscriptions:  # given up meanwhile
                 await self.unsubscribe(subscription)
 
+    def _on_link(self, connected: bool) -> None:
+        if not connected:
+            self.denials.forget()
+
     def _on_error(self, _client: Client, error: Exception) -> None:
         if isinstance(error, SlowConsumerError):
             self._link.counters.slow_consumer_drops += 1
@@ -231,7 +236,9 @@ class Connection:
         self._link.counters.errors += 1
         denial = self.denials.read(error)
         if denial is not None:
-            optional = any(each.optional and each.subject.lower() == denial.subject for each in self._subscriptions)
+            optional = denial.kind == SUBSCRIPTION and any(
+                each.optional and each.subject.lower() == denial.subject for each in self._subscriptions
+            )
             logger.log(logging.INFO if optional else logging.ERROR, "NATS does not allow this user the %s", denial)
         elif not isinstance(error, NatsError | OSError):
             logger.error("a message handler failed", exc_info=error)

@@ -18,6 +18,7 @@ from nats.js.errors import NotFoundError, ServiceUnavailableError
 from pydantic import ValidationError
 
 from agents_sdk.connection import Connection
+from agents_sdk.denials import PUBLISH
 from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
 from agents_sdk.protocol.events import RegistryEvent, StatusEvent
 from agents_sdk.protocol.scaling import ScalingOrder
@@ -125,7 +126,7 @@ class Feed:
                 jetstream = self._connection.client.jetstream(timeout=JETSTREAM_TIMEOUT)
                 subscription = await consumer.attach(jetstream)
             except (UnavailableError, TimeoutError, NatsError) as error:
-                denied = self._connection.denials.since(asked_at, "$JS.")
+                denied = self._connection.denials.since(asked_at, PUBLISH, "$JS")
                 if give_up_at is not None and (denied or _is_final(error) or time.monotonic() >= give_up_at):
                     why = f"the stream {self._stream} cannot be read: {error}"
                     raise UnavailableError(why) from error

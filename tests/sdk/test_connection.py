@@ -51,6 +51,10 @@ async def connection(server: Server):
     await connection.close()
 
 
+async def ignore(msg: Msg) -> None:
+    pass
+
+
 async def echo(connection: Connection, subject: str = "echo") -> None:
     async def reply(msg: Msg) -> None:
         await connection.publish(msg.reply, msg.data)
@@ -264,10 +268,56 @@ async def test_what_the_server_forbids_is_told_instead_of_a_time_out(server: Ser
     await private.close()
 
 
-async def test_silence_is_a_time_out(connection: Connection) -> None:
-    async def ignore(msg: Msg) -> None:
-        pass
+RESPONDER = """
+accounts { A { users: [
+  { user: asker, password: a },
+  { user: responder, password: r, permissions: {
+      publish: { allow: ["silent"] }, subscribe: { allow: ["_INBOX.>", "twice"] }, allow_responses: { max: 1 } } }
+] } }
+"""
 
+
+async def test_a_reply_that_is_denied_says_nothing_of_other_requests(server: Server) -> None:
+    """NATS lets a responder answer once, and for a while; what comes later is denied, on an inbox like its own."""
+    await server.start(RESPONDER)
+    responder, asker = (
+        Connection(Address((server.url.replace("//", f"//{user}@"),))) for user in ("responder:r", "asker:a")
+    )
+    await responder.open()
+    await asker.open()
+
+    async def reply_twice(msg: Msg) -> None:
+        await responder.publish(msg.reply, b"1")
+        await responder.publish(msg.reply, b"2")
+
+    await responder.subscribe("twice", reply_twice)
+    await asker.subscribe("silent", ignore)
+    await asker.flush()
+    await responder.flush()
+    assert (await asker.request("twice", b"", 2.0)).data == b"1"
+    await eventually(lambda: responder.counters.errors == 1)
+    with pytest.raises(TimeoutError):
+        await responder.request("silent", b"", 0.2)
+    await responder.close()
+    await asker.close()
+
+
+async def test_what_was_forbidden_once_may_be_allowed_on_the_next_connection(server: Server) -> None:
+    await server.start(SECURED.format(password="a"))
+    connection = Connection(Address((server.url.replace("//", "//alice:a@"),), inbox_prefix="_PRIVATE"))
+    await connection.open()
+    await connection.subscribe("silent", ignore)
+    with pytest.raises(ForbiddenError, match="set inbox_prefix"):
+        await connection.request("silent", b"", 0.2)
+    await server.kill()
+    await server.start(SECURED.format(password="a").replace('"_PRIVATE.>"', '"other"'))
+    await eventually(lambda: connection.counters.reconnects == 1)
+    with pytest.raises(TimeoutError):
+        await connection.request("silent", b"", 0.2)
+    await connection.close()
+
+
+async def test_silence_is_a_time_out(connection: Connection) -> None:
     await connection.subscribe("silent", ignore)
     with pytest.raises(TimeoutError):
         await connection.request("silent", b"", 0.1)
