@@ -21,7 +21,13 @@ from agents_sdk.dial import Address
 from agents_sdk.loop_thread import LoopThread
 from agents_sdk.micro import MicroService
 from agents_sdk.protocol.codec import encode
-from agents_sdk.protocol.errors import InternalError, NotFoundError, RegistryError, StaleIncarnationError
+from agents_sdk.protocol.errors import (
+    InternalError,
+    NotFoundError,
+    RegistryError,
+    StaleIncarnationError,
+    UnavailableError,
+)
 from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, HEARTBEAT, REGISTER, Subjects, agent_topic
 from agents_sdk.pulse import Pulse
@@ -223,13 +229,20 @@ class Heart:
         return reading, await self._requester.ask(HEARTBEAT, fields)
 
     async def _on_health_check(self, msg: Msg) -> None:
+        # Not awaited here: the next one would wait for a slow health function, and be answered too late.
+        self._spawn(self._answer_health_check(msg))
+
+    async def _answer_health_check(self, msg: Msg) -> None:
         answer = await self._condition.answer()
         answer["instance_id"] = self._registration.get("instance_id")
         answer["incarnation"] = self._lease.incarnation
         if self._leaving:
             answer["status"] = "draining"
         if msg.reply:
-            await self._connection.publish(msg.reply, encode(answer))
+            try:
+                await self._connection.publish(msg.reply, encode(answer))
+            except UnavailableError as error:
+                logger.info("a health check of %s is not answered: %s", self._agent_id, error.message)
 
     async def _on_drain(self, msg: Msg) -> None:
         order = _object(msg)

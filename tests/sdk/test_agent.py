@@ -30,6 +30,7 @@ from agents_sdk import (
     ServiceQuery,
     StaleIncarnationError,
     UnavailableError,
+    health,
     serving,
 )
 from agents_sdk.heart import Ended
@@ -277,6 +278,27 @@ async def test_its_own_opinion_of_its_health_counts(
         assert (await ask(nc, "agent.a.health_check"))[0]["health_score"] == 0.6
         score[0] = 0.9
         await eventually(lambda: _status_is(client, AgentStatus.ACTIVE))
+
+
+async def test_a_slow_opinion_holds_up_neither_heartbeats_nor_health_checks(
+    make: MakeAgent, client: RegistryClient, nc: Client, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(health, "PATIENCE", 0.3)
+    agent, go = make(heartbeat_interval=0.1), asyncio.Event()
+
+    @agent.health
+    async def slow() -> float:
+        await go.wait()
+        return 0.6
+
+    async with agent:
+        started = time.monotonic()
+        answers = await asyncio.gather(*(ask(nc, "agent.a.health_check") for _ in range(10)))
+        assert time.monotonic() - started < 10 * 0.3
+        assert {answer["health_score"] for answer, _ in answers} == {1.0}
+        go.set()
+        await eventually(lambda: _status_is(client, AgentStatus.DEGRADED))
+    assert not [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
 
 
 async def test_health_checks_are_answered_while_a_handler_blocks_the_loop(
