@@ -93,16 +93,30 @@ class Connection:
         return self._link.is_connected
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, and not opened since."""
+        return self._link.is_closed
+
+    def check_open(self) -> None:
+        """Raise if nothing will ever come over this connection again.
+
+        Raises:
+            ClosedError: If it was closed.
+        """
+        self._link.check_open()
+
+    @property
     def client(self) -> Client:
         """The present nats-py client.
 
         Raises:
+            ClosedError: If the connection was closed.
             UnavailableError: If NATS is away.
         """
         return self._link.client
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` with False when the connection is lost and with True when it is back."""
+        """Call `listener` with False when the connection is lost, or closed, and with True when it is back."""
         self._link.listen(listener)
 
     def unlisten(self, listener: Listener) -> None:
@@ -119,6 +133,7 @@ class Connection:
             for subscription in tuple(self._subscriptions):
                 await self.unsubscribe(subscription)
         await self._link.close()
+        self._subscriptions.clear()
         for flushing in self._flushing:
             flushing.cancel()
 

@@ -26,6 +26,12 @@ Restore = Callable[[Client], Awaitable[None]]
 logger = logging.getLogger(__name__)
 
 
+class ClosedError(UnavailableError):
+    """The connection was closed here, by whom it belongs to: it does not come back, and trying again is in vain."""
+
+    retryable = False
+
+
 @dataclass
 class Counters:
     """What happened on a link since it was made."""
@@ -74,25 +80,43 @@ class Link:
     @property
     def is_connected(self) -> bool:
         """Whether a server is there now."""
-        return self._client is not None and self._client.is_connected
+        return self._client is not None and self._client.is_connected and not self._closing
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, and not opened since."""
+        theirs = self._client if self._address is None else None
+        return self._closing or (theirs is not None and theirs.is_closed)
 
     @property
     def client(self) -> Client:
         """The present client.
 
         Raises:
+            ClosedError: If the link was closed.
             UnavailableError: If NATS is away.
         """
-        if self._client is None or not self._client.is_connected:
+        if self._client is None or not self.is_connected:
             raise self.away()
         return self._client
 
+    def check_open(self) -> None:
+        """Raise if nothing will ever come over this link again.
+
+        Raises:
+            ClosedError: If it was closed.
+        """
+        if self.is_closed:
+            raise self.away()
+
     def away(self) -> UnavailableError:
-        """Return the error that says that NATS is away."""
+        """Return the error that says that NATS is away, or that the link was closed."""
+        if self.is_closed:
+            return ClosedError(f"the connection to NATS at {self.where} is closed")
         return UnavailableError(f"there is no connection to NATS at {self.where}")
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` with False when the connection is lost and with True when it is back."""
+        """Call `listener` with False when the connection is lost, or closed, and with True when it is back."""
         self._listeners.add(listener)
 
     def unlisten(self, listener: Listener) -> None:
@@ -107,32 +131,43 @@ class Link:
 
         Raises:
             UnavailableError: If no server answers in time, unless `patient`.
+            ClosedError: If it is closed meanwhile.
             ForbiddenError: If the server refuses the user.
             FileNotFoundError: If the credentials file is not there.
             ValueError: If a URL is none, or the credentials file holds none.
         """
+        self._closing = False
         if self._address is None:
             self._guard = asyncio.create_task(self._observe(self.client))
             return
         backoff = Backoff(0.1, 5.0)
         while self._client is None:
             try:
-                self._client = await dial(self._address, self._callbacks())
+                client = await dial(self._address, self._callbacks())
             except UnavailableError as error:
                 if not patient:
                     raise
                 self._quiet.warning("waiting for NATS: %s", error.message)
                 await asyncio.sleep(backoff.next())
-        self._guard = asyncio.create_task(self._watch_over(self._address))
+                self.check_open()
+                continue
+            if self.is_closed:
+                await hang_up(client, self._address.timeout)
+                raise self.away()
+            self._client = client
+            self._guard = asyncio.create_task(self._watch_over(self._address))
 
     async def close(self) -> None:
         """Send what is written and close; a client that is not ours stays open."""
         self._closing = True
+        self._tell(connected=False)
         if self._guard is not None:
             await cancel(self._guard)
-        client, self._client = self._client, None
-        if self._address is not None and client is not None and not client.is_closed:
-            await hang_up(client, self._address.timeout)
+        self._away_since = None
+        if self._address is not None:
+            client, self._client = self._client, None
+            if client is not None and not client.is_closed:
+                await hang_up(client, self._address.timeout)
 
     def _callbacks(self) -> Callbacks:
         return Callbacks(self._on_error, self._on_disconnected, self._on_reconnected, self._on_closed)

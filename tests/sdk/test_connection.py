@@ -253,6 +253,26 @@ async def test_an_attempt_that_fails_as_nobody_foresaw_is_one_of_many(
     assert [client.is_closed for client in attempts] == [True, True, False]
 
 
+async def test_what_was_closed_can_be_opened_again(connection: Connection) -> None:
+    await connection.close()
+    await connection.open()
+    await echo(connection)
+    await connection.client._process_err("'maximum subscriptions exceeded'")
+    await eventually(lambda: connection.counters.rebuilds == 1)
+    assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+
+
+async def test_what_is_closed_while_it_is_opened_stays_closed(server: Server) -> None:
+    connection = Connection(address(server, timeout=0.2))
+    opening = asyncio.create_task(connection.open(patient=True))
+    await asyncio.sleep(0.1)
+    await connection.close()
+    await server.start()
+    with pytest.raises(UnavailableError, match="is closed"):
+        await opening
+    assert not connection.is_connected
+
+
 async def test_what_the_server_forbids_is_told_instead_of_a_time_out(server: Server) -> None:
     await server.start(SECURED.format(password="a"))
     url = server.url.replace("//", "//alice:a@")
