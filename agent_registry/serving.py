@@ -20,7 +20,8 @@ from agent_registry.options import Prefix, ReadyFile, aimed
 from agent_registry.session import reach
 from agent_registry.stopping import Stopping, until_signalled
 from agent_registry.store import default_store, held
-from agent_registry.target import DEFAULT_URL, Target
+from agent_registry.target import Target
+from agents_sdk.servers import DEFAULT_URL
 
 if TYPE_CHECKING:
     from registry.replica import Replica

@@ -195,7 +195,7 @@ def _why(error: Exception) -> str:
 
 
 def _start_one(target: Target) -> str:
-    from agent_registry.target import DEFAULT_URL
+    from agents_sdk.servers import DEFAULT_URL
 
     where = "" if target.url == DEFAULT_URL else "; or say where NATS is with --nats URL"
     return f"is the registry running? try: agent-registry up{where}"

@@ -11,8 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from agent_registry.context import Context, load
 from agent_registry.failure import CommandError, Exit
-
-DEFAULT_URL = "nats://127.0.0.1:4222"
+from agents_sdk.servers import DEFAULT_URL, without_password
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Target:
     @property
     def shown(self) -> str:
         """The URL for people: never with a password in it."""
-        return ",".join(_without_password(url) for url in self.url.split(","))
+        return ",".join(without_password(url) for url in self.url.split(","))
 
     def options(self) -> dict[str, Any]:
         """Return what `nats.connect` needs to know beside the URL."""
@@ -110,11 +109,6 @@ class Target:
         if found.cert:
             tls.load_cert_chain(found.cert, found.key or None)
         return tls
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else url
 
 
 def _with_login(url: str, login: str) -> str:

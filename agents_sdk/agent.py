@@ -14,9 +14,10 @@ from typing import Any, Self, TypeVar
 from agents_sdk.client import RegistryClient
 from agents_sdk.condition import OWN_METRICS, Condition
 from agents_sdk.connection import Connection
-from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address, server_urls
+from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
+from agents_sdk.ears import HEALTH_CHECK
 from agents_sdk.health import HealthCheck, HealthFunction
-from agents_sdk.heart import HEALTH_CHECK, Heart, Signal
+from agents_sdk.heart import Heart, Signal
 from agents_sdk.life import Life
 from agents_sdk.micro import MicroService
 from agents_sdk.protocol.codec import adapter, check
@@ -25,6 +26,7 @@ from agents_sdk.protocol.registration import Registration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Heartbeat
 from agents_sdk.pulse import Pulse
+from agents_sdk.servers import server_urls
 from agents_sdk.serving import Handler, Service
 from agents_sdk.signals import on_first_stop_signal
 from agents_sdk.vitals import Vitals
@@ -208,14 +210,17 @@ class Agent:
     async def start(self) -> None:
         """Connect, register, serve; return when all of that is done, however long the registry takes to appear.
 
+        If the agent is stopped meanwhile, or told to drain, this returns as well, and `wait` has nothing to wait for.
+
         Raises:
             AlreadyRegisteredError: If another live instance holds the id.
             RegistryError: If the registry refuses the registration for another reason.
             RuntimeError: If the agent has been started before.
         """
         await self._life.begin()
-        topics = ", ".join(self._handlers) or "no topics"
-        logger.info("%s serves %s, registered as incarnation %d", self.agent_id, topics, self._life.incarnation)
+        if self._life.is_serving:
+            topics = ", ".join(self._handlers) or "no topics"
+            logger.info("%s serves %s, registered as incarnation %d", self.agent_id, topics, self._life.incarnation)
 
     async def stop(self) -> None:
         """Take no new work, finish what is in flight, deregister, disconnect."""
@@ -251,16 +256,9 @@ class Agent:
             serving, stopping = asyncio.create_task(self._serve()), asyncio.create_task(asked.wait())
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            if not serving.done() and not self._life.is_serving:
-                serving.cancel()
-            while not serving.done():
-                # Until Python 3.12, asyncio.wait_for swallows a cancellation that comes together with its result, and
-                # nats-py uses it: the agent may be serving all the same.
-                if self._life.is_serving:
-                    await self.stop()
-                await asyncio.wait((serving,), timeout=0.05)
-            if not serving.cancelled():
-                await serving
+            if not serving.done():
+                await self.stop()
+            await serving
 
     async def _serve(self) -> None:
         await self.start()

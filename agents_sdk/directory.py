@@ -88,8 +88,7 @@ class Directory:
     def reset(self, listing: Listing) -> Snapshot:
         """Start over from a complete answer."""
         self.agents = {agent.agent_id: agent for agent in listing.agents}
-        self._seen.clear()
-        self._floor = self.newest = listing.revision
+        self._take_as_seen(listing)
         return Snapshot(tuple(listing.agents), listing.revision)
 
     def reconcile(self, listing: Listing) -> list[Change]:
@@ -113,8 +112,7 @@ class Directory:
             self.agents = found
         else:
             self.agents |= found
-        self._floor = self.newest = listing.revision
-        self._seen = {}
+        self._take_as_seen(listing)
         return changes
 
     def apply(self, event: StatusEvent) -> Change | Refresh | None:
@@ -182,6 +180,11 @@ class Directory:
             and _names(query.capabilities) <= set(event.capabilities)
             and event.agent_id not in (query.exclude or ())
         )
+
+    def _take_as_seen(self, listing: Listing) -> None:
+        self._floor = self.newest = listing.revision
+        # A listing that came in several pages has agents of later states in it.
+        self._seen = {agent.agent_id: agent.revision for agent in listing.agents if agent.revision > listing.revision}
 
     def _drop(self, agent_id: str, event: StatusEvent) -> Left:
         del self.agents[agent_id]

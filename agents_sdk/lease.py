@@ -99,7 +99,7 @@ class Doubted:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """The agent is on its way out: it beats on while it finishes, but does not come back once forgotten."""
+    """The agent is on its way out: it beats on while it finishes, but does not register any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +234,8 @@ class Lease:
                 self._hurry(now, self._rng() * min(CATCH_UP, self._interval))
             case Leaving():
                 self._leaving = True
+                if self.state is State.UNREGISTERED:
+                    self.state = State.ENDED
             case Released():
                 self.state = State.ENDED
 
@@ -266,6 +268,9 @@ class Lease:
         if not isinstance(error, _WEATHER):
             self.state = State.ENDED
             return [End(error)]
+        if self._leaving:
+            self.state = State.ENDED
+            return []
         self.state = State.UNREGISTERED
         self._due = now + self._backoff.next()
         return []

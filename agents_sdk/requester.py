@@ -42,6 +42,10 @@ ATTEMPTS_ON_SILENCE = 2
 ROLL_CALL = 0.5
 """Seconds to wait for any replica to say that it is there."""
 
+REGISTER_TIMEOUT = 10.0
+"""Seconds that registering takes at most: the present holder of the id may have to be probed, and the record written by
+a JetStream that is choosing its leader."""
+
 _AGENT_ID = re.compile(AGENT_ID_PATTERN)
 
 logger = logging.getLogger(__name__)

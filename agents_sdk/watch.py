@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from agents_sdk.connection import Connection
 from agents_sdk.directory import Change, Directory, Refresh, Snapshot
+from agents_sdk.pages import Pages
 from agents_sdk.protocol.discovery import MAX_LIMIT, AgentInfo, Listing, ServiceQuery
-from agents_sdk.protocol.errors import NotFoundError, UnavailableError
+from agents_sdk.protocol.errors import NotFoundError, RegistryError, UnavailableError
 from agents_sdk.protocol.events import StatusEvent
-from agents_sdk.protocol.subjects import DISCOVER, GET
+from agents_sdk.protocol.subjects import GET
 from agents_sdk.protocol.vocabulary import SortBy
 from agents_sdk.requester import Requester
 from agents_sdk.retry import Backoff
@@ -64,6 +65,7 @@ class Watch:
             limit=MAX_LIMIT,
             explain=False,
         )
+        self._pages = Pages(requester)
         self._directory = Directory(query)
         self._events: asyncio.Queue[StatusEvent] = asyncio.Queue(MAX_QUEUED)
         self._woken = asyncio.Event()
@@ -80,7 +82,8 @@ class Watch:
         """Yield a snapshot, then changes; after an outage of NATS a snapshot again.
 
         Raises:
-            UnavailableError: If the registry cannot be reached for the first snapshot.
+            ClosedError: When the connection is closed.
+            RegistryError: If there is no first snapshot. After it, trying again is the answer to every error.
         """
         # Events first: what happens between subscribing and the snapshot is in both, never in none.
         subject = self._requester.subjects.events_of("status")
@@ -97,6 +100,7 @@ class Watch:
 
     async def _next(self) -> list[Change]:
         """Wait until something happened and return what it changed."""
+        self._connection.check_open()
         try:
             if self._start_over:
                 return [await self._snapshot()]
@@ -104,9 +108,10 @@ class Watch:
                 return await self._look()
             if not self._events.empty():
                 return await self._fold(self._events.get_nowait())
-        except UnavailableError as error:
+        except RegistryError as error:
             self._look_at = time.monotonic()
-            logger.info("watch: %s; trying again", error.message)
+            retryable = isinstance(error, UnavailableError)
+            logger.log(logging.INFO if retryable else logging.WARNING, "watch: %s; trying again", error.message)
             await asyncio.sleep(self._backoff.next())
             return []
         self._woken.clear()
@@ -121,7 +126,7 @@ class Watch:
         self._start_over = False
         try:
             listing = await self._discover(0)
-        except UnavailableError:
+        except RegistryError:
             self._start_over = True
             raise
         if listing.total > len(listing.agents):
@@ -141,7 +146,7 @@ class Watch:
             listing = await self._discover(newest)
             if listing.revision < newest:
                 raise UnavailableError(f"revision {listing.revision} is older than event {newest}")
-        except UnavailableError:
+        except RegistryError:
             self._looks += 1
             self._start_over = self._start_over or self._looks >= MAX_LOOKS
             raise
@@ -174,7 +179,7 @@ class Watch:
 
     async def _discover(self, min_revision: int) -> Listing:
         query = replace(self._query, min_revision=min_revision)
-        return Listing.from_wire(await self._requester.ask(DISCOVER, query.to_wire()))
+        return await self._pages.discover(query.to_wire())
 
     def _settled(self, look_again: float) -> None:
         self._backoff.reset()
@@ -196,6 +201,5 @@ class Watch:
         self._woken.set()
 
     def _on_link(self, connected: bool) -> None:
-        if connected:
-            self._start_over = True
-            self._woken.set()
+        self._start_over = self._start_over or connected
+        self._woken.set()

@@ -22,8 +22,6 @@ from agents_sdk.protocol.fields import (
 from agents_sdk.protocol.model import Command, Reply
 from agents_sdk.protocol.vocabulary import AgentStatus
 
-DEFAULT_HEARTBEAT_INTERVAL = 30.0
-
 
 class Connection(Command):
     """The NATS connection an agent speaks through, so that its closing can be noticed."""

@@ -202,7 +202,18 @@ async def test_sets_travel_as_sorted_arrays_and_what_is_no_json_is_refused(reque
             await requester.ask(STATS, {"metadata": bad})
 
 
-async def test_while_nats_is_away_it_is_waited_for(requester: Requester) -> None:
-    await requester._connection.close()
+async def test_while_nats_is_away_it_is_waited_for(requester: Requester, nats_server: NatsServer) -> None:
+    await nats_server.stop()
+    await eventually(lambda: not requester._connection.is_connected)
+    started = time.monotonic()
     with pytest.raises(UnavailableError, match="no connection to NATS"):
-        await requester.ask(STATS, {}, within=0.2)
+        await requester.ask(STATS, {}, within=1.2)
+    assert time.monotonic() - started > 0.5
+
+
+async def test_a_connection_that_was_closed_is_not_waited_for(requester: Requester) -> None:
+    await requester._connection.close()
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="is closed"):
+        await requester.ask(STATS, {}, within=30.0)
+    assert time.monotonic() - started < 10.0

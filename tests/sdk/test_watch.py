@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import nats
 import pytest
 
 from agents_sdk import (
@@ -334,3 +335,18 @@ async def test_a_reader_that_is_too_slow_starts_over(scripted: tuple[Scripted, R
         await script.announce("a", script.revision - 1, reason="health")
     await eventually(lambda: "starting over" in caplog.text)
     assert isinstance(await reader.next(), Snapshot)
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+async def test_it_ends_with_its_client(nats_server: NatsServer, registry: Replica, whose: str) -> None:
+    theirs = await nats.connect(nats_server.url)
+    client = RegistryClient(nats_server.url if whose == "ours" else theirs)
+    async with client, aclosing(client.watch()) as changes:
+        assert isinstance(await anext(changes), Snapshot)
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0.1)
+        await (client.close() if whose == "ours" else theirs.close())
+        async with asyncio.timeout(10):
+            with pytest.raises(UnavailableError, match="is closed"):
+                await waiting
+    await theirs.close()
