@@ -293,15 +293,15 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
 
 
 def _already_registered(record: Record) -> RefusedError:
-    holder = record.instance_id or "unknown"
-    message = (
-        f"{record.agent_id!r} is held by instance {holder}, incarnation {record.incarnation}, which is {record.status}"
-    )
+    instance = record.instance_id
+    holder = "an instance without an instance_id" if instance is None else f"instance {instance}"
+    message = f"{record.agent_id!r} is held by {holder}, incarnation {record.incarnation}, which is {record.status}"
+    rest = "or takeover: true" if instance is None else "the same instance_id, or takeover: true"
     return RefusedError(
         "already_registered",
-        f"agent_id: {message}; use another id, the same instance_id, or takeover: true",
+        f"agent_id: {message}; use another id, {rest}",
         ("agent_id", message),
-        ("instance_id", holder),
+        *(() if instance is None else (("instance_id", instance),)),
     )
 
 
@@ -328,7 +328,7 @@ def check_incarnation(agent: Agent, given: int | None) -> None:
         return
     message = f"is {given}, but {record.agent_id!r} is registered as incarnation {record.incarnation}"
     if given < record.incarnation:
-        message += "; stop, or register again"
+        message += "; stop: a newer instance has taken its place"
         raise RefusedError("stale_incarnation", f"incarnation: {message}", ("incarnation", message))
     message += "; register again"
     raise RefusedError("not_found", f"incarnation: {message}", ("incarnation", message))

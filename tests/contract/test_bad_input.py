@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -272,6 +273,10 @@ CASES = [
 ]  # fmt: skip
 
 
+PYTHON = re.compile(r"\b(Input|should|valid|validation|tuple|frozenset|dict|list|str|int|bool|None|True|False)\b")
+"""Words of what checks the requests, not of what is written in them."""
+
+
 async def _refused(nc: Client) -> dict[str, int]:
     refused: dict[str, int] = (await stats(nc))["requests_refused"]
     return refused
@@ -311,6 +316,7 @@ async def test_is_refused_and_changes_nothing(shared: Client, case: Case, caplog
     async with listening(nc, "registry.events.status.>") as events:
         answer = await ask(nc, f"registry.{case.subject}", case.payload)
         assert_error(answer, case.code, case.names)
+        assert PYTHON.search(answer.body["error"]["message"]) is None, answer.body
         assert await everything(nc) == before
         assert events.empty()
     assert await _refused(nc) == {**refused, case.code: refused.get(case.code, 0) + 1}
