@@ -197,17 +197,13 @@ def _withdraw(ready_file: Path | None) -> None:
 
 
 def _settings(**changes: Any) -> Settings:
-    from pydantic import ValidationError
-
-    from registry.settings import Settings
+    from registry.settings import SettingsError, read
     from registry.shell import logs, observability
 
     try:
-        settings = Settings(**changes)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        name = "_".join(str(step) for step in fault["loc"]).upper()
-        raise CommandError(f"AGENT_REGISTRY_{name}: {fault['msg']}; got {fault['input']!r}", code=Exit.USAGE) from None
+        settings = read(**changes)
+    except SettingsError as error:
+        raise CommandError(str(error), code=Exit.USAGE) from None
     logs.configure(settings)
     if observability.is_configured():
         try:

@@ -22,7 +22,7 @@ _WORDS = {
     "int_parsing": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
-    "finite_number": "must be a number, and not an infinite one",
+    "finite_number": "must be a finite number",
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
@@ -43,7 +43,9 @@ _WORDS = {
 """What pydantic calls a fault, to what it is called here."""
 
 _COUNTED = ("too_short", "too_long")
-"""Faults whose words say what was given."""
+
+_COMPLETE = ("missing", "value_error", *_COUNTED)
+"""Faults whose words say what was given, as far as that helps."""
 
 
 def fault_in_words(fault: Mapping[str, Any]) -> str:
@@ -61,7 +63,7 @@ def fault_in_words(fault: Mapping[str, Any]) -> str:
         words = _WORDS[kind].format_map(given)
     else:
         words = str(fault["msg"]).replace("Input should be", "must be")
-    return words if kind == "missing" or kind in _COUNTED else f"{words}; got {shown(fault['input'])}"
+    return words if kind in _COMPLETE else f"{words}; got {shown(fault['input'])}"
 
 
 def kind_of(value: Any) -> str:

@@ -129,12 +129,13 @@ def test_another_prefix(do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("env", "arguments", "code", "said"),
     [
-        ({"AGENT_REGISTRY_KV_REPLICAS": "many"}, (), 2, "AGENT_REGISTRY_KV_REPLICAS"),
+        ({"AGENT_REGISTRY_KV_REPLICAS": "many"}, (), 2, "AGENT_REGISTRY_KV_REPLICAS: must be a whole number"),
+        ({"AGENT_REGISTRY_SCALE_UP": "0.7"}, (), 2, "did you mean AGENT_REGISTRY_SCALE_UP_LOAD?"),
         ({"AGENT_REGISTRY_NATS_SERVER": "/no/such/nats-server"}, (), 4, "/no/such/nats-server"),
         ({}, ("--ready-file", "/no/such/folder/ready.json"), 2, "/no/such/folder"),
         ({}, ("--store", "/dev/null/store"), 2, "--store"),
     ],
-    ids=["setting", "server", "ready file", "store"],
+    ids=["setting", "name", "server", "ready file", "store"],
 )
 def test_what_cannot_work_is_one_clear_line(
     tmp_path: Path, env: dict[str, str], arguments: tuple[str, ...], code: int, said: str
