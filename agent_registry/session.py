@@ -154,11 +154,15 @@ def _translated(target: Target) -> Iterator[None]:
 
 
 def _in_words(error: RegistryError, target: Target) -> CommandError:
+    from nats.errors import NoRespondersError
+
     from agents_sdk.protocol.errors import ForbiddenError, NotFoundError, UnavailableError
 
     hint, code = "", Exit.REFUSED
     if isinstance(error, UnavailableError):
-        hint, code = f"is a registry running there? try: agent-registry serve --nats {target.shown}", Exit.UNREACHABLE
+        code = Exit.UNREACHABLE
+        if isinstance(error.__cause__, NoRespondersError | TimeoutError):  # else somebody did answer
+            hint = f"is a registry running there? try: agent-registry serve --nats {target.shown}"
     elif isinstance(error, NotFoundError):
         hint = "see who is there: agent-registry agents"
     elif isinstance(error, ForbiddenError):

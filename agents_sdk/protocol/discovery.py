@@ -16,6 +16,9 @@ from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, SortBy
 
 MAX_LIMIT = 1000
 
+REVISION_WAIT = 1.0
+"""Seconds that the registry waits at most for the revision that a query asks for; replicas lag by milliseconds."""
+
 
 @dataclass
 class ServiceQuery:
