@@ -272,7 +272,7 @@ class Connection:
     def _on_disconnected(self, client: Client) -> None:
         if client is self._client and self._away_since is None and not self._closing:
             self._away_since = time.monotonic()
-            logger.warning("lost the connection to NATS at %s; reconnecting", self.where)
+            logger.warning("%s to NATS at %s is lost; reconnecting", self._called, self.where)
             self._tell(connected=False)
 
     def _on_reconnected(self, client: Client) -> None:
@@ -280,14 +280,14 @@ class Connection:
             self.counters.reconnects += 1
             away = 0.0 if self._away_since is None else time.monotonic() - self._away_since
             self._away_since = None
-            logger.info("NATS is back after %.1f s", away)
+            logger.info("%s to NATS is back after %.1f s", self._called, away)
             self._tell(connected=True)
 
     def _on_closed(self, client: Client) -> None:
         if client is not self._client or self._closing:
             return
         reason = client.last_error or "it gave no reason"
-        logger.warning("NATS closed the connection for good: %s; making a new one", reason)
+        logger.warning("NATS closed %s for good: %s; making a new one", self._called, _text(reason))
         if self._background is None or self._background.done():
             self._background = asyncio.create_task(self._rebuild())
 
@@ -302,7 +302,7 @@ class Connection:
                 for subscription in self._subscriptions:
                     subscription.inner = await client.subscribe(subscription.subject, cb=subscription.callback)
             except (UnavailableError, ForbiddenError, OSError, ValueError, NatsError) as error:
-                self._say("still no new connection to NATS: %s", error)
+                self._say("%s to NATS is still lost: %s", self._called, _text(error))
                 continue
             self.counters.rebuilds += 1
             self._on_reconnected(client)
@@ -336,7 +336,14 @@ class Connection:
         elif not isinstance(error, NatsError | OSError):
             logger.error("a message handler failed", exc_info=error)
         else:
-            logger.log(logging.WARNING if self.is_connected else logging.DEBUG, "NATS: %s", error)
+            level = logging.WARNING if self.is_connected else logging.DEBUG
+            logger.log(level, "%s to NATS: %s", self._called, _text(error))
+
+    @property
+    def _called(self) -> str:
+        """What the log calls it: an agent has two."""
+        name = None if self._address is None else self._address.name
+        return f"the connection {name}" if name else "the connection"
 
     def _away(self) -> UnavailableError:
         return UnavailableError(f"there is no connection to NATS at {self.where}")
@@ -353,6 +360,10 @@ async def _flush(client: Client) -> None:
     # The ping of a flush overtakes what waits to be written: only the second one is behind it.
     for _ in range(2):
         await client.flush(timeout=FLUSH_LIMIT)
+
+
+def _text(error: object) -> str:
+    return str(error).removeprefix("nats: ")
 
 
 def _too_large(payload: bytes, client: Client) -> PayloadTooLargeError:

@@ -169,7 +169,7 @@ class Heart:
             case lease.Beat():
                 self._spawn(self._beat(order))
             case lease.Drain():
-                self._tell(DrainOrdered("drain", None))
+                self._tell(DrainOrdered(DRAIN, None))
             case lease.End():
                 self._tell(Ended(order.error))
 
@@ -183,7 +183,8 @@ class Heart:
             receipt = Receipt.model_validate(answer)
             await self._serve()
         except RegistryError as error:
-            self._say("%s is not registered yet: %s", self._agent_id, error.message)
+            if isinstance(error, lease.WEATHER):  # what is final is told once, by whoever started the agent
+                self._say("%s is not registered yet: %s", self._agent_id, error.message)
             fact = lease.Refused(error)
         except Exception as error:
             logger.exception("registering %s failed", self._agent_id)
@@ -242,7 +243,7 @@ class Heart:
         deadline = order.get("deadline")
         self._tell(
             DrainOrdered(
-                str(order.get("reason", "drain")), float(deadline) if isinstance(deadline, int | float) else None
+                str(order.get("reason", DRAIN)), float(deadline) if isinstance(deadline, int | float) else None
             )
         )
 

@@ -13,6 +13,7 @@ from agents_sdk.heart import DrainOrdered, Ended, Heart, Registered, Signal
 from agents_sdk.lease import Moved
 from agents_sdk.protocol.errors import UnavailableError
 from agents_sdk.protocol.registration import Receipt
+from agents_sdk.protocol.subjects import DRAIN
 from agents_sdk.retry import Backoff
 from agents_sdk.serving import Service
 
@@ -57,10 +58,11 @@ class Life:
 
     @property
     def incarnation(self) -> int:
-        """The incarnation it was first registered as, 0 before."""
-        if self._registered is None or not self._registered.done():
+        """The incarnation it was first registered as, 0 before, and if it never is."""
+        registered = self._registered
+        if registered is None or not registered.done() or registered.cancelled() or registered.exception() is not None:
             return 0
-        return self._registered.result().incarnation
+        return registered.result().incarnation
 
     async def begin(self) -> None:
         """Connect, register and serve.
@@ -140,7 +142,8 @@ class Life:
                     logger.info("%s is registered again, as incarnation %d", self._agent_id, receipt.incarnation)
             case DrainOrdered(reason, deadline):
                 if self._ending is None:
-                    logger.info("%s is told to drain: %s", self._agent_id, reason)
+                    why = "" if reason == DRAIN else f": {reason}"  # else nobody gave one
+                    logger.info("%s is told to drain%s", self._agent_id, why)
                     self._ending = asyncio.create_task(self._leave(reason, deadline, announce=False))
             case Ended(error):
                 if not registered.done():
