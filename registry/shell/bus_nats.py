@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import random
 import re
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,9 @@ PING_INTERVAL = 5
 RECONNECT_WAIT = 0.1
 """Seconds between attempts on the same server, with up to as much again as jitter."""
 
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5.0
+"""Seconds until a start is given up when there is no clear refusal."""
+
 ACK_TIMEOUT = 5.0
 """Seconds after which the outcome of an acknowledged publish counts as unknown; a JetStream election takes 4 to 8 s."""
 
@@ -106,6 +109,9 @@ class Bus:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._opened = False
+        self._refusals = 0
+        """How often a server has refused the first connection."""
         self._last_error = ""
         self._repeated = 0
         """How often the last error came in a row."""
@@ -129,7 +135,7 @@ class Bus:
         """Connect.
 
         Raises:
-            UnreachableError: If NATS does not answer within `CONNECT_TIMEOUT`.
+            UnreachableError: If nobody listens at any of the servers, or none lets us in within `CONNECT_TIMEOUT`.
         """
         self._loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
@@ -155,9 +161,9 @@ class Bus:
                 CONNECT_TIMEOUT,
             )
         except (TimeoutError, OSError, nats.errors.Error) as error:
-            raise UnreachableError(
-                f"NATS at {self.url} cannot be reached: {str(error) or type(error).__name__}"
-            ) from error
+            why = self._last_error or str(error) or "no answer"
+            raise UnreachableError(f"NATS at {self.url} cannot be reached: {why}") from error
+        self._opened = True
         self._ack_inbox = self._nc.new_inbox()
         await self._nc.subscribe(f"{self._ack_inbox}.*", cb=self._on_ack)
 
@@ -262,7 +268,14 @@ class Bus:
         self.errors += 1
         if self._closing:
             return
-        text = str(error) or type(error).__name__
+        text = _text(error)
+        if not self._opened:
+            if not isinstance(error, ConnectionResetError):  # follows what a server said before it hung up
+                self._last_error = text
+            self._refusals += isinstance(error, ConnectionRefusedError | socket.gaierror)
+            if self._refusals >= len(self._servers):  # what is raised here ends `connect`, which has no end of its own
+                raise UnreachableError(f"NATS at {self.url} cannot be reached: {text}")
+            return
         self._repeated = self._repeated + 1 if text == self._last_error else 1
         self._last_error = text
         if self._repeated & (self._repeated - 1) == 0:  # an outage is many attempts that fail alike
@@ -297,6 +310,12 @@ class Bus:
 
     on_closed: Callable[[], None] | None = None
     """Called when the server ended the connection for good, for example because a token expired."""
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return (error.strerror if isinstance(error, OSError) else str(error).removeprefix("nats: ")) or type(error).__name__
 
 
 def _parse_ack(msg: Msg) -> Ack:
