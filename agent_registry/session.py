@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+IS_NATS_THERE = "is NATS running there? agent-registry up brings its own"
+
 CONNECT_TIMEOUT = 3.0
 """Seconds to wait for NATS."""
 
@@ -67,7 +69,7 @@ async def reach(target: Target) -> None:
     Raises:
         CommandError: If not.
     """
-    nats = await _connect(target, "is NATS running? agent-registry up brings its own")
+    nats = await _connect(target, IS_NATS_THERE)
     await nats.close()
 
 
@@ -137,10 +139,9 @@ def _why(error: Exception) -> str:
 
 
 def _start_one(target: Target) -> str:
-    from agent_registry.target import DEFAULT_URL
-
-    where = "" if target.url == DEFAULT_URL else "; or say where NATS is with --nats URL"
-    return f"is the registry running? try: agent-registry up{where}"
+    if target.url_from:
+        return IS_NATS_THERE
+    return "is the registry running? try: agent-registry up; or say where NATS is with --nats URL"
 
 
 @contextmanager

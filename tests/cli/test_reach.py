@@ -39,7 +39,15 @@ def test_no_nats(do: Do, closed_port: int) -> None:
     assert code == 4
     error, hint = err.splitlines()
     assert error == f"error: cannot reach NATS at nats://127.0.0.1:{closed_port}: connection refused"
-    assert "agent-registry up" in hint
+    assert hint == "hint: is NATS running there? agent-registry up brings its own", "it was said where"
+
+
+def test_where_nats_is_can_be_said(do: Do, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only to who has not said it."""
+    monkeypatch.setattr("agent_registry.target.DEFAULT_URL", f"nats://127.0.0.1:{closed_port}")
+    assert "with --nats URL" in do("agents").err
+    monkeypatch.setenv("NATS_URL", f"nats://127.0.0.1:{closed_port}")
+    assert "with --nats URL" not in do("agents").err
 
 
 def test_no_nats_for_a_replica(closed_port: int) -> None:
@@ -55,6 +63,14 @@ def test_a_url_that_is_none(do: Do) -> None:
     code, _, err = do("agents", "--nats", "nats:///nowhere")
     assert code == 4
     assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("name", ["agents", "serve"])
+def test_a_url_of_something_else(do: Do, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "NATS is not reached by http://; known are nats://, tls://, ws://, wss://\n"
+    assert do(name, "--nats", "http://ada:secret@127.0.0.1:4222")[::2] == (2, f"error: --nats: {said}")
+    monkeypatch.setenv("NATS_URL", "nats://127.0.0.1:4222,http://127.0.0.1:4223")
+    assert do(name)[::2] == (2, f"error: NATS_URL: {said}")
 
 
 async def test_nats_without_a_registry(nats_server: NatsServer) -> None:
