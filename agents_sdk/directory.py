@@ -7,7 +7,7 @@ in it already, and an event that names a predecessor nobody has seen tells of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
@@ -100,19 +100,11 @@ class Directory:
         """
         if listing.revision < self.newest:
             raise ValueError(f"revision {listing.revision} is behind event {self.newest}")
-        changes: list[Change] = []
         found = {agent.agent_id: agent for agent in listing.agents}
-        for agent_id, agent in found.items():
-            known = self.agents.get(agent_id)
-            if known is None:
-                changes.append(Joined(agent))
-            elif _registration(known) != _registration(agent):
-                changes.append(Changed(agent, None))
-        if listing.total <= len(found):
-            changes += [Left(agent_id, None) for agent_id in self.agents if agent_id not in found]
-            self.agents = found
-        else:
-            self.agents |= found
+        if listing.total > len(found):  # who is not among the first ones may be there all the same
+            found = self.agents | found
+        changes = differences(self.agents, found)
+        self.agents = found
         self._floor = self.newest = listing.revision
         self._seen = {}
         return changes
@@ -186,6 +178,18 @@ class Directory:
     def _drop(self, agent_id: str, event: StatusEvent) -> Left:
         del self.agents[agent_id]
         return Left(agent_id, event)
+
+
+def differences(known: Mapping[str, AgentInfo], found: Mapping[str, AgentInfo]) -> list[Change]:
+    """Return what has become of agents, as far as it would be an event: who came, who changed, who left."""
+    changes: list[Change] = []
+    for agent_id, agent in found.items():
+        before = known.get(agent_id)
+        if before is None:
+            changes.append(Joined(agent))
+        elif _registration(before) != _registration(agent):
+            changes.append(Changed(agent, None))
+    return changes + [Left(agent_id, None) for agent_id in known if agent_id not in found]
 
 
 def _names(capabilities: Iterable[str] | None) -> set[str]:
