@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from agent_registry.wording import ACTION_STYLES, STATUS_STYLES, clock, count
+from agent_registry.wording import ACTION_STYLES, STATUS_STYLES, because, clock, count
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.discovery import AgentInfo
@@ -29,7 +29,9 @@ def heading(where: str, agents: int) -> Text:
 def here(agent: AgentInfo) -> Text:
     """Return the line of an agent that is there already; nothing has happened to it now."""
     what = _status(agent.status)
-    return _line(None, agent.agent_id, what, _why(agent.status_reason, None), sorted(agent.capabilities))
+    return _line(
+        None, agent.agent_id, what, because(agent.status_reason, agent.status_note), sorted(agent.capabilities)
+    )
 
 
 def again(agents: int, changes: int | None) -> Text:
@@ -47,14 +49,16 @@ def again(agents: int, changes: int | None) -> Text:
 def found_changed(agent: AgentInfo) -> Text:
     """Return the line of a change that no event told of."""
     what = _status(agent.status)
-    return _line(time.time(), agent.agent_id, what, _why(agent.status_reason, None), sorted(agent.capabilities))
+    return _line(
+        time.time(), agent.agent_id, what, because(agent.status_reason, agent.status_note), sorted(agent.capabilities)
+    )
 
 
 def joined(agent: AgentInfo) -> Text:
     """Return the line of an agent that came."""
     what = Text("+ ", style="bold green") + _status(agent.status)
     at = agent.status_since or time.time()
-    return _line(at, agent.agent_id, what, _why(agent.status_reason, None), sorted(agent.capabilities))
+    return _line(at, agent.agent_id, what, because(agent.status_reason, agent.status_note), sorted(agent.capabilities))
 
 
 def changed(event: StatusEvent) -> Text:
@@ -65,7 +69,7 @@ def changed(event: StatusEvent) -> Text:
         what = _status(event.status)
     else:
         what = _status(event.previous) + Text(" → ") + _status(event.status)
-    return _line(event.at, event.agent_id, what, _why(event.reason, event.note), event.capabilities)
+    return _line(event.at, event.agent_id, what, because(event.reason, event.note), event.capabilities)
 
 
 def left(agent_id: str) -> Text:
@@ -98,10 +102,6 @@ def unknown(event: dict[str, Any]) -> Text:
 
 def _status(status: str) -> Text:
     return Text(str(status), style=STATUS_STYLES.get(status, ""))
-
-
-def _why(reason: str | None, note: str | None) -> str:
-    return f"{reason}: {note}" if reason and note else reason or ""
 
 
 def _line(at: float | None, who: str, what: Text, why: str, capabilities: list[str]) -> Text:

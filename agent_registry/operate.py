@@ -11,6 +11,7 @@ from agent_registry.options import AgentIdArgument, AsJson, aimed
 from agent_registry.output import emit, screen
 from agent_registry.session import ask
 from agent_registry.target import Target
+from agent_registry.wording import because
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.discovery import AgentInfo
@@ -59,10 +60,9 @@ def _show(agent: AgentInfo, as_json: bool, then: str) -> None:
         return
     from agent_registry.tables import status_text
 
+    why = because(agent.status_reason, agent.status_note)
     line = status_text(agent.status)
-    line = line.__class__.assemble(
-        f"{agent.agent_id} is ", line, f" ({agent.status_reason})" if agent.status_reason else ""
-    )
+    line = line.__class__.assemble(f"{agent.agent_id} is ", line, f" ({why})" if why else "")
     if then:
         line.append(f"; {then}")
     screen().print(line)

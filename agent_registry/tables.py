@@ -12,6 +12,7 @@ from agent_registry.wording import (
     STATUS_STYLES,
     ago,
     bar,
+    because,
     duration,
     health_style,
     load_style,
@@ -92,7 +93,7 @@ def agents_table(agents: Iterable[AgentInfo], width: int) -> Table:
             load_text(agent.load_factor, bars),
             ago(agent.last_heartbeat),
             ", ".join(sorted(agent.capabilities)),
-            agent.status_reason or "",
+            because(agent.status_reason, agent.status_note),
         )
     return table
 
@@ -142,7 +143,7 @@ def agent_pairs(agent: AgentInfo) -> Table:
 
     status = status_text(agent.status)
     if agent.status_reason:
-        status.append(f" ({agent.status_reason})", style="default")
+        status.append(f" ({because(agent.status_reason, agent.status_note)})", style="default")
     if agent.status_since is not None:
         status.append(f" for {ago(agent.status_since)}", style="default")
     load = load_text(agent.load_factor)

@@ -72,6 +72,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def because(reason: str | None, note: str | None) -> str:
+    """Return why an agent has its status, and what whoever wanted it so said."""
+    return f"{reason}: {note}" if reason and note else reason or ""
+
+
 def count(amount: int, noun: str) -> str:
     """Return `1 agent`, `2 agents`."""
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"

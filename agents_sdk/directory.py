@@ -127,6 +127,7 @@ class Directory:
             known,
             status=event.status,
             status_reason=event.reason,
+            status_note=event.note,
             status_since=event.at if event.previous is not event.status else known.status_since,
             incarnation=event.incarnation,
             revision=event.revision,

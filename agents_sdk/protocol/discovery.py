@@ -91,6 +91,8 @@ class AgentInfo:
     tags: set[str] = field(default_factory=set)
     status_reason: str | None = None
     """Why it has this status; see `Reason`."""
+    status_note: str | None = None
+    """What whoever asked for the status gave as the reason."""
     status_since: float | None = None
     """Unix time in seconds."""
     load_age: float | None = None

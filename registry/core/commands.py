@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from registry.core.agent import Agent
-from registry.core.changes import answer, changed, refuse, with_command, write
+from registry.core.changes import answer, changed, refuse, with_command, with_reason_of, write
 from registry.core.effects import Effect, Probe, ReadRecord, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import CommandRequested, Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
@@ -178,7 +178,7 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
             agent.heard = max(agent.heard, wanted.at)
             return answer(wanted.reply, receipt(known, agent.revision))
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
-        record = _claiming(replace(updated, status_reason=known.status_reason, **fields), known)
+        record = _claiming(replace(with_reason_of(known, updated), **fields), known)
     elif wanted.takeover or holder_is_gone:
         record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
     elif known.health_subject is not None:
@@ -258,7 +258,9 @@ def _reborn(
         "incarnation": incarnation,
     }
     record = changed(state, agent, wanted.at, status, reason, wanted)
-    return _claiming(replace(record, status_reason="operator" if known.held else reason, **fields, **fresh), known)
+    if known.held:
+        record = with_reason_of(known, record)
+    return _claiming(replace(record, **fields, **fresh), known)
 
 
 def _claiming(record: Record, known: Record) -> Record:

@@ -48,6 +48,8 @@ class Record:
     capabilities: tuple[str, ...]
     status: Status = Status.REGISTERING
     status_reason: str = "registered"
+    status_note: str | None = None
+    """What whoever asked for the status gave as the reason, in their own words."""
     status_since: float = 0.0
     registered_at: float = 0.0
     incarnation: int = 1
@@ -100,6 +102,7 @@ class Record:
             "capabilities": self.capabilities,
             "status": self.status,
             "status_reason": self.status_reason,
+            "status_note": self.status_note,
             "status_since": self.status_since,
             "registered_at": self.registered_at,
             "incarnation": self.incarnation,

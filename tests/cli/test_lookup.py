@@ -33,7 +33,7 @@ def test_agents_lists_everyone_with_condition_and_reason(do: Do, url: str) -> No
     assert heading[:3] == ["AGENT", "TYPE", "STATUS"]
     assert [row[0] for row in rows] == ["eve", "ada", "bob", "3"], "by type, then by id"
     assert rows[0][2] == "suspended"
-    assert rows[0][-1] == "operator"
+    assert rows[0][-2:] == ["operator:", "lunch"]
     assert rows[2][2] == "degraded"
     assert "0.70" in rows[2]
     assert "0.25" in rows[2]

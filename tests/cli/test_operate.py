@@ -12,7 +12,8 @@ def test_suspend_and_resume(do: Do, up: Up) -> None:
     up.register("ada")
     code, out, _ = do("suspend", "ada", "--reason", "lunch", "--nats", up.url)
     assert code == 0
-    assert out == "ada is suspended (operator); not discovered until: agent-registry resume ada\n"
+    assert out == "ada is suspended (operator: lunch); not discovered until: agent-registry resume ada\n"
+    assert "suspended (operator: lunch) for" in do("get", "ada", "--nats", up.url).out
     assert do("resume", "ada", "--nats", up.url, "--json").document["status"] == "active"
 
 

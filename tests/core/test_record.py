@@ -18,6 +18,7 @@ FULL = Record(
     capabilities=("analysis", "trading"),
     status=Status.DEGRADED,
     status_reason="health",
+    status_note="lunch",
     status_since=1700.5,
     registered_at=1600.25,
     incarnation=3,

@@ -133,9 +133,10 @@ def test_update(world: World, shell: Shell, changes: dict[str, Any]):
 def test_update_of_a_held_agent(shell: Shell):
     """An update does not lift an operator's hold."""
     shell.register("a", instance_id="i1")
-    shell.command(Verb.SUSPEND)
+    shell.command(Verb.SUSPEND, note="lunch")
     assert shell.register("a", instance_id="i1", tags=("x",))["status"] == "suspended"
-    assert shell.state.get("a").record.held
+    record = shell.state.get("a").record
+    assert (record.held, record.status_note) == (True, "lunch")
 
 
 @pytest.mark.parametrize(("holder", "newcomer"), [("i1", "i2"), ("i1", None), (None, "i2"), (None, None)])
