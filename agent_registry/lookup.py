@@ -8,7 +8,7 @@ import typer
 
 from agent_registry.failure import CommandError
 from agent_registry.options import AgentIdArgument, AsJson, aimed
-from agent_registry.output import emit, screen
+from agent_registry.output import emit, print_table, screen
 from agent_registry.session import ask
 from agent_registry.target import Target
 from agent_registry.wording import count
@@ -69,15 +69,14 @@ def agents(
         return
     from agent_registry.tables import agents_table
 
-    console = screen()
-    console.print(agents_table(listing.agents, console.width))
+    print_table(lambda width: agents_table(listing.agents, width))
     shown = len(listing.agents)
     tail = (
         f"; the first {shown} are shown, narrow it down with --type, --capability or --status"
         if listing.total > shown
         else ""
     )
-    console.print(f"\n{count(listing.total, 'agent')}{tail}", style="dim")
+    screen().print(f"\n{count(listing.total, 'agent')}{tail}", style="dim")
 
 
 @aimed
@@ -160,7 +159,7 @@ def get(target: Target, agent_id: AgentIdArgument, *, as_json: AsJson = False) -
         return
     from agent_registry.tables import agent_pairs
 
-    screen().print(agent_pairs(agent))
+    print_table(lambda _: agent_pairs(agent))
 
 
 @aimed
@@ -172,7 +171,7 @@ def stats(target: Target, *, as_json: AsJson = False) -> None:
         return
     from agent_registry.tables import statistics_pairs
 
-    screen().print(statistics_pairs(statistics))
+    print_table(lambda _: statistics_pairs(statistics))
 
 
 @aimed
@@ -184,7 +183,7 @@ def capabilities(target: Target, *, as_json: AsJson = False) -> None:
         return
     from agent_registry.tables import vocabulary_table
 
-    screen().print(vocabulary_table(vocabulary))
+    print_table(lambda width: vocabulary_table(vocabulary, width))
     if vocabulary.open:
         screen().print("\nany other well-formed name is accepted too", style="dim")
 
@@ -194,7 +193,7 @@ def _show_found(listing: Listing) -> None:
 
     console = screen()
     if listing.agents:
-        console.print(found_table(listing.agents, console.width))
+        print_table(lambda width: found_table(listing.agents, width))
         console.print(f"\n{len(listing.agents)} of {listing.total} that match", style="dim")
     else:
         console.print(

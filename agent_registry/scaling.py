@@ -8,7 +8,7 @@ import typer
 
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import AsJson, aimed
-from agent_registry.output import emit, screen
+from agent_registry.output import emit, print_table, screen
 from agent_registry.session import ask
 from agent_registry.target import Target
 
@@ -51,7 +51,7 @@ def show(
             "auto-scaling is off (AGENT_REGISTRY_AUTO_SCALING_ENABLED): no orders are issued\n", style="yellow"
         )
     if report.capabilities:
-        console.print(scaling_table(report.capabilities, console.width))
+        print_table(lambda width: scaling_table(report.capabilities, width))
     else:
         console.print("nothing to scale: no agent is registered and no policy is set", style="dim")
 
@@ -109,8 +109,7 @@ def set_policy(
         return
     from agent_registry.tables import scaling_table
 
-    console = screen()
-    console.print(scaling_table(report.capabilities, console.width))
+    print_table(lambda width: scaling_table(report.capabilities, width))
 
 
 def _refuse_lost_options(invocation: typer.Context) -> None:
