@@ -6,23 +6,42 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import typer
 
 from agent_registry import lookup, operate, scaling, serving, watching
 from agent_registry.demo import command as demo
 from agent_registry.failure import EXIT_CODES, CommandError, Exit
+from agent_registry.usage import usage_error
 
 app = typer.Typer(
     name="agent-registry",
-    help="The registry for agents on NATS: run it, look into it, operate it.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"agent-registry {version('agent-registry')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", metavar="", help="Show the version and exit.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """The registry for agents on NATS: run it, look into it, operate it."""
+
 
 _PANELS = {
     "Run": (serving.up, serving.serve, demo.demo),
@@ -48,9 +67,10 @@ def run(arguments: Sequence[str]) -> int:
         _say(error.message, error.hint)
         return error.code
     except typer.TyperException as error:
-        # A wrong command line; typer's own way is a box of five lines.
-        _say(error.format_message(), "see: agent-registry --help")
-        return error.exit_code
+        if error.format_message():  # else there was no command, and the help has been shown
+            refused = usage_error(error)
+            _say(refused.message, refused.hint)
+        return Exit.USAGE
     except typer.Abort:
         return 130
     except Exception as error:  # the last resort: a person gets a line, whoever looks for the fault the traceback

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent_registry.failure import CommandError
 from agent_registry.options import AgentIdArgument, AsJson, aimed
 from agent_registry.output import emit, screen
 from agent_registry.session import ask
@@ -44,14 +43,16 @@ def drain(target: Target, agent_id: AgentIdArgument, *, reason: Reason = None, a
 
 @aimed
 def deregister(target: Target, agent_id: AgentIdArgument, *, reason: Reason = None, as_json: AsJson = False) -> None:
-    """Remove an agent's registration at once. A running SDK agent would register again: stop it, or drain it."""
+    """Remove an agent's registration at once; one that is not there is no error.
+
+    A running SDK agent would register again: stop it, or drain it.
+    """
     removed = ask(target, lambda registry: registry.deregister_agent(agent_id, reason))
     if as_json:
         emit({"agent_id": agent_id, "deregistered": removed})
-    if not removed:
-        raise CommandError(f"not_found: no agent {agent_id!r} is registered", "see who is there: agent-registry agents")
-    if not as_json:
-        screen().print(f"{agent_id} deregistered", markup=False)
+    else:
+        done = f"{agent_id} deregistered" if removed else f"no agent {agent_id!r} is registered; nothing to do"
+        screen().print(done, markup=False)
 
 
 def _show(agent: AgentInfo, as_json: bool, then: str) -> None:

@@ -21,7 +21,7 @@ app = typer.Typer(
 
 
 def _share(name: str, text: str) -> Any:
-    return typer.Option(name, min=0.0, max=1.0, metavar="0..1", help=text, show_default=False)
+    return typer.Option(name, min=0.0, max=1.0, metavar="SHARE", help=text, show_default=False)
 
 
 @app.callback()
@@ -86,7 +86,7 @@ def set_policy(
             min=1.0, metavar="SECONDS", help="After this an order expires and is issued again.", show_default=False
         ),
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Go back to the defaults first.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", metavar="", help="Go back to the defaults first.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Change a capability's policy, at once and for all replicas; what is left out keeps its value."""

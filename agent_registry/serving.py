@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 4222
 
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Where NATS listens, on 127.0.0.1; 0 picks a free port.")]
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, metavar="N", help="Where NATS listens, on 127.0.0.1; 0 picks a free port.")
+]
 Store = Annotated[
     Path | None,
     typer.Option(
