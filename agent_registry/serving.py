@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 4222
 
+NATS_CLI = "github.com/nats-io/natscli, go install github.com/nats-io/natscli/nats@latest"
+"""Where the `nats` command line comes from."""
+
 Port = Annotated[
     int, typer.Option(min=0, max=65535, metavar="N", help="Where NATS listens, on 127.0.0.1; 0 picks a free port.")
 ]
@@ -53,6 +56,7 @@ def up(
     folder = (store or default_store()).expanduser().absolute()
     with held(folder, port):
         _run(_up(settings, port, folder, ready_file))
+    _say(f"stopped; everything is kept in {folder}\n")
 
 
 @aimed
@@ -159,19 +163,19 @@ def _announce(settings: Settings, url: str, store: Path | None, ready_file: Path
             ready.write(ready_file, url, nats_pid)
         except OSError as error:
             raise CommandError(f"--ready-file: cannot write {ready_file}: {error.strerror}", code=Exit.USAGE) from error
-    sys.stdout.write(banner(url, settings.prefix, store))
-    sys.stdout.flush()
+    _say(banner(url, settings.prefix, store, os.getpid()))
 
 
-def banner(url: str, prefix: str, store: Path | None) -> str:
+def banner(url: str, prefix: str, store: Path | None, pid: int) -> str:
     """Return what to tell a person who just started a registry.
 
     Args:
         url: Where NATS listens.
         prefix: First token of the registry's subjects.
         store: Where everything is kept; None when that is somebody else's business.
+        pid: Process id of the registry.
     """
-    lines = ["", f"agent registry is running on {url}"]
+    lines = ["", f"agent registry is running on {url}, as process {pid}"]
     if store is not None:
         lines.append(f"it keeps everything in {store}")
     lines += ["", "try in another terminal:", ""]
@@ -187,10 +191,16 @@ def banner(url: str, prefix: str, store: Path | None) -> str:
         f"  nats req {prefix}.discover ''",
         "  agent-registry agents",
         "",
+        *([] if shutil.which("nats") else [f"the nats command is a project of its own: {NATS_CLI}"]),
         "Ctrl-C stops it",
         "",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _withdraw(ready_file: Path | None) -> None:

@@ -151,7 +151,7 @@ class NatsServer:
         while True:
             if self._process.returncode is not None:
                 raise ServerError(
-                    f"nats-server ended with code {self._process.returncode}; see {self._directory}/nats-server.log"
+                    f"nats-server ended by {_ending(self._process.returncode)}; see {self._directory}/nats-server.log"
                 )
             try:
                 self.url = orjson.loads(ports.read_bytes())["nats"][0]
@@ -164,7 +164,7 @@ class NatsServer:
         assert self._process is not None
         for attempt in range(1, MAX_RESTARTS + 1):
             code = await self._process.wait()
-            log.error("nats_server_ended", code=code, restart=attempt, of=MAX_RESTARTS)
+            log.error("nats_server_ended", by=_ending(code), restart=f"{attempt} of {MAX_RESTARTS}")
             try:
                 await self._launch(int(self.url.rpartition(":")[2]))
             except ServerError as error:
@@ -220,6 +220,11 @@ def _who(store: Path | None) -> str:
     except (OSError, ValueError):
         return ""
     return f", by the nats-server that an earlier run left behind if it is pid {pid} (kill {pid} ends it)"
+
+
+def _ending(code: int) -> str:
+    """Return how a process ended, in words: a negative code is a signal."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _die_with_parent() -> None:
