@@ -113,4 +113,5 @@ def _line(at: float | None, who: str, what: Text, why: str, capabilities: list[s
     line.append(why, style="default")
     if capabilities:
         line.append(f"  [{', '.join(capabilities)}]", style="dim")
+    line.rstrip()
     return line

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +70,10 @@ def serve(target: Target, *, ready_file: ReadyFile = None) -> None:
     changes: dict[str, Any] = {"prefix": target.prefix}
     if target.creds:
         changes["credentials"] = Path(target.creds)
-    _run(_serve(_settings(**changes), target, ready_file))
+    settings = _settings(**changes)
+    if settings.credentials is not None:
+        target = replace(target, creds=str(settings.credentials))
+    _run(_serve(settings, target, ready_file))
 
 
 async def _up(settings: Settings, port: int, store: Path, ready_file: Path | None) -> None:

@@ -120,7 +120,8 @@ async def test_a_context_lets_replica_and_operator_in(guarded: Server, tmp_path:
         await guarded.kill()
 
 
-async def test_a_credentials_file_lets_replica_and_operator_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["option", "setting"])
+async def test_a_credentials_file_lets_replica_and_operator_in(tmp_path: Path, way: str) -> None:
     login = Login()
     server = Server(tmp_path, login.config)
     creds, ready = tmp_path / "user.creds", tmp_path / "ready.json"
@@ -128,7 +129,9 @@ async def test_a_credentials_file_lets_replica_and_operator_in(tmp_path: Path) -
     options = ("--nats", server.url, "--creds", creds)
     await server.start()
     try:
-        with Running(command("serve", *options, "--ready-file", ready), tmp_path / "serve") as serve:
+        given = options if way == "option" else options[:2]
+        env = environment() if way == "option" else environment(AGENT_REGISTRY_CREDENTIALS=str(creds))
+        with Running(command("serve", *given, "--ready-file", ready), tmp_path / "serve", env) as serve:
             until(lambda: ready.exists() or serve.process.poll() is not None)
             assert serve.process.poll() is None, serve.stderr
             found = finished("agents", "--json", *options)
