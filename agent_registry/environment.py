@@ -19,16 +19,12 @@ def settings(**changes: Any) -> Settings:
     Raises:
         CommandError: If a variable is wrong.
     """
-    from pydantic import ValidationError
-
-    from registry.settings import Settings
+    from registry.settings import SettingsError, read
     from registry.shell import logs
 
     try:
-        found = Settings(**changes)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        name = "_".join(str(step) for step in fault["loc"]).upper()
-        raise CommandError(f"AGENT_REGISTRY_{name}: {fault['msg']}; got {fault['input']!r}", code=Exit.USAGE) from None
+        found = read(**changes)
+    except SettingsError as error:
+        raise CommandError(str(error), code=Exit.USAGE) from None
     logs.configure(found)
     return found

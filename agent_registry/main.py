@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,13 +17,30 @@ from agent_registry.failure import EXIT_CODES
 
 app = typer.Typer(
     name="agent-registry",
-    help="The registry for agents on NATS: run it, look into it, operate it.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"agent-registry {version('agent-registry')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", metavar="", help="Show the version and exit.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """The registry for agents on NATS: run it, look into it, operate it."""
+
 
 _PANELS = {
     "Run": (serving.up, serving.serve, demo.demo),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from agent_registry.failure import CommandError, Exit
+from agent_registry.usage import usage_error
 
 
 def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
@@ -26,9 +27,10 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         _say(error.message, error.hint)
         return error.code
     except typer.TyperException as error:
-        # A wrong command line; typer's own way is a box of five lines.
-        _say(error.format_message(), f"see: {name} --help")
-        return error.exit_code
+        if error.format_message():  # else there was no command, and the help has been shown
+            refused = usage_error(error, name)
+            _say(refused.message, refused.hint)
+        return Exit.USAGE
     except typer.Abort:
         return 130
     except Exception as error:  # the last resort: a person gets a line, whoever looks for the fault the traceback

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 4222
 
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Where NATS listens, on 127.0.0.1; 0 picks a free port.")]
+NATS_CLI = "github.com/nats-io/natscli, go install github.com/nats-io/natscli/nats@latest"
+"""Where the `nats` command line comes from."""
+
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, metavar="N", help="Where NATS listens, on 127.0.0.1; 0 picks a free port.")
+]
 Store = Annotated[
     Path | None,
     typer.Option(
@@ -53,6 +59,7 @@ def up(
     folder = (store or default_store()).expanduser().absolute()
     with held(folder, port, "for a second registry: agent-registry up --port 0 --store DIR"):
         _run(_up(settings, port, folder, ready_file))
+    _say(f"stopped; everything is kept in {folder}\n")
 
 
 @aimed
@@ -65,7 +72,10 @@ def serve(target: Target, *, ready_file: ReadyFile = None) -> None:
     changes: dict[str, Any] = {"prefix": target.prefix}
     if target.creds:
         changes["credentials"] = Path(target.creds)
-    _run(_serve(_settings(**changes), target, ready_file))
+    settings = _settings(**changes)
+    if settings.credentials is not None:
+        target = replace(target, creds=str(settings.credentials))
+    _run(_serve(settings, target, ready_file))
 
 
 async def _up(settings: Settings, port: int, store: Path, ready_file: Path | None) -> None:
@@ -157,19 +167,19 @@ async def _start(replica: Replica) -> None:
 def _announce(settings: Settings, url: str, store: Path | None, ready_file: Path | None, nats_pid: int | None) -> None:
     if ready_file is not None:
         ready.write(ready_file, {"nats": url, "pid": os.getpid(), "nats_pid": nats_pid})
-    sys.stdout.write(banner(url, settings.prefix, store))
-    sys.stdout.flush()
+    _say(banner(url, settings.prefix, store, os.getpid()))
 
 
-def banner(url: str, prefix: str, store: Path | None) -> str:
+def banner(url: str, prefix: str, store: Path | None, pid: int) -> str:
     """Return what to tell a person who just started a registry.
 
     Args:
         url: Where NATS listens.
         prefix: First token of the registry's subjects.
         store: Where everything is kept; None when that is somebody else's business.
+        pid: Process id of the registry.
     """
-    lines = ["", f"agent registry is running on {url}"]
+    lines = ["", f"agent registry is running on {url}, as process {pid}"]
     if store is not None:
         lines.append(f"it keeps everything in {store}")
     lines += ["", "try in another terminal:", "", *exports(url, prefix)]
@@ -179,10 +189,16 @@ def banner(url: str, prefix: str, store: Path | None) -> str:
         f"  nats req {prefix}.discover ''",
         "  agent-registry agents",
         "",
+        *([] if shutil.which("nats") else [f"the nats command is a project of its own: {NATS_CLI}"]),
         "Ctrl-C stops it",
         "",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def exports(url: str, prefix: str) -> list[str]:

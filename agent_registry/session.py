@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 NAME = "agent-registry command line"
 """Of the connection, for who looks at NATS."""
+IS_NATS_THERE = "is NATS running there? agent-registry up brings its own"
 
 CONNECT_TIMEOUT = 3.0
 """Seconds to wait for NATS."""
@@ -101,9 +102,7 @@ async def reach(target: Target) -> None:
 
 
 @asynccontextmanager
-async def linked(
-    target: Target, hint: str = "is NATS running? agent-registry up brings its own"
-) -> AsyncIterator[Connection]:
+async def linked(target: Target, hint: str = IS_NATS_THERE) -> AsyncIterator[Connection]:
     """Yield a connection to the target's NATS, which knows what NATS does not allow its user.
 
     Args:
@@ -195,10 +194,9 @@ def _why(error: Exception) -> str:
 
 
 def _start_one(target: Target) -> str:
-    from agents_sdk.servers import DEFAULT_URL
-
-    where = "" if target.url == DEFAULT_URL else "; or say where NATS is with --nats URL"
-    return f"is the registry running? try: agent-registry up{where}"
+    if target.url_from:
+        return IS_NATS_THERE
+    return "is the registry running? try: agent-registry up; or say where NATS is with --nats URL"
 
 
 @contextmanager
@@ -212,11 +210,15 @@ def _translated(target: Target) -> Iterator[None]:
 
 
 def _in_words(error: RegistryError, target: Target) -> CommandError:
+    from nats.errors import NoRespondersError
+
     from agents_sdk.protocol.errors import ForbiddenError, NotFoundError, UnavailableError
 
     hint, code = "", Exit.REFUSED
     if isinstance(error, UnavailableError):
-        hint, code = f"is a registry running there? try: agent-registry serve --nats {target.shown}", Exit.UNREACHABLE
+        code = Exit.UNREACHABLE
+        if isinstance(error.__cause__, NoRespondersError | TimeoutError):  # else somebody did answer
+            hint = f"is a registry running there? try: agent-registry serve --nats {target.shown}"
     elif isinstance(error, NotFoundError):
         hint = "see who is there: agent-registry agents"
     elif isinstance(error, ForbiddenError):

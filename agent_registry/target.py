@@ -13,6 +13,9 @@ from agent_registry.context import Context, load
 from agent_registry.failure import CommandError, Exit
 from agents_sdk.servers import DEFAULT_URL, without_password
 
+SCHEMES = ("nats", "tls", "ws", "wss")
+"""What a URL of NATS begins with."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -23,23 +26,27 @@ class Target:
         prefix: First token of the registry's subjects.
         context: What the `nats` CLI context adds; empty when none was named.
         creds: Credentials file; the context's unless `--creds` names one.
+        url_from: What says the URL: an option or a variable; empty when nothing does and it is the default.
     """
 
     url: str
     prefix: str
     context: Context
     creds: str
+    url_from: str
 
     @classmethod
     def resolve(cls, nats: str | None, context: str | None, creds: Path | None, prefix: str) -> Target:
         """Read the options together: `--nats` over the context, the context over `NATS_URL`, that over the default.
 
         Raises:
-            CommandError: If the context cannot be used or a file it names is not there.
+            CommandError: If the context cannot be used, a file it names is not there, or the URL is not one of NATS.
         """
         found = load(context) if context else Context(name="")
-        url = nats or found.url or os.environ.get("NATS_URL") or DEFAULT_URL
-        target = cls(url, prefix, found, str(creds) if creds else found.creds)
+        said = {"--nats": nats, "--context": found.url, "NATS_URL": os.environ.get("NATS_URL")}
+        url_from, url = next(((name, url) for name, url in said.items() if url), ("", DEFAULT_URL))
+        target = cls(url, prefix, found, str(creds) if creds else found.creds, url_from)
+        target._check_url()
         target._check_files()
         return target
 
@@ -88,6 +95,15 @@ class Target:
         if not login:
             return self.url
         return ",".join(_with_login(url, login) for url in self.url.split(","))
+
+    def _check_url(self) -> None:
+        for url in self.url.split(","):
+            scheme, separator, _ = url.strip().partition("://")
+            if separator and scheme not in SCHEMES:  # else nats-py would look for a host of that name
+                known = ", ".join(f"{name}://" for name in SCHEMES)
+                raise CommandError(
+                    f"{self.url_from}: NATS is not reached by {scheme}://; known are {known}", code=Exit.USAGE
+                )
 
     def _check_files(self) -> None:
         named = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 STATUS_STYLES = {
     "registering": "cyan",
@@ -70,6 +71,17 @@ def load_style(load: float) -> str:
 def number(value: float | None, digits: int = 2) -> str:
     """Return a number, or a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def because(reason: str | None, note: str | None) -> str:
+    """Return why an agent has its status, and what whoever wanted it so said."""
+    return f"{reason}: {note}" if reason and note else reason or ""
+
+
+def either(names: Iterable[str]) -> str:
+    """Return `a, b or c`."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def count(amount: int, noun: str) -> str:

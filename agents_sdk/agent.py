@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from agents_sdk.heart import Heart, Signal
 from agents_sdk.life import Life
 from agents_sdk.micro import MicroService
 from agents_sdk.protocol.codec import adapter, check
+from agents_sdk.protocol.errors import RegistryError
 from agents_sdk.protocol.fields import SUBJECT_PATTERN
 from agents_sdk.protocol.registration import Registration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
@@ -33,6 +35,9 @@ from agents_sdk.vitals import Vitals
 
 DEFAULT_MAX_CONCURRENCY = 64
 DEFAULT_DRAIN_TIMEOUT = 30.0
+
+REFUSED = 3
+"""Exit code of an agent that the registry refuses or has replaced: to start it again as it is does not help."""
 
 _REGISTRATION = adapter(Registration)
 _REPORT = adapter(Heartbeat)
@@ -199,13 +204,18 @@ class Agent:
         A second signal ends at once. Logs to standard error if the application set up no logging.
 
         Raises:
-            AlreadyRegisteredError: If another live instance holds the id.
-            StaleIncarnationError: If another instance has taken the id over.
-            RegistryError: If the registry refuses the registration for another reason.
+            SystemExit: With `REFUSED`, after a line in the log: if the registry refuses the registration, for example
+                because another live instance holds the id, or another instance has taken the id over. `start` and
+                `wait` raise the error itself.
         """
         if not logging.getLogger().handlers:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        asyncio.run(self._run())
+        try:
+            asyncio.run(self._run())
+        except RegistryError as error:
+            if not self._life.incarnation:  # else its end has been logged
+                logger.error("%s is refused: %s: %s", self.agent_id, error.code, error.message)  # noqa: TRY400
+            sys.exit(REFUSED)
 
     async def start(self) -> None:
         """Connect, register, serve; return when all of that is done, however long the registry takes to appear.

@@ -287,13 +287,18 @@ class Connection:
         elif not isinstance(error, NatsError | OSError):
             logger.error("a message handler failed", exc_info=error)
         else:
-            logger.log(logging.WARNING if self.is_connected else logging.DEBUG, "NATS: %s", error)
+            level = logging.WARNING if self.is_connected else logging.DEBUG
+            logger.log(level, "%s to NATS: %s", self._link.called, _text(error))
 
 
 async def _flush(client: Client) -> None:
     # The ping of a flush overtakes what waits to be written: only the second one is behind it.
     for _ in range(2):
         await client.flush(timeout=FLUSH_LIMIT)
+
+
+def _text(error: object) -> str:
+    return str(error).removeprefix("nats: ")
 
 
 def _too_large(payload: bytes, client: Client) -> PayloadTooLargeError:

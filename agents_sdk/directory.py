@@ -7,7 +7,7 @@ in it already, and an event that names a predecessor nobody has seen tells of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
@@ -99,19 +99,11 @@ class Directory:
         """
         if listing.revision < self.newest:
             raise ValueError(f"revision {listing.revision} is behind event {self.newest}")
-        changes: list[Change] = []
         found = {agent.agent_id: agent for agent in listing.agents}
-        for agent_id, agent in found.items():
-            known = self.agents.get(agent_id)
-            if known is None:
-                changes.append(Joined(agent))
-            elif _registration(known) != _registration(agent):
-                changes.append(Changed(agent, None))
-        if listing.total <= len(found):
-            changes += [Left(agent_id, None) for agent_id in self.agents if agent_id not in found]
-            self.agents = found
-        else:
-            self.agents |= found
+        if listing.total > len(found):  # who is not among the first ones may be there all the same
+            found = self.agents | found
+        changes = differences(self.agents, found)
+        self.agents = found
         self._take_as_seen(listing)
         return changes
 
@@ -133,6 +125,7 @@ class Directory:
             known,
             status=event.status,
             status_reason=event.reason,
+            status_note=event.note,
             status_since=event.at if event.previous is not event.status else known.status_since,
             incarnation=event.incarnation,
             revision=event.revision,
@@ -189,6 +182,18 @@ class Directory:
     def _drop(self, agent_id: str, event: StatusEvent) -> Left:
         del self.agents[agent_id]
         return Left(agent_id, event)
+
+
+def differences(known: Mapping[str, AgentInfo], found: Mapping[str, AgentInfo]) -> list[Change]:
+    """Return what has become of agents, as far as it would be an event: who came, who changed, who left."""
+    changes: list[Change] = []
+    for agent_id, agent in found.items():
+        before = known.get(agent_id)
+        if before is None:
+            changes.append(Joined(agent))
+        elif _registration(before) != _registration(agent):
+            changes.append(Changed(agent, None))
+    return changes + [Left(agent_id, None) for agent_id in known if agent_id not in found]
 
 
 def _names(capabilities: Iterable[str] | None) -> set[str]:

@@ -175,7 +175,7 @@ class Heart:
             case lease.Beat():
                 self._spawn(self._beat(order))
             case lease.Drain():
-                self._tell(DrainOrdered("drain", None))
+                self._tell(DrainOrdered(DRAIN, None))
             case lease.End():
                 self._tell(Ended(order.error))
 
@@ -187,7 +187,8 @@ class Heart:
             answer = await self._requester.ask(REGISTER, fields, within=REGISTER_TIMEOUT, repeat=False)
             receipt = Receipt.model_validate(answer)
         except RegistryError as error:
-            self._quiet.warning("%s is not registered yet: %s", self._agent_id, error.message)
+            if isinstance(error, lease.WEATHER):  # what is final is told once, by whoever started the agent
+                self._quiet.warning("%s is not registered yet: %s", self._agent_id, error.message)
             self._mailbox.put_nowait(lease.Refused(error))
             return
         except Exception as error:

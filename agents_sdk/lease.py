@@ -41,7 +41,8 @@ EARLY_GAP = 0.25
 RETRY_CEILING = 5.0
 """Seconds between two attempts to register at most."""
 
-_WEATHER = (UnavailableError, OverloadedError, InternalError)
+WEATHER = (UnavailableError, OverloadedError, InternalError)
+"""What passes: it is tried again. Any other refusal of a registration is final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,7 @@ class Lease:
         return []
 
     def _refused(self, error: RegistryError, now: float) -> list[Order]:
-        if not isinstance(error, _WEATHER):
+        if not isinstance(error, WEATHER):
             self.state = State.ENDED
             return [End(error)]
         if self._leaving:

@@ -14,6 +14,7 @@ from agents_sdk.heart import DrainOrdered, Ended, Heart, Registered, Signal
 from agents_sdk.lease import Moved
 from agents_sdk.protocol.errors import UnavailableError
 from agents_sdk.protocol.registration import Receipt
+from agents_sdk.protocol.subjects import DRAIN
 from agents_sdk.retry import Backoff
 from agents_sdk.serving import Service
 
@@ -149,7 +150,8 @@ class Life:
                     logger.info("%s is registered again, as incarnation %d", self._agent_id, receipt.incarnation)
             case DrainOrdered(reason, deadline):
                 if self._ending is None:
-                    logger.info("%s is told to drain: %s", self._agent_id, reason)
+                    why = "" if reason == DRAIN else f": {reason}"  # else nobody gave one
+                    logger.info("%s is told to drain%s", self._agent_id, why)
                     self._ending = asyncio.create_task(self._leave(reason, deadline, announce=False))
             case Ended(error):
                 if not registered.done():

@@ -78,6 +78,12 @@ class Link:
         return str(Address(tuple(url.geturl() for url in servers))) or "the given client"
 
     @property
+    def called(self) -> str:
+        """What the log calls it: an agent has two."""
+        name = None if self._address is None else self._address.name
+        return f"the connection {name}" if name else "the connection"
+
+    @property
     def is_connected(self) -> bool:
         """Whether a server is there now."""
         return self._client is not None and self._client.is_connected and not self._closing
@@ -175,7 +181,7 @@ class Link:
     def _on_disconnected(self, client: Client) -> None:
         if client is self._client and self._away_since is None and not self._closing:
             self._away_since = time.monotonic()
-            logger.warning("lost the connection to NATS at %s; reconnecting", self.where)
+            logger.warning("%s to NATS at %s is lost; reconnecting", self.called, self.where)
             self._tell(connected=False)
 
     def _on_reconnected(self, client: Client) -> None:
@@ -183,7 +189,7 @@ class Link:
             self.counters.reconnects += 1
             away = 0.0 if self._away_since is None else time.monotonic() - self._away_since
             self._away_since = None
-            logger.info("NATS is back after %.1f s", away)
+            logger.info("%s to NATS is back after %.1f s", self.called, away)
             self._tell(connected=True)
 
     def _on_closed(self, client: Client) -> None:
@@ -203,7 +209,7 @@ class Link:
             self._on_disconnected(client)
             if client.is_closed or has_given_up(client):
                 reason = client.last_error or "it gave no reason"
-                logger.warning("the connection to NATS has ended for good: %s; making a new one", reason)
+                logger.warning("%s to NATS has ended for good: %s; making a new one", self.called, reason)
                 await hang_up(client, address.timeout)
                 await self._replace(address)
             elif is_stuck(client):
@@ -221,7 +227,7 @@ class Link:
                     await hang_up(client, address.timeout)
                     raise
             except Exception as error:  # whatever it is: giving up would be for ever
-                self._quiet.warning("still no new connection to NATS: %s", str(error) or repr(error))
+                self._quiet.warning("%s to NATS is still lost: %s", self.called, str(error) or repr(error))
                 continue
             self._client = client
             self.counters.rebuilds += 1

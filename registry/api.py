@@ -23,8 +23,8 @@ from registry.communication_bus import CommunicationBus
 from registry.core.agent import Agent
 from registry.core.errors import RefusedError
 from registry.core.events import Event
-from registry.replica import Replica, default_policy
-from registry.settings import Settings
+from registry.replica import Replica
+from registry.settings import Settings, default_policy, read
 from registry.shell.bus_nats import NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.facts import command, registration
@@ -57,11 +57,14 @@ class AgentRegistry:
     Args:
         communication_bus: Where NATS is; started before the registry.
         settings: Settings; read from the environment when left out.
+
+    Raises:
+        SettingsError: A `ValueError` that names the variable, if the environment cannot be used.
     """
 
     def __init__(self, communication_bus: CommunicationBus, settings: Settings | None = None) -> None:
         self._bus = communication_bus
-        self._settings = settings or Settings()
+        self._settings = settings or read()
         self._home = Home[Replica]("the AgentRegistry")
         self._auto_scaling = self._settings.auto_scaling_enabled
         self._policy = default_policy(self._settings)

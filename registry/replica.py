@@ -24,11 +24,10 @@ from registry.core.events import (
 )
 from registry.core.handler import handle
 from registry.core.limits import Limits
-from registry.core.policy import Policy
 from registry.core.scaler import Scaler
 from registry.core.state import RegistryState
 from registry.core.status import Status
-from registry.settings import Settings
+from registry.settings import Settings, default_policy
 from registry.shell import observability
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus
@@ -256,19 +255,6 @@ def _state(settings: Settings, replica_id: str) -> RegistryState:
     vocabulary = Vocabulary([str(name) for name in AgentCapability], settings.extra_capabilities())
     scaler = Scaler(settings.auto_scaling_enabled, default_policy(settings), new_id)
     return RegistryState(limits, vocabulary, scaler, random.random, new_id, settings.prefix)
-
-
-def default_policy(settings: Settings) -> Policy:
-    """Return the scaling policy of capabilities that have none of their own."""
-    return Policy(
-        min_agents=settings.min_agents_per_capability,
-        max_agents=settings.max_agents_per_capability,
-        high_load=settings.scale_up_load,
-        low_load=settings.scale_down_load,
-        health_degraded=settings.replace_below_health,
-        target_load=round((settings.scale_up_load + settings.scale_down_load) / 2, 4),
-        stabilisation=settings.scale_down_stabilisation,
-    )
 
 
 def _version() -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from agent_registry.columns import Column, fitted
 from agent_registry.doctor.facts import Facts, Lease, Replica
 from agent_registry.doctor.finding import Finding, Severity
 from agent_registry.doctor.losses import Loss
 from agent_registry.doctor.replicas import behind
-from agent_registry.tables import listing
 from agent_registry.wording import count, duration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX
 
@@ -40,12 +40,12 @@ def show(console: Console, facts: Facts, diagnosis: Diagnosis) -> None:
     console.print(Text(f"agent registry at {facts.where}{prefix}\n", style="bold"), soft_wrap=True)
     if diagnosis.acknowledgement is not None:
         console.print(Text(f"An acknowledged registration is {diagnosis.acknowledgement.text}.\n"))
-        console.print(_losses(diagnosis.losses))
+        console.print(_losses(diagnosis.losses, console.width))
         console.print()
     if facts.answering:
-        console.print(_replicas(facts.answering, facts.newest_revision))
+        console.print(_replicas(facts.answering, facts.newest_revision, console.width))
         console.print()
-    console.print(_findings(diagnosis.findings))
+    console.print(_findings(diagnosis.findings, console.width))
     console.print()
     console.print(_summary(diagnosis))
 
@@ -92,51 +92,50 @@ def _replica(replica: Replica, newest: int) -> dict[str, Any]:
     }
 
 
-def _losses(losses: tuple[Loss, ...]) -> Table:
-    table = listing({"ACCIDENT": {"no_wrap": True}, "LOST OF WHAT WAS ACKNOWLEDGED": {"overflow": "fold"}})
-    for loss in losses:
-        table.add_row(_ACCIDENTS[loss.accident], Text(loss.text, style=_LOSS_STYLES[loss.lost]))
-    return table
+def _losses(losses: tuple[Loss, ...], width: int) -> Table:
+    columns = (Column("ACCIDENT"), Column("LOST OF WHAT WAS ACKNOWLEDGED", wraps=True))
+    rows = [(_ACCIDENTS[loss.accident], Text(loss.text, style=_LOSS_STYLES[loss.lost])) for loss in losses]
+    return fitted(columns, rows, width)
 
 
-def _replicas(replicas: tuple[Replica, ...], newest: int) -> Table:
-    fixed: dict[str, Any] = {"no_wrap": True}
-    right: dict[str, Any] = {"no_wrap": True, "justify": "right"}
-    table = listing(
-        {
-            "REPLICA": fixed,
-            "LEADS": fixed,
-            "BEHIND": right,
-            "AGENTS": right,
-            "UPTIME": right,
-            "VERSION": fixed,
-            "DROPPED": right,
-            "RESYNCS": right,
-        }
+def _replicas(replicas: tuple[Replica, ...], newest: int, width: int) -> Table:
+    columns = (
+        Column("REPLICA"),
+        Column("LEADS"),
+        Column("BEHIND", right=True),
+        Column("AGENTS", rank=1, right=True),
+        Column("UPTIME", rank=2, right=True),
+        Column("VERSION", rank=3),
+        Column("DROPPED", rank=4, right=True),
+        Column("RESYNCS", rank=5, right=True),
     )
-    for replica in sorted(replicas, key=lambda each: (not each.leader, each.replica)):
-        table.add_row(
-            Text(replica.replica),
+    rows = [
+        (
+            replica.replica,
             f"epoch {replica.epoch}" if replica.leader else "-",
             str(behind(replica, newest)),
             str(replica.agents),
             duration(replica.uptime),
-            Text(replica.version),
+            replica.version,
             str(replica.dropped),
             str(replica.resyncs),
         )
-    return table
+        for replica in sorted(replicas, key=lambda each: (not each.leader, each.replica))
+    ]
+    return fitted(columns, rows, width)
 
 
-def _findings(findings: tuple[Finding, ...]) -> Table:
-    table = listing({"": {"no_wrap": True}, "PROMISE": {"justify": "right"}, "FINDING": {"overflow": "fold"}})
-    for finding in findings:
-        text = Text(finding.message)
-        if finding.change:
-            text.append(f"\nchange: {finding.change}", style="dim")
-        promise = "" if finding.promise is None else str(finding.promise)
-        table.add_row(Text(finding.severity, style=STYLES[finding.severity]), promise, text)
-    return table
+def _findings(findings: tuple[Finding, ...], width: int) -> Table:
+    columns = (Column(""), Column("PROMISE", right=True), Column("FINDING", wraps=True))
+    return fitted(columns, [_finding(finding) for finding in findings], width)
+
+
+def _finding(finding: Finding) -> tuple[Text, str, Text]:
+    text = Text(finding.message)
+    if finding.change:
+        text.append(f"\nchange: {finding.change}", style="dim")
+    promise = "" if finding.promise is None else str(finding.promise)
+    return Text(finding.severity, style=STYLES[finding.severity]), promise, text
 
 
 def _summary(diagnosis: Diagnosis) -> Text:

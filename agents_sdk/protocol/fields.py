@@ -107,5 +107,5 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_object)]
-Metrics = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], Number], Field(max_length=64)]
-"""Metric name to number, 64 at most."""
+Numbers = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], Number], Field(max_length=64)]
+"""Name to number, 64 at most."""

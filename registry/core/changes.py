@@ -47,6 +47,7 @@ def changed(
         **_vitals(state, agent),
         status=status,
         status_reason=reason,
+        status_note=note,
         status_since=known.status_since if status is known.status else now,
         change=Change(known.status, reason, now, agent.change_revision, note, removed, trace, epoch),
         change_revision=0,
@@ -54,6 +55,11 @@ def changed(
         write_id=state.new_id() if command is None else command.write_id,
         commands=with_command(known.commands, command),
     )
+
+
+def with_reason_of(known: Record, record: Record) -> Record:
+    """Return a changed record whose status is there for the same reason as before."""
+    return replace(record, status_reason=known.status_reason, status_note=known.status_note)
 
 
 def with_command(known: tuple[str, ...], command: Command | None) -> tuple[str, ...]:
@@ -114,7 +120,7 @@ def without_claims(state: RegistryState, agent: Agent, at: float, lost: Collecti
     """Return an agent's record without claims that another one holds."""
     record = changed(state, agent, at, agent.status, "updated")
     kept = tuple(claim for claim in record.claims if claim not in lost)
-    return replace(record, status_reason=agent.record.status_reason, claims=kept)
+    return replace(with_reason_of(agent.record, record), claims=kept)
 
 
 def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from registry.core.agent import Agent
-from registry.core.changes import answer, changed, refuse, with_command, write
+from registry.core.changes import answer, changed, refuse, with_command, with_reason_of, write
 from registry.core.effects import Effect, Probe, ReadRecord, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import CommandRequested, Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
@@ -184,7 +184,7 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
             agent.heard, agent.seq = max(agent.heard, wanted.at), -1
             return answer(wanted.reply, receipt(known, agent.revision))
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
-        record = _claiming(replace(updated, status_reason=known.status_reason, **fields), known)
+        record = _claiming(replace(with_reason_of(known, updated), **fields), known)
     elif wanted.takeover or holder_is_gone:
         record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
     elif (subject := state.health_subject(known)) is not None:
@@ -270,7 +270,9 @@ def _reborn(
         "incarnation": incarnation,
     }
     record = changed(state, agent, wanted.at, status, reason, wanted)
-    return _claiming(replace(record, status_reason="operator" if known.held else reason, **fields, **fresh), known)
+    if known.held:
+        record = with_reason_of(known, record)
+    return _claiming(replace(record, **fields, **fresh), known)
 
 
 def _claiming(record: Record, known: Record) -> Record:
@@ -309,15 +311,15 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
 
 
 def _already_registered(record: Record) -> RefusedError:
-    holder = record.instance_id or "unknown"
-    message = (
-        f"{record.agent_id!r} is held by instance {holder}, incarnation {record.incarnation}, which is {record.status}"
-    )
+    instance = record.instance_id
+    holder = "an instance without an instance_id" if instance is None else f"instance {instance}"
+    message = f"{record.agent_id!r} is held by {holder}, incarnation {record.incarnation}, which is {record.status}"
+    rest = "or takeover: true" if instance is None else "the same instance_id, or takeover: true"
     return RefusedError(
         "already_registered",
-        f"agent_id: {message}; use another id, the same instance_id, or takeover: true",
+        f"agent_id: {message}; use another id, {rest}",
         ("agent_id", message),
-        ("instance_id", holder),
+        *(() if instance is None else (("instance_id", instance),)),
     )
 
 
@@ -344,7 +346,7 @@ def check_incarnation(agent: Agent, given: int | None) -> None:
         return
     message = f"is {given}, but {record.agent_id!r} is registered as incarnation {record.incarnation}"
     if given < record.incarnation:
-        message += "; stop, or register again"
+        message += "; stop: a newer instance has taken its place"
         raise RefusedError("stale_incarnation", f"incarnation: {message}", ("incarnation", message))
     message += "; register again"
     raise RefusedError("not_found", f"incarnation: {message}", ("incarnation", message))

@@ -48,6 +48,8 @@ class Record:
     capabilities: tuple[str, ...]
     status: Status = Status.REGISTERING
     status_reason: str = "registered"
+    status_note: str | None = None
+    """What whoever asked for the status gave as the reason, in their own words."""
     status_since: float = 0.0
     held: bool = False
     """Whether an operator suspended it, which outlives its being offline: only an operator's resume lifts it."""
@@ -97,6 +99,7 @@ class Record:
             "capabilities": self.capabilities,
             "status": self.status,
             "status_reason": self.status_reason,
+            "status_note": self.status_note,
             "status_since": self.status_since,
             "held": self.held,
             "registered_at": self.registered_at,

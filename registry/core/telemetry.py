@@ -63,9 +63,12 @@ def _sender(state: RegistryState, event: TelemetryReceived) -> Agent:
         RefusedError: If it is not registered, was replaced, or belongs to somebody else.
     """
     agent = state.agents.get(event.agent_id)
-    if agent is None or agent.status is Status.OFFLINE:
+    if agent is None:
         raise not_found(event.agent_id)
     record = agent.record
+    if record.status is Status.OFFLINE:
+        message = f"{event.agent_id!r} is offline ({record.status_reason}); register again"
+        raise RefusedError("not_found", f"agent_id: {message}", ("agent_id", message))
     if event.incarnation is not None and event.incarnation != record.incarnation:
         state.statistics.heartbeats_dropped += 1
     check_incarnation(agent, event.incarnation)

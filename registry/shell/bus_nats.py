@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import random
 import re
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -30,7 +31,9 @@ PING_INTERVAL = 5
 RECONNECT_WAIT = (0.05, 0.2)
 """Seconds before an attempt to reconnect, at random between the two: not all replicas at the same instant."""
 
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5.0
+"""Seconds until a start is given up when there is no clear refusal."""
+
 ACK_TIMEOUT = 5.0
 """Seconds after which the outcome of an acknowledged publish counts as unknown; a JetStream election takes 4 to 8 s."""
 
@@ -113,6 +116,10 @@ class Bus:
         self._subscriptions: list[Subscription] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._opened = False
+        self._refusals = 0
+        """How often a server has refused the first connection."""
+        self._last_error = ""
         self._last_errors: Counter[str] = Counter()
         """How often each error came since NATS was last reached."""
 
@@ -135,7 +142,7 @@ class Bus:
         """Connect.
 
         Raises:
-            UnreachableError: If NATS does not answer within `CONNECT_TIMEOUT`.
+            UnreachableError: If nobody listens at any of the servers, or none lets us in within `CONNECT_TIMEOUT`.
         """
         self._loop = asyncio.get_running_loop()
         try:
@@ -158,9 +165,9 @@ class Bus:
                 CONNECT_TIMEOUT,
             )
         except (TimeoutError, OSError, nats.errors.Error) as error:
-            raise UnreachableError(
-                f"NATS at {self.url} cannot be reached: {str(error) or type(error).__name__}"
-            ) from error
+            why = self._last_error or str(error) or "no answer"
+            raise UnreachableError(f"NATS at {self.url} cannot be reached: {why}") from error
+        self._opened = True
         self._ack_inbox = self._nc.new_inbox()
         await self._nc.subscribe(f"{self._ack_inbox}.*", cb=self._on_ack)
 
@@ -287,7 +294,14 @@ class Bus:
         self.errors += 1
         if self._closing:
             return
-        text = str(error) or type(error).__name__
+        text = _text(error)
+        if not self._opened:
+            if not isinstance(error, ConnectionResetError):  # follows what a server said before it hung up
+                self._last_error = text
+            self._refusals += isinstance(error, ConnectionRefusedError | socket.gaierror)
+            if self._refusals >= len(self._servers):  # what is raised here ends `connect`, which has no end of its own
+                raise UnreachableError(f"NATS at {self.url} cannot be reached: {text}")
+            return
         if len(self._last_errors) >= MAX_ERRORS:
             self._last_errors.clear()  # such that differ each time
         self._last_errors[text] += 1
@@ -331,6 +345,12 @@ def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server |
     fewest = min(server.reconnects for server in servers)
     least = [server for server in servers if server.reconnects == fewest]
     return random.choice(least), random.uniform(*RECONNECT_WAIT)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return (error.strerror if isinstance(error, OSError) else str(error).removeprefix("nats: ")) or type(error).__name__
 
 
 def _parse_ack(msg: Msg) -> Ack:

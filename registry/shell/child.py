@@ -114,7 +114,7 @@ class Child(ABC):
         deadline = asyncio.get_running_loop().time() + self._start_timeout
         while True:
             if not self.runs:
-                raise ServerError(f"{self.name} ended with code {await self.ended()}; see {self.log}")
+                raise ServerError(f"{self.name} ended by {ending(await self.ended())}; see {self.log}")
             try:
                 return orjson.loads(path.read_bytes())
             except (FileNotFoundError, orjson.JSONDecodeError):
@@ -141,3 +141,8 @@ def ends_with_parent(number: signal.Signals) -> Callable[[], None] | None:
         library.prctl(PR_SET_PDEATHSIG, number)
 
     return prepare
+
+
+def ending(code: int) -> str:
+    """Return how a process ended, in words: a negative code is a signal."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

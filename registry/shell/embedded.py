@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from registry.shell.child import ServerError
+from registry.shell.child import ServerError, ending
 from registry.shell.logs import get_logger
 from registry.shell.nats_process import PID_FILE, NatsProcess, find_binary
 
@@ -112,7 +112,7 @@ class NatsServer:
         """Start the server again, on the same port and store, should it end by itself."""
         for attempt in range(1, MAX_RESTARTS + 1):
             code = await self._process.ended()
-            log.error("nats_server_ended", code=code, restart=attempt, of=MAX_RESTARTS)
+            log.error("nats_server_ended", by=ending(code), restart=f"{attempt} of {MAX_RESTARTS}")
             try:
                 await self._launch(int(self.url.rpartition(":")[2]))
             except ServerError as error:

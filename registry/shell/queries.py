@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from agents_sdk.protocol.discovery import ServiceQuery
+from agents_sdk.protocol.discovery import REVISION_WAIT, ServiceQuery
 from agents_sdk.protocol.registration import AgentQuery
 from agents_sdk.protocol.scaling import ScalingQuery
 from agents_sdk.protocol.statistics import Empty
@@ -19,9 +19,6 @@ from registry.shell.wire import encode_agent, encode_listing, to_query
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
     from registry.shell.bucket_log import BucketLog
-
-REVISION_WAIT = 1.0
-"""Seconds a query waits for the revision that it asks for; replicas lag by milliseconds."""
 
 
 class Queries:

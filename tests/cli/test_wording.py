@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_registry.wording import bar, count, duration, health_style, number, size
+from agent_registry.wording import bar, because, count, duration, either, health_style, number, size
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,18 @@ def test_bounds_of_health_are_those_of_the_statuses() -> None:
 
 def test_no_number_is_a_dash() -> None:
     assert [number(None), number(0.5)] == ["-", "0.50"]
+
+
+def test_a_choice_is_said_as_one() -> None:
+    assert [either(["a"]), either(["a", "b"]), either(["a", "b", "c"])] == ["a", "a or b", "a, b or c"]
+
+
+def test_a_reason_comes_with_what_was_said() -> None:
+    assert [because("operator", "lunch"), because("health", None), because(None, None)] == [
+        "operator: lunch",
+        "health",
+        "",
+    ]
 
 
 def test_one_is_not_many() -> None:

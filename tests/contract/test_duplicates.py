@@ -108,10 +108,11 @@ async def test_takeover_of_nobody_is_a_registration(registry: Replica, nc: Clien
 
 async def test_an_operator_s_suspend_outlives_a_takeover(registry: Replica, nc: Client) -> None:
     await told(nc, "registry.register", FIRST)
-    await told(nc, "registry.suspend.trader-1")
+    await told(nc, "registry.suspend.trader-1", {"reason": "lunch"})
     receipt = await told(nc, "registry.register", {**SECOND, "takeover": True})
     assert receipt["status"] == "suspended"
-    assert (await agent(nc))["status_reason"] == "operator"
+    seen = await agent(nc)
+    assert (seen["status_reason"], seen["status_note"]) == ("operator", "lunch")
 
 
 async def test_of_many_at_once_one_wins(registry: Replica, nc: Client) -> None:

@@ -18,6 +18,7 @@ FULL = Record(
     capabilities=("analysis", "trading"),
     status=Status.SUSPENDED,
     status_reason="operator",
+    status_note="lunch",
     status_since=1700.5,
     held=True,
     registered_at=1600.25,

@@ -493,8 +493,9 @@ async def test_work_that_does_not_end_is_cancelled_and_answered(make: MakeAgent,
 
 
 async def test_an_order_to_drain_that_was_lost_is_read_from_the_answer_to_a_beat(
-    make: MakeAgent, client: RegistryClient, registry: Replica, monkeypatch
+    make: MakeAgent, client: RegistryClient, registry: Replica, caplog
 ) -> None:
+    caplog.set_level("INFO")
     agent = make(heartbeat_interval=0.2)
     await agent.start()
     assert agent._life._heart is not None
@@ -510,6 +511,7 @@ async def test_an_order_to_drain_that_was_lost_is_read_from_the_answer_to_a_beat
     async with asyncio.timeout(10):
         await agent.wait()
     assert await client.get_agent_info("a") is None
+    assert "a is told to drain" in [record.getMessage() for record in caplog.records], "nobody said why"
 
 
 async def test_an_agent_waits_for_its_registry(nats_server: NatsServer, caplog) -> None:

@@ -138,6 +138,23 @@ async def test_it_comes_back_with_its_subscriptions(server: Server, connection: 
     assert links == [False, True]
 
 
+async def test_the_log_says_which_connection(server: Server, caplog) -> None:
+    """An agent has two, and both are lost with the server."""
+    caplog.set_level("INFO")
+    await server.start()
+    connection = Connection(Address((server.url,), name="work:a"))
+    await connection.open()
+    await server.kill()
+    await eventually(lambda: not connection.is_connected)
+    await server.start()
+    await eventually(lambda: "is back" in caplog.text)
+    await connection.close()
+    told = [record.getMessage() for record in caplog.records if record.name == "agents_sdk.connection"]
+    assert all(line.startswith("the connection work:a to NATS") for line in told), told
+    assert f"the connection work:a to NATS at {server.url} is lost; reconnecting" in told
+    assert not [line for line in told if "nats: " in line]
+
+
 async def test_nothing_is_kept_for_later_while_nats_is_away(server: Server, connection: Connection) -> None:
     await server.kill()
     await eventually(lambda: not connection.is_connected)

@@ -11,6 +11,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from agents_sdk import RegistryClient, ServiceQuery
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
 from agents_sdk.protocol.codec import encode, parse
@@ -191,6 +192,33 @@ async def test_silence_ends_in_time(requester: Requester, nc: Client) -> None:
     with pytest.raises(UnavailableError, match=r"no answer to 'stats' within 0.4 s"):
         await requester.ask(STATS, {}, within=0.4)
     assert time.monotonic() - started < 2.0
+
+
+async def test_an_answer_that_the_registry_holds_back_is_heard(client: RegistryClient, nats_server: NatsServer) -> None:
+    """It waits for a second before it says that it does not know a revision yet; half of the time is not more."""
+    async with RegistryClient(nats_server.url, timeout=2.0) as hurried:
+        with pytest.raises(UnavailableError, match=r"^min_revision: 1000000 is not known here yet, \d+ is; try again$"):
+            await hurried.discover(ServiceQuery(min_revision=1_000_000))
+
+
+async def test_after_such_a_wait_in_vain_there_is_time_for_another_replica(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, None, PRESENCE, {"done": True}).serve()
+    assert await requester.ask(DISCOVER, {"min_revision": 7}, within=2.0) == {"done": True}
+    subjects = [msg.subject for msg in registry.requests]
+    assert subjects == ["registry.discover", "registry.replicas", "registry.replica.r1.discover"]
+
+
+async def test_silence_after_an_answer_is_no_news_of_a_query(requester: Requester, nc: Client) -> None:
+    await Registry(nc, UnavailableError("not yet"), None).serve()
+    with pytest.raises(UnavailableError, match=r"^not yet$"):
+        await requester.ask(DISCOVER, {}, within=0.4)
+
+
+async def test_silence_after_being_put_off_is_said_of_a_command(requester: Requester, nc: Client) -> None:
+    """It may have been carried out the second time, without a word."""
+    await Registry(nc, OverloadedError("full"), None).serve()
+    with pytest.raises(UnavailableError, match="whether it was done is unknown"):
+        await requester.ask(SUSPEND, {"agent_id": "trader-1"}, within=0.4)
 
 
 async def test_sets_travel_as_sorted_arrays_and_what_is_no_json_is_refused(requester: Requester, nc: Client) -> None:
