@@ -103,6 +103,7 @@ class AgentRecord(BaseModel):
     capabilities: Capabilities
     status: Literal["active", "degraded", "suspended", "deregistering", "offline"]
     status_reason: Text = ""
+    status_note: Text | None = None
     status_since: Timestamp = 0.0
     registered_at: Timestamp = 0.0
     incarnation: Positive = 1

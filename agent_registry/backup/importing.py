@@ -36,9 +36,10 @@ def import_(
     ],
     *,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there; agents that run go on as who they are.")
+        bool,
+        typer.Option("--overwrite", metavar="", help="Replace what is there; agents that run go on as who they are."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Only say what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put back what export saved; what is there is left alone.

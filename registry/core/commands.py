@@ -271,7 +271,7 @@ def _reborn(
     }
     record = changed(state, agent, wanted.at, status, reason, wanted)
     if known.held:
-        record = with_reason_of(known, record)
+        record = replace(record, status_reason="operator", status_note=known.status_note)
     return _claiming(replace(record, **fields, **fresh), known)
 
 

@@ -26,7 +26,7 @@ _LIFE = ("incarnation", "instance_id", "registered_at", "connection", "identity"
 _VITALS = ("health_score", "load_factor", "performance_metrics", "last_heartbeat", "load_reported_at")
 """What was heard of who runs; a backup's is older."""
 
-_STANDING = ("status", "status_reason", "status_since", "held")
+_STANDING = ("status", "status_reason", "status_note", "status_since", "held")
 
 _GOING = (Status.DEREGISTERING, Status.OFFLINE)
 """Statuses of a life that was ending. They are not for the one that is there now: it would be told to leave."""

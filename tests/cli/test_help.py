@@ -50,7 +50,7 @@ def test_it_knows_its_version(do: Do) -> None:
 def test_help_speaks_of_what_is_written_not_of_types(do: Do, words: tuple[str, ...]) -> None:
     """But for typer's own `--help <bool>`, and the type of an argument, which it takes no other word for."""
     _, out, _ = do(*words, "--help")
-    options = [line for line in out.splitlines() if "--help" not in line and "*" not in line]
+    options = [line for line in out.splitlines() if "--" in line and "--help" not in line]
     assert [line for line in options if re.search(r"<[a-z]", line)] == []
 
 

@@ -76,6 +76,7 @@ async def test_closed_while_nats_is_away(tmp_path: Path) -> None:
 
 async def test_an_outage_that_fails_in_two_ways_in_turn_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     bus = Bus("nats://127.0.0.1:1", "test")
+    bus._opened = True
     for _ in range(64):
         await bus._on_error(ConnectionRefusedError("refused"))
         await bus._on_error(TimeoutError("silent"))
