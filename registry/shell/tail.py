@@ -22,6 +22,9 @@ log = get_logger(__name__)
 WATCH_INTERVAL = 2.0
 """Seconds between two looks at the bucket; twice this without an entry that is there is a stall."""
 
+STALLED = 10.0
+"""Seconds without an entry after which a start gives up a log that should have more; by then it was followed anew."""
+
 
 class Tail:
     """Hears the log of one bucket.
@@ -54,14 +57,15 @@ class Tail:
         """Follow the log; return when all of it that exists now has been heard.
 
         Raises:
-            StoreError: If JetStream does not answer.
+            StoreError: If JetStream does not answer, or the log stops coming.
         """
         self._made = await self._store.made(self._bucket)
         if await self._store.newest_revision(self._bucket) == 0:
             self._caught_up.set()
         self._subscription = await self._store.follow(self._hear, self._bucket)
         self._watcher = asyncio.ensure_future(self._watch())
-        await self._caught_up.wait()
+        while not self._caught_up.is_set():
+            await self._come_closer()
 
     async def stop(self) -> None:
         """Follow no longer."""
@@ -69,9 +73,30 @@ class Tail:
             self._watcher.cancel()
         await self._unsubscribe()
 
+    async def _come_closer(self) -> None:
+        """Wait until the log has been caught up with, or some more of it has come.
+
+        Raises:
+            StoreError: If none came for too long.
+        """
+        before = self._heard
+        try:
+            await asyncio.wait_for(self._caught_up.wait(), STALLED)
+        except TimeoutError:
+            if self._heard > before:
+                return
+            newest = await self._store.newest_revision(self._bucket)
+            if self._heard < newest:
+                message = f"{self._bucket}: no entry after {self._heard} came within {STALLED:g} s, {newest} is there"
+                raise StoreError(message) from None
+            self._caught_up.set()  # what was still to come has ended by its own time
+
     async def _hear(self, entry: Entry) -> None:
         self._heard = max(self._heard, entry.revision)
-        await self._on_entry(entry)
+        try:
+            await self._on_entry(entry)
+        except Exception:  # a defect; the entries that follow are heard all the same
+            log.exception("entry_failed", bucket=self._bucket, key=entry.key, revision=entry.revision)
         if entry.pending == 0:
             self._caught_up.set()
 
