@@ -25,7 +25,10 @@ def record_in(entry: Entry) -> Record | None:
     if not entry.value:
         return None
     try:
-        return Record.from_json(orjson.loads(entry.value))
+        record = Record.from_json(orjson.loads(entry.value))
+        if record.agent_id != entry.key:
+            raise ValueError(f"agent_id is {record.agent_id!r:.80}")
+        return record
     except (ValueError, KeyError) as error:
         log.error("record_unreadable", key=entry.key, revision=entry.revision, error=repr(error))  # noqa: TRY400
         return None

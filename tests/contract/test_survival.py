@@ -554,6 +554,33 @@ async def test_an_unreadable_record_does_not_silence_a_new_leader(start: Start, 
     assert moves(await stored_events(nc, 2))[1:] == [("active", "suspended", "operator")]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"agent_id": "somebody-else"},
+        {"health_score": 5},
+        {"heartbeat_timeout": "90s"},
+        {"capabilities": "trading"},
+        {"performance_metrics": {"success_rate": "high"}},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+async def test_a_record_with_a_wrong_value_harms_no_other(start: Start, nc: Client, wrong: dict[str, Any]) -> None:
+    """It is left out by a replica that runs, by one that starts and finds it newest, and of every answer."""
+    first = await start()
+    await told(nc, "registry.register", TRADER)
+    bucket = await nc.jetstream().key_value("registry_agents")
+    record = {**decoded((await bucket.get("trader-1")).value), "agent_id": "trader-4", "write_id": "by-hand", **wrong}
+    revision = await bucket.put("trader-4", encoded(record))
+    assert await first.log.reached(revision, 5.0)
+    assert await found(nc) == ["trader-1"]
+    assert (await ask(nc, "registry.get.somebody-else")).code == "not_found"
+    await first.stop()
+    await asyncio.wait_for(start(), 10.0)
+    assert await found(nc) == ["trader-1"]
+    assert (await told(nc, "registry.register.trader-4", {**TRADER, "agent_id": "trader-4"}))["incarnation"] == 1
+
+
 NONSENSE = pytest.mark.parametrize(
     ("key", "value"),
     [

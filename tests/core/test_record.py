@@ -118,6 +118,32 @@ GOOD: dict[str, Any] = {"v": 1, "agent_id": "a", "agent_type": "w", "capabilitie
         {name: value for name, value in GOOD.items() if name != "agent_id"},
         {**GOOD, "v": "one"},
         {**GOOD, "capabilities": 5},
+        {**GOOD, "capabilities": "trading"},
+        {**GOOD, "tags": ["eu", 5]},
+        {**GOOD, "commands": [None]},
+        {**GOOD, "agent_id": 7},
+        {**GOOD, "version": None},
+        {**GOOD, "health_score": 5},
+        {**GOOD, "health_score": "good"},
+        {**GOOD, "health_score": True},
+        {**GOOD, "load_factor": -0.1},
+        {**GOOD, "heartbeat_interval": 0},
+        {**GOOD, "heartbeat_timeout": "90s"},
+        {**GOOD, "heartbeat_timeout": -1.0},
+        {**GOOD, "registered_at": None},
+        {**GOOD, "incarnation": 0},
+        {**GOOD, "incarnation": 2**64 - 1},
+        {**GOOD, "incarnation": 1.5},
+        {**GOOD, "change_revision": -1},
+        {**GOOD, "metadata": []},
+        {**GOOD, "performance_metrics": {"success_rate": "high"}},
+        {**GOOD, "performance_metrics": {"success_rate": None}},
+        {**GOOD, "max_concurrency": "many"},
+        {**GOOD, "connection": "mine"},
+        {**GOOD, "change": "active"},
+        {**GOOD, "change": {"from": "active", "reason": "x", "at": "now", "previous_revision": 0}},
+        {**GOOD, "change": {"from": "active", "reason": "x", "at": 1.0, "previous_revision": None}},
+        {**GOOD, "change": {"from": "active", "reason": "x", "at": 1.0, "previous_revision": 0, "removed": 1}},
         [],
         [GOOD],
         "record",
@@ -132,6 +158,29 @@ def test_what_is_not_a_record_is_refused(form: Any):
         Record.from_json(form)
 
 
+@pytest.mark.parametrize("field", ["metadata", "connection", "future"])
+def test_what_cannot_be_written_as_json_again_is_no_record(field: str):
+    """JSON is read to a greater depth than it is written."""
+    deep = Record.from_json({**GOOD, field: nested(64)})
+    assert json.loads(json.dumps(deep.to_json()))[field] == nested(64)
+    with pytest.raises(ValueError, match="64 levels"):
+        Record.from_json({**GOOD, field: nested(65)})
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """An object that nests so many levels, arrays and objects in turn."""
+    inner: Any = 1
+    for level in range(1, levels):
+        inner = {"a": inner} if level % 2 else [inner]
+    return {"a": inner}
+
+
+def test_whole_numbers_are_numbers():
+    """Other programs write 1 where Python writes 1.0."""
+    record = Record.from_json({**GOOD, "health_score": 1, "load_factor": 0, "heartbeat_interval": 30})
+    assert (record.health_score, record.load_factor, record.heartbeat_interval) == (1, 0, 30)
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "held"),
     [
@@ -143,7 +192,7 @@ def test_what_is_not_a_record_is_refused(form: Any):
 )
 def test_held(status: Status, reason: str, held: bool):
     """What wrote no `held` meant that an agent which an operator suspended is."""
-    form = make_record(status=status, status_reason=reason).to_json()
+    form = json.loads(json.dumps(make_record(status=status, status_reason=reason).to_json()))
     del form["held"]
     assert Record.from_json(form).held is held
     assert not Record.from_json({**form, "status": "active", "held": True}).held

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from registry.shell.store_nats import Entry, OnEntry, Store, StoreError
+from registry.shell.entry import Entry, OnEntry
+from registry.shell.store_nats import Store, StoreError
 from registry.shell.tail import Tail
 from tests.conftest import eventually
+
+
+async def never() -> None:
+    """The bucket stays the same."""
 
 
 async def put(nc: Client, *keys: str) -> None:
@@ -31,7 +36,7 @@ async def test_an_entry_that_fails_keeps_none_of_the_others(
         heard.append(entry.key)
 
     await put(nc, "good-1", "bad-1", "good-2", "bad-2")
-    tail = Tail(store, store.bucket, on_entry)
+    tail = Tail(store, store.bucket, on_entry, never)
     await asyncio.wait_for(tail.start(), 5.0)
     await put(nc, "good-3")
     await eventually(lambda: heard == ["good-1", "good-2", "good-3"])
@@ -56,7 +61,7 @@ async def test_a_start_gives_up_a_log_that_does_not_come(
     monkeypatch.setattr(Store, "follow", mute)
     monkeypatch.setattr("registry.shell.tail.STALLED", 0.3)
     await put(nc, "a", "b")
-    tail = Tail(store, store.bucket, on_entry)
+    tail = Tail(store, store.bucket, on_entry, never)
     with pytest.raises(StoreError, match=r"no entry after 0 came within 0\.3 s, 2 is there"):
         await asyncio.wait_for(tail.start(), 5.0)
     await tail.stop()
