@@ -55,6 +55,10 @@ START_TIMEOUT = 10.0
 """Seconds until the server must know what this replica serves."""
 
 
+STOP_TIMEOUT = 6.0
+"""Seconds that writes under way may take to end at a stop; an acknowledgement is waited for 5 s."""
+
+
 class Replica:
     """A replica; start as many as wanted against the same NATS.
 
@@ -109,12 +113,12 @@ class Replica:
         if observability.is_configured():
             watcher = observability.Observability(self.state, self.subjects.service)
         verify = self.settings.identity == "request-info"
-        routes = Routes(
+        self.routes = Routes(
             self.bus, self.subjects, self.replica_id, self.state, self.queries, self.dispatch, verify, watcher
         )
-        await routes.start()
+        await self.routes.start()
         metadata = {"prefix": self.settings.prefix, "replica": self.replica_id}
-        service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, routes.endpoints)
+        service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, self.routes.endpoints)
         await service.start(self.bus)
         self._ticker = asyncio.ensure_future(self._ticking())
         # nats-py's flush does not wait for what is still buffered; an answer to oneself does.
@@ -126,12 +130,21 @@ class Replica:
         """Hand leadership over, let what is under way end, disconnect."""
         if self._ticker is not None:
             self._ticker.cancel()
+            # What was asked is answered before the log, which the answers need, and the connection end.
+            await self.routes.stop()
+            await self._settled()
             await self.election.stop()
             await self._control.stop()
             await self.log.stop()
             await self.projector.follow()
             await self.effector.stop()
         await self.bus.close()
+
+    async def _settled(self) -> None:
+        """Wait until no write is under way, or time is up."""
+        deadline = monotonic() + STOP_TIMEOUT
+        while self.state.writes and self.bus.connected and monotonic() < deadline:  # noqa: ASYNC110 - the core tells nobody
+            await asyncio.sleep(TICK / 10)
 
     async def dispatch(self, event: Event) -> None:
         """Hand a fact to the core and carry out its orders."""

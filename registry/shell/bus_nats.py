@@ -11,7 +11,7 @@ import random
 import re
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import nats
@@ -42,6 +42,9 @@ HAND_OVER = 0.001
 
 MAX_ERRORS = 100
 """Different errors that are counted until they are forgotten."""
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds that what has come may take to be handled when a subscription ends."""
 
 PENDING_BYTES = 64 * 1024 * 1024
 """What one subscription may queue before messages are dropped and counted."""
@@ -203,6 +206,17 @@ class Bus:
             # nats-py tells nobody how far a handler has come.
             while subscription.delivered - subscription.pending_msgs < count:  # noqa: ASYNC110
                 await asyncio.sleep(HAND_OVER)
+
+    async def unsubscribe(self, subscriptions: Iterable[Subscription]) -> None:
+        """Take no more messages, and return when those that had come have been given to their handlers."""
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                if self._nc.is_connected:
+                    await asyncio.gather(*(subscription.drain() for subscription in subscriptions))  # type: ignore[no-untyped-call]
+                else:
+                    await asyncio.gather(*(subscription.unsubscribe() for subscription in subscriptions))
+        except (TimeoutError, nats.errors.Error) as error:
+            log.warning("unsubscribe_failed", error=repr(error))
 
     async def publish(self, subject: str, payload: bytes, headers: Headers | None = None) -> None:
         """Publish without waiting for anybody; what cannot be sent is counted and logged, for nobody waits here."""

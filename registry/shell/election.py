@@ -160,6 +160,8 @@ class Election:
 
     async def _is_free(self, holder: str, revision: int) -> bool:
         """Return whether the holder is gone, or has not renewed its lease for the whole of its time."""
+        if holder == self._replica:
+            return True  # from before an outage, in which this replica stepped down
         if self._unchanged[0] != revision:
             self._unchanged = (revision, monotonic())
         try:
