@@ -116,16 +116,16 @@ def listings_are_of_their_revision(history: History) -> list[str]:
 
 def each_change_is_one_event(history: History) -> list[str]:
     """Promise 3: each entry that changed something has one event, with what it says, and there are no others."""
-    changes = {f"{history.bucket}:{entry.revision}": entry for entry in history.log if entry.change is not None}
-    counts = Counter(event["event_id"] for event in history.events)
-    told = {event["event_id"]: event for event in history.events}
-    breaches = [f"{event_id} was published {count} times" for event_id, count in counts.items() if count > 1]
-    breaches += [f"{event_id} has no event: {changes[event_id]}" for event_id in changes if event_id not in counts]
-    breaches += [f"{event_id} tells of nothing in the log" for event_id in counts if event_id not in changes]
-    for event_id, entry in changes.items():
-        event = told.get(event_id)
+    changes = {entry.revision: entry for entry in history.log if entry.change is not None}
+    counts = Counter(event["revision"] for event in history.events)
+    told = {event["revision"]: event for event in history.events}
+    breaches = [f"{revision} was published {count} times" for revision, count in counts.items() if count > 1]
+    breaches += [f"{revision} has no event: {changes[revision]}" for revision in changes if revision not in counts]
+    breaches += [f"{revision} tells of nothing in the log" for revision in counts if revision not in changes]
+    for revision, entry in changes.items():
+        event = told.get(revision)
         if event is not None and (event["to"], event["removed"]) != (entry.record["status"], entry.removed):
-            breaches.append(f"{event_id} tells of {event['to']}, the log has {entry.record['status']}")
+            breaches.append(f"{revision} tells of {event['to']}, the log has {entry.record['status']}")
     return breaches
 
 

@@ -96,7 +96,6 @@ class Entry:
 class History:
     """One run, ready to be judged."""
 
-    bucket: str
     operations: list[Operation] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     log: list[Entry] = field(default_factory=list)

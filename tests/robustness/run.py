@@ -104,7 +104,7 @@ async def run(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Result:
         await _prepare(server.url)
         for replica in replicas:
             await replica.serving()
-        history = History(BUCKET)
+        history = History()
         faults = Faults(Random(random.random()), server, replicas, f"KV_{BUCKET}", plan.longest_stop)
         beats = await _load(plan, random, server.url, history, faults, tell)
         done = dict(faults.done)

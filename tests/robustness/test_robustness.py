@@ -46,7 +46,7 @@ def done(revision: int, agent_id: str, name: str = "register", at: float = 0.0, 
 
 def history(log: list[Entry], **fields: Any) -> History:
     events = [event(one.revision, one.agent_id, to=one.record["status"], removed=one.removed) for one in log]
-    return History("b", log=log, **{"events": events, **fields})
+    return History(log=log, **{"events": events, **fields})
 
 
 BROKEN: dict[str, History] = {
