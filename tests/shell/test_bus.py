@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -33,25 +34,29 @@ async def test_nobody_listens(closed: str, monkeypatch: pytest.MonkeyPatch) -> N
         assert str(raised.value) == f"NATS at {url} cannot be reached: connection refused"
 
 
-async def test_one_of_two_is_enough(closed: str, tmp_path: Path) -> None:
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """A nats-server; not started."""
     server = Server(tmp_path)
+    yield server
+    await server.kill()
+
+
+async def test_one_of_two_is_enough(closed: str, server: Server) -> None:
     await server.start()
     bus = Bus(f"{closed},{server.url}", "test")
     await bus.connect()
     assert bus.connected
     await bus.close()
-    await server.kill()
 
 
-async def test_a_refused_user_is_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_user_is_told_why(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus_nats, "CONNECT_TIMEOUT", 0.5)
-    server = Server(tmp_path, 'authorization { user: "ada", password: "secret" }')
-    await server.start()
+    await server.start('authorization { user: "ada", password: "secret" }')
     bus = Bus(server.url, "test")
     with pytest.raises(UnreachableError, match="cannot be reached: 'Authorization Violation'"):
         await bus.connect()
     await bus.close()
-    await server.kill()
 
 
 async def test_closed_while_nats_is_away(tmp_path: Path) -> None:
