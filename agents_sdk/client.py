@@ -94,6 +94,7 @@ class RegistryClient:
         inbox_prefix: str = DEFAULT_INBOX_PREFIX,
     ) -> None:
         self._shared = isinstance(nats, Connection)
+        self._timeout = timeout
         if isinstance(nats, Connection):
             self._connection = nats
         elif isinstance(nats, Client):
@@ -110,14 +111,14 @@ class RegistryClient:
         self._written_at = -OWN_WRITES
 
     async def connect(self) -> None:
-        """Connect to NATS.
+        """Connect to NATS; a server that is not there gets the client's `timeout` to come.
 
         Raises:
             UnavailableError: If no server answers in time.
             ForbiddenError: If the server refuses the user.
         """
         if not self._shared:
-            await self._connection.open()
+            await self._connection.open(self._timeout)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -123,9 +123,9 @@ class Connection:
         """Undo `listen`."""
         self._link.unlisten(listener)
 
-    async def open(self, *, patient: bool = False) -> None:
+    async def open(self, patience: float = 0.0) -> None:
         """Connect; see `Link.open`."""
-        await self._link.open(patient=patient)
+        await self._link.open(patience)
 
     async def close(self) -> None:
         """Send what is written and close; a client that is not ours loses our subscriptions."""

@@ -47,13 +47,9 @@ class Credentials:
 
     def sign(self, nonce: str) -> bytes:
         """Return the signature of what the server wants signed, in base64."""
-        import nkeys  # type: ignore[import-untyped]
-
-        seed = self._find(_SEED, "seed")
-        try:
-            signature: bytes = nkeys.from_seed(bytearray(seed)).sign(nonce.encode())
-        except (nkeys.NkeysError, ValueError) as error:
-            raise self._unusable("its seed is none") from error
+        signature = _sign(self._find(_SEED, "seed"), nonce.encode())
+        if signature is None:
+            raise self._unusable("its seed is none")
         return base64.b64encode(signature)
 
     def _find(self, pattern: re.Pattern[bytes], what: str) -> bytes:
@@ -64,3 +60,24 @@ class Credentials:
 
     def _unusable(self, why: str) -> CredentialsError:
         return CredentialsError(f"credentials: {str(self._path)!r} is no credentials file of a NATS user: {why}")
+
+
+def check_nkey(path: Path) -> None:
+    """Make sure that a file holds the seed of an nkey.
+
+    Raises:
+        CredentialsError: If it does not.
+    """
+    if _sign(path.read_bytes().strip(), b"") is None:
+        raise CredentialsError(f"nkey: {str(path)!r} holds no seed of an nkey")
+
+
+def _sign(seed: bytes, text: bytes) -> bytes | None:
+    """Return the signature that a seed makes, None if it is no seed."""
+    import nkeys  # type: ignore[import-untyped]
+
+    try:
+        signature: bytes = nkeys.from_seed(bytearray(seed)).sign(text)
+    except (nkeys.NkeysError, ValueError):
+        return None
+    return signature

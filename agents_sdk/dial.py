@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from nats.aio.client import Client, Server
 from nats.errors import Error as NatsError
 
 from agents_sdk.cancelling import cancel
-from agents_sdk.credentials import Credentials
-from agents_sdk.protocol.errors import ForbiddenError, UnavailableError
+from agents_sdk.credentials import Credentials, check_nkey
+from agents_sdk.protocol.errors import ForbiddenError, RegistryError, UnavailableError
 from agents_sdk.servers import without_password
 
 DEFAULT_INBOX_PREFIX = "_INBOX"
@@ -49,7 +50,13 @@ class Address:
     inbox_prefix: str = DEFAULT_INBOX_PREFIX
     """First tokens of the subjects on which replies arrive."""
     timeout: float = 2.0
-    """Seconds after which an attempt has failed."""
+    """Seconds after which an attempt at one of the servers has failed."""
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    nkey: Path | None = None
+    """File with the seed of an nkey."""
+    tls: ssl.SSLContext | None = None
 
     def __str__(self) -> str:
         return ", ".join(without_password(url) for url in self.servers)
@@ -66,45 +73,73 @@ class Callbacks:
 
 
 async def dial(address: Address, callbacks: Callbacks) -> Client:
-    """Return a connected client that reconnects without end.
+    """Ask each server once for a connection; return a connected client, which reconnects without end.
 
     Raises:
-        UnavailableError: If no server answers in time.
-        ForbiddenError: If the server refuses the user.
+        UnavailableError: If no server is there, or none answers in time.
+        ForbiddenError: If a server refuses the user, and no other one takes him.
         FileNotFoundError: If the credentials file is not there.
-        ValueError: If a URL is none, or the credentials file holds none.
+        ValueError: If a URL is none, or a file holds no login.
     """
     if address.credentials is not None:
         Credentials(address.credentials).check()
-    client = Client()
-    refusal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    last = "no answer"
-
-    def on_error(error: Exception) -> None:
-        nonlocal last
-        refused = isinstance(error, ConnectionRefusedError)
-        last = "connection refused" if refused else str(error) or type(error).__name__
-        if "authorization" in last.lower() and not refusal.done():
-            refusal.set_result(None)
-
+    if address.nkey is not None:
+        check_nkey(address.nkey)
+    client, answers = Client(), _Answers(len(address.servers))
     # With endless reconnects, `connect` tries the first time without end, too.
-    connecting = asyncio.create_task(_connect(client, address, callbacks, on_error))
+    connecting = asyncio.create_task(_connect(client, address, callbacks, answers.add))
     try:
-        async with asyncio.timeout(address.timeout):
-            await asyncio.wait((connecting, refusal), return_when=asyncio.FIRST_COMPLETED)
-    except TimeoutError:
-        raise UnavailableError(f"NATS at {address} does not answer: {last}") from None
+        within = len(address.servers) * address.timeout
+        await asyncio.wait((connecting, answers.complete), timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            connecting.result()
+            return client
+    except NatsError as error:
+        raise ValueError(f"nats: {address}: {error}") from error
     finally:
         if not connecting.done():
             await cancel(connecting)
             await hang_up(client, address.timeout)
-    if not connecting.cancelled():
-        try:
-            connecting.result()
-        except NatsError as error:
-            raise ValueError(f"nats: {address}: {error}") from error
-        return client
-    raise ForbiddenError(f"NATS at {address} refuses this user: {last}")
+    raise answers.error(address)
+
+
+class _Answers:
+    """What servers said that were asked for a connection.
+
+    Args:
+        servers: How many are asked, one after the other.
+    """
+
+    def __init__(self, servers: int) -> None:
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when each has said no."""
+        self._servers = servers
+        self._failures: list[Exception] = []
+
+    def add(self, error: Exception) -> None:
+        """Take an answer."""
+        if isinstance(error, ConnectionResetError | BrokenPipeError):
+            return  # comes beside an answer, when its connection is closed
+        self._failures.append(error)
+        if len(self._failures) >= self._servers and not self.complete.done():
+            self.complete.set_result(None)
+
+    def error(self, address: Address) -> RegistryError:
+        """Return what the answers amount to."""
+        if any("authorization" in str(each).lower() for each in self._failures):
+            return ForbiddenError(f"NATS at {address} refuses this user")
+        why = _why(self._failures[-1]) if self._failures else "no answer"
+        return UnavailableError(f"cannot reach NATS at {address}: {why}")
+
+
+def _why(failure: Exception) -> str:
+    if isinstance(failure, TimeoutError):
+        return "no answer"
+    if isinstance(failure, ConnectionRefusedError):
+        return "connection refused"  # without the address, which asyncio adds
+    if isinstance(failure, OSError) and failure.strerror:
+        return failure.strerror.lower()
+    return str(failure) or type(failure).__name__
 
 
 async def hang_up(client: Client, within: float) -> None:
@@ -161,7 +196,7 @@ def _writer(client: Client) -> asyncio.StreamWriter | None:
 
 
 async def _connect(
-    client: Client, address: Address, callbacks: Callbacks, on_error: Callable[[Exception], None]
+    client: Client, address: Address, callbacks: Callbacks, on_failure: Callable[[Exception], None]
 ) -> None:
     opened = False
 
@@ -169,11 +204,16 @@ async def _connect(
         if opened:
             callbacks.error(client, error)
         else:
-            on_error(error)
+            on_failure(error)
 
     options: dict[str, Any] = {
         "servers": list(address.servers),
         "name": address.name,
+        "user": address.user,
+        "password": address.password,
+        "token": address.token,
+        "nkeys_seed": None if address.nkey is None else str(address.nkey),
+        "tls": address.tls,
         "inbox_prefix": address.inbox_prefix,
         "connect_timeout": address.timeout,
         "ping_interval": PING_INTERVAL,

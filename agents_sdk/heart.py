@@ -141,7 +141,7 @@ class Heart:
 
     async def _live(self) -> None:
         try:
-            await self._connection.open(patient=True)
+            await self._connection.open(math.inf)
             self._connection.listen(self._on_link)
             self._on_link(True)
             self._spawn(self._watch_work_loop())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -119,7 +120,7 @@ class Life:
     async def _bring_up(self) -> None:
         assert self._loop is not None
         assert self._registered is not None
-        await self._connection.open(patient=True)
+        await self._connection.open(math.inf)
         self._heart = self._make_heart(self._loop, self._tell)
         self._heart.start()
         await self._registered

@@ -129,16 +129,16 @@ class Link:
         """Undo `listen`."""
         self._listeners.discard(listener)
 
-    async def open(self, *, patient: bool = False) -> None:
+    async def open(self, patience: float = 0.0) -> None:
         """Connect.
 
         Args:
-            patient: Wait until NATS is there, however long that takes.
+            patience: Seconds for which to try again when no server is there; infinite for ever.
 
         Raises:
-            UnavailableError: If no server answers in time, unless `patient`.
+            UnavailableError: If no server is there.
             ClosedError: If it is closed meanwhile.
-            ForbiddenError: If the server refuses the user.
+            ForbiddenError: If the servers refuse the user.
             FileNotFoundError: If the credentials file is not there.
             ValueError: If a URL is none, or the credentials file holds none.
         """
@@ -146,15 +146,16 @@ class Link:
         if self._address is None:
             self._guard = asyncio.create_task(self._observe(self.client))
             return
-        backoff = Backoff(0.1, 5.0)
+        backoff, deadline = Backoff(0.1, 5.0), time.monotonic() + patience
         while self._client is None:
             try:
                 client = await dial(self._address, self._callbacks())
             except UnavailableError as error:
-                if not patient:
+                pause = backoff.next()
+                if time.monotonic() + pause >= deadline:
                     raise
                 self._quiet.warning("waiting for NATS: %s", error.message)
-                await asyncio.sleep(backoff.next())
+                await asyncio.sleep(pause)
                 self.check_open()
                 continue
             if self.is_closed:

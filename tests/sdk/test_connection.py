@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from pathlib import Path
 
@@ -55,6 +56,12 @@ async def ignore(msg: Msg) -> None:
     pass
 
 
+async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take a connection and say nothing."""
+    await reader.read()
+    writer.close()
+
+
 async def echo(connection: Connection, subject: str = "echo") -> None:
     async def reply(msg: Msg) -> None:
         await connection.publish(msg.reply, msg.data)
@@ -64,25 +71,56 @@ async def echo(connection: Connection, subject: str = "echo") -> None:
 
 async def test_nobody_there_is_said_clearly_and_in_time(server: Server) -> None:
     started = time.monotonic()
-    with pytest.raises(UnavailableError, match=f"NATS at {server.url} does not answer") as raised:
+    with pytest.raises(UnavailableError, match=f"cannot reach NATS at {server.url}") as raised:
         await Connection(address(server, timeout=0.5)).open()
     assert time.monotonic() - started < 5.0
     assert raised.value.message.endswith("connection refused")
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for_without_end(server: Server) -> None:
-    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
     async with await asyncio.start_server(wait, "127.0.0.1", server.port):
-        with pytest.raises(UnavailableError, match="does not answer"):
+        with pytest.raises(UnavailableError, match="no answer"):
             await Connection(address(server, timeout=0.3)).open()
+
+
+@pytest.mark.parametrize("first", ["nobody", "silence", "refusal"])
+async def test_another_server_is_found_whatever_is_wrong_with_the_first(
+    server: Server, tmp_path: Path, first: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("nats.aio.client.shuffle", lambda servers: None)  # which one is asked first is chance
+    (tmp_path / "other").mkdir()
+    other = Server(tmp_path / "other", 'authorization { user: "ada", password: "secret" }')
+    await server.start()
+    if first == "refusal":
+        await other.start()
+    async with await asyncio.start_server(wait, "127.0.0.1", other.port if first == "silence" else 0):
+        connection = Connection(Address((other.url, server.url), timeout=0.5))
+        await connection.open()
+        await echo(connection)
+        assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+        await connection.close()
+    await other.kill()
+
+
+async def test_once_every_server_has_said_no_there_is_nothing_to_wait_for(server: Server) -> None:
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="connection refused"):
+        await Connection(Address((server.url, server.url), timeout=30.0)).open()
+    assert time.monotonic() - started < 10.0
+
+
+async def test_a_connection_with_some_patience_tries_again(server: Server, caplog) -> None:
+    connection = Connection(address(server))
+    opening = asyncio.create_task(connection.open(30.0))
+    await eventually(lambda: "waiting for NATS" in caplog.text)
+    await server.start()
+    await opening
+    await connection.close()
 
 
 async def test_a_patient_connection_waits_for_its_server(server: Server, caplog) -> None:
     connection = Connection(address(server, timeout=0.3))
-    opening = asyncio.create_task(connection.open(patient=True))
+    opening = asyncio.create_task(connection.open(math.inf))
     await eventually(lambda: "waiting for NATS" in caplog.text)
     assert not opening.done()
     await server.start()
@@ -92,7 +130,7 @@ async def test_a_patient_connection_waits_for_its_server(server: Server, caplog)
 
 
 async def test_waiting_can_be_given_up(server: Server) -> None:
-    opening = asyncio.create_task(Connection(address(server, timeout=0.2)).open(patient=True))
+    opening = asyncio.create_task(Connection(address(server, timeout=0.2)).open(math.inf))
     await asyncio.sleep(0.1)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -283,7 +321,7 @@ async def test_what_was_closed_can_be_opened_again(connection: Connection) -> No
 
 async def test_what_is_closed_while_it_is_opened_stays_closed(server: Server) -> None:
     connection = Connection(address(server, timeout=0.2))
-    opening = asyncio.create_task(connection.open(patient=True))
+    opening = asyncio.create_task(connection.open(math.inf))
     await asyncio.sleep(0.1)
     await connection.close()
     await server.start()
