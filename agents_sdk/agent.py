@@ -30,7 +30,7 @@ from agents_sdk.protocol.telemetry import Heartbeat
 from agents_sdk.pulse import Pulse
 from agents_sdk.servers import server_urls
 from agents_sdk.serving import Handler, Service
-from agents_sdk.signals import on_first_stop_signal
+from agents_sdk.signals import on_stop_signal
 from agents_sdk.vitals import Vitals
 
 DEFAULT_MAX_CONCURRENCY = 64
@@ -260,9 +260,9 @@ class Agent:
 
         def stop(signal: str) -> None:
             logger.info("%s got %s and finishes its work; a second one ends it at once", self.agent_id, signal)
-            loop.call_soon_threadsafe(asked.set)
+            asked.set()
 
-        with on_first_stop_signal(stop):
+        with on_stop_signal(loop, stop):
             serving, stopping = asyncio.create_task(self._serve()), asyncio.create_task(asked.wait())
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
