@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -16,6 +17,7 @@ from nats.errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
     ConnectionReconnectingError,
+    FlushTimeoutError,
     MaxPayloadError,
     OutboundBufferLimitError,
     SlowConsumerError,
@@ -23,7 +25,7 @@ from nats.errors import (
 from nats.errors import Error as NatsError
 
 from agents_sdk.denials import SUBSCRIPTION, Denials
-from agents_sdk.dial import Address
+from agents_sdk.dial import PENDING_BYTES, Address
 from agents_sdk.link import Counters, Link, Listener
 from agents_sdk.protocol.errors import PayloadTooLargeError, UnavailableError
 from agents_sdk.quiet import QuietLog
@@ -31,7 +33,14 @@ from agents_sdk.quiet import QuietLog
 FLUSH_LIMIT = 30
 """Seconds after which nats-py itself gives a flush up; by then a server that does not answer pings is left."""
 
+SEND_LIMIT = 2.0
+"""Seconds to wait for the socket to take a message."""
+
+HEADROOM = 4 * 1024
+"""Bytes for a message's subject and headers."""
+
 Callback = Callable[[Msg], Awaitable[None]]
+T = TypeVar("T")
 
 _GONE = (
     ConnectionClosedError,
@@ -70,7 +79,8 @@ class Connection:
         self._link = Link(target, self._restore, self._on_error)
         self._is_ours = isinstance(target, Address)
         self._subscriptions: set[Subscription] = set()
-        self._flushing: set[asyncio.Task[None]] = set()
+        self._loose: set[asyncio.Task[Any]] = set()
+        """What may go on after its time."""
         self._quiet = QuietLog(logger)
         self._link.listen(self._on_link)
 
@@ -134,8 +144,8 @@ class Connection:
                 await self.unsubscribe(subscription)
         await self._link.close()
         self._subscriptions.clear()
-        for flushing in self._flushing:
-            flushing.cancel()
+        for task in self._loose:
+            task.cancel()
 
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
@@ -143,12 +153,15 @@ class Connection:
         """Publish a message, now or not at all.
 
         Raises:
-            UnavailableError: If NATS is away.
+            UnavailableError: If NATS is away, or takes nothing. Then the message may still leave later.
             PayloadTooLargeError: If the server does not take messages of that size.
         """
         client = self.client
+        sending = client.publish(subject, payload, reply, headers)
         try:
-            await client.publish(subject, payload, reply, headers)
+            await (sending if _has_room(client, payload) else self._in_time(SEND_LIMIT, sending))
+        except TimeoutError as error:
+            raise UnavailableError(f"NATS at {self.where} takes nothing now") from error
         except _GONE as error:
             raise self._link.away() from error
         except MaxPayloadError as error:
@@ -160,7 +173,7 @@ class Connection:
         Args:
             subject: Where to.
             payload: What.
-            within: Seconds to wait for the reply.
+            within: Seconds that sending and the reply may take.
             headers: Headers of the request.
 
         Raises:
@@ -171,8 +184,9 @@ class Connection:
             PayloadTooLargeError: If the server does not take messages of that size.
         """
         client, started = self.client, time.monotonic()
+        asking = client.request(subject, payload, timeout=within, headers=headers)
         try:
-            return await client.request(subject, payload, timeout=within, headers=headers)
+            return await (asking if _has_room(client, payload) else self._in_time(within, asking))
         except TimeoutError:
             self.denials.check(subject, client.new_inbox(), started)
             raise
@@ -246,20 +260,32 @@ class Connection:
         Raises:
             UnavailableError: If NATS is away or does not answer in time.
         """
-        flushing = asyncio.create_task(_flush(self.client))
-        self._flushing.add(flushing)
-        flushing.add_done_callback(self._flushed)
         try:
-            async with asyncio.timeout(within):
-                # Not to be cancelled: nats-py's read loop ends on the answer to a ping that nobody waits for any more.
-                await asyncio.shield(flushing)
+            await self._in_time(within, _flush(self.client))
         except (TimeoutError, NatsError) as error:
             raise UnavailableError(f"NATS at {self.where} does not answer") from error
 
-    def _flushed(self, flushing: asyncio.Task[None]) -> None:
-        self._flushing.discard(flushing)
-        if not flushing.cancelled():
-            flushing.exception()  # told to whoever waits, if anybody does
+    async def _in_time(self, within: float, work: Coroutine[Any, Any, T]) -> T:
+        """Return what `work` returns.
+
+        It is a task of its own, and left alone when its time is over: nats-py swallows a cancellation while it waits
+        for its socket, and its read loop ends on the answer to a ping that nobody waits for any more.
+
+        Raises:
+            TimeoutError: If it takes longer.
+        """
+        task = asyncio.create_task(work)
+        self._loose.add(task)
+        task.add_done_callback(self._ended)
+        done, _ = await asyncio.wait((task,), timeout=within)
+        if not done:
+            raise TimeoutError
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._loose.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to whoever waits, if anybody does
 
     async def _restore(self, client: Client) -> None:
         """Subscribe on a new client to what was heard on the one before."""
@@ -284,11 +310,18 @@ class Connection:
                 each.optional and each.subject.lower() == denial.subject for each in self._subscriptions
             )
             logger.log(logging.INFO if optional else logging.ERROR, "NATS does not allow this user the %s", denial)
+        elif isinstance(error, FlushTimeoutError):
+            self._quiet.warning("NATS at %s takes nothing now", self.where)
         elif not isinstance(error, NatsError | OSError):
             logger.error("a message handler failed", exc_info=error)
         else:
             level = logging.WARNING if self.is_connected else logging.DEBUG
             logger.log(level, "%s to NATS: %s", self._link.called, _text(error))
+
+
+def _has_room(client: Client, payload: bytes) -> bool:
+    """Return whether a message can be written without waiting for the socket; nats-py has no limit of its own there."""
+    return client.pending_data_size + len(payload) + HEADROOM <= PENDING_BYTES
 
 
 async def _flush(client: Client) -> None:

@@ -32,6 +32,9 @@ RECONNECT_WAIT = (0.1, 0.5)
 PENDING_BYTES = 64 * 1024
 """More than this waits for the socket. nats-py also keeps as much for later while NATS is away."""
 
+FLUSH_TIMEOUT = 10.0
+"""Seconds after which nats-py does not wait for the socket any more; its default is to wait for ever."""
+
 ClientCallback = Callable[[Client], None]
 ErrorCallback = Callable[[Client, Exception], None]
 
@@ -219,6 +222,7 @@ async def _connect(
         "ping_interval": PING_INTERVAL,
         "max_outstanding_pings": MAX_OUTSTANDING_PINGS,
         "pending_size": PENDING_BYTES,
+        "flush_timeout": FLUSH_TIMEOUT,
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": RECONNECT_WAIT[0],
         "reconnect_to_server_handler": _next_server,

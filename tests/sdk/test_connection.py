@@ -11,7 +11,10 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
 
+from agents_sdk import connection as connection_module
+from agents_sdk import dial as dial_module
 from agents_sdk import link
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address, dial
@@ -308,6 +311,60 @@ async def test_an_attempt_that_fails_as_nobody_foresaw_is_one_of_many(
     assert (await connection.request("echo", b"x", 2.0)).data == b"x"
     assert "to NATS is still lost: 'NoneType' object is not callable" in caplog.text
     assert [client.is_closed for client in attempts] == [True, True, False]
+
+
+async def test_a_time_limit_holds_for_sending_too(server: Server, connection: Connection, monkeypatch) -> None:
+    """A server that stands still takes as much as fits into the sockets' buffers, and then nothing more."""
+    monkeypatch.setattr(connection_module, "SEND_LIMIT", 0.3)
+    large = bytes(500_000)
+    await echo(connection)
+    server.pause()
+    try:
+        started = time.monotonic()
+        requests = [connection.request("echo", large, 0.3) for _ in range(20)]
+        outcomes = await asyncio.gather(*requests, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} <= {TimeoutError, NatsTimeoutError}
+        with pytest.raises(UnavailableError, match="takes nothing"):
+            await connection.publish("a", large)
+        assert time.monotonic() - started < 5.0
+    finally:
+        server.resume()
+    await eventually(lambda: _answers(connection))
+    assert connection.counters.reconnects == 0
+
+
+async def _answers(connection: Connection) -> bool:
+    try:
+        return (await connection.request("echo", b"x", 0.5)).data == b"x"
+    except TimeoutError:
+        return False
+
+
+@left_open
+async def test_a_server_that_takes_nothing_any_more_is_left_for_another_one(
+    server: Server, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(dial_module, "PING_INTERVAL", 0.3)
+    (tmp_path / "other").mkdir()
+    other = Server(tmp_path / "other")
+    await server.start()
+    connection = Connection(Address((server.url,)))
+    await connection.open()
+    await echo(connection)
+    links: list[bool] = []
+    connection.listen(links.append)
+    connection.client.set_server_pool([server.url, other.url])
+    await other.start()
+    server.pause()
+    try:
+        requests = [connection.request("echo", bytes(1_000_000), 0.1) for _ in range(20)]
+        await asyncio.gather(*requests, return_exceptions=True)
+        await eventually(lambda: links == [False, True], within=20)
+        assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+        await connection.close()
+    finally:
+        server.resume()
+        await other.kill()
 
 
 async def test_what_was_closed_can_be_opened_again(connection: Connection) -> None:
