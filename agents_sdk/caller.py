@@ -7,18 +7,20 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 from nats.errors import NoRespondersError
 
 from agents_sdk.connection import Connection
+from agents_sdk.link import ClosedError
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
 from agents_sdk.protocol.errors import (
     MESSAGE_HEADER,
     STATUS_HEADER,
+    InternalError,
     OverloadedError,
     UnavailableError,
 )
@@ -28,6 +30,10 @@ from agents_sdk.tracing import outgoing_headers
 
 LISTING_AGE = 1.0
 """Seconds for which a listing serves further calls."""
+
+REFRESH = 0.25
+"""Seconds that a listing serves calls that got no answer from those in it: when all agents are busy, many calls try
+again and again."""
 
 MAX_LISTINGS = 256
 """Queries whose listings are kept; one more and all are forgotten."""
@@ -75,6 +81,22 @@ class _Failure:
 
     why: str
     may_have_run: bool = False
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is asked for, and what came of it so far."""
+
+    topic: str
+    body: bytes
+    deadline: float
+    at_most_once: bool
+    failures: dict[str, str] = field(default_factory=dict)
+    """Agent to why it did not do it."""
+    tried: set[str] = field(default_factory=set)
+    """Agents that get no second chance before the others."""
+    trouble: str = ""
+    """Why nobody can be asked, if nobody can."""
 
 
 @dataclass(slots=True)
@@ -127,33 +149,26 @@ class Caller:
             AgentCallError: If the agent answers with an error.
             UnavailableError: If no agent did it in time.
         """
-        body = encode(payload or {})
-        deadline = time.monotonic() + within
-        backoff = Backoff()
-        failures: dict[str, str] = {}
-        excluded: set[str] = set()
-        fresh_since = 0.0
+        call = _Call(topic, encode(payload or {}), time.monotonic() + within, at_most_once)
+        backoff, fresh_since = Backoff(), 0.0
         while True:
-            agents = await self._candidates(query, fresh_since, deadline)
-            untried = [agent for agent in agents if agent.agent_id not in excluded]
-            while untried and (left := deadline - time.monotonic()) > 0:
-                agent = self._choose(untried)
-                untried.remove(agent)
-                # The others get their chance within half of the time that is left.
-                outcome = await self._attempt(agent, topic, body, left / 2 if untried else left)
-                if isinstance(outcome, _Answer):
-                    return outcome.value
-                excluded.add(agent.agent_id)
-                failures[agent.agent_id] = outcome.why
-                if outcome.may_have_run and at_most_once:
-                    raise UnavailableError(f"{agent.agent_id}: {outcome.why}; it may have begun")
+            outcome: _Answer | _Failure | None = None
+            try:
+                outcome = await self._try(await self._candidates(query, fresh_since, call.deadline), call)
+                call.trouble = ""
+            except ClosedError:
+                raise
+            except UnavailableError as error:
+                call.trouble = call.trouble or error.message
+            if isinstance(outcome, _Answer):
+                return outcome.value
+            if outcome is not None:
+                raise UnavailableError(f"{outcome.why}; it may have begun")
             pause = backoff.next()
-            if time.monotonic() + pause >= deadline:
-                raise UnavailableError(_gave_up(query, topic, within, failures))
+            if time.monotonic() + pause >= call.deadline:
+                raise UnavailableError(_gave_up(query, within, call))
             await asyncio.sleep(pause)
-            fresh_since = time.monotonic()
-            if all(agent.agent_id in excluded for agent in agents):
-                excluded.clear()
+            fresh_since = time.monotonic() - REFRESH
 
     def close(self) -> None:
         """Give up what is under way."""
@@ -162,7 +177,11 @@ class Caller:
         self._listings.clear()
 
     async def _candidates(self, query: ServiceQuery, fresh_since: float, deadline: float) -> list[AgentInfo]:
-        """Return agents, from a listing asked for after `fresh_since` if the registry is there."""
+        """Return agents, from a listing asked for after `fresh_since` if the registry is there.
+
+        Raises:
+            UnavailableError: If it is not, and has not been.
+        """
         key = encode(query.to_wire())
         now = time.monotonic()
         cached = self._listings.get(key)
@@ -177,6 +196,13 @@ class Caller:
             async with asyncio.timeout(max(0.0, deadline - now)):
                 # Others wait for the same listing: our time-out must not end it.
                 listing = await asyncio.shield(cached.listing)
+        except ClosedError:
+            raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if cached.listing.cancelled() and not (task and task.cancelling()):
+                raise ClosedError("the client is closed") from None
+            raise
         except (UnavailableError, TimeoutError) as error:
             known = self._last_good.get(key)
             if known is None:
@@ -186,6 +212,28 @@ class Caller:
             return known.agents
         self._last_good[key] = listing
         return listing.agents
+
+    async def _try(self, agents: list[AgentInfo], call: _Call) -> _Answer | _Failure | None:
+        """Ask agents that have not been asked; return the answer, or the failure that is final, or None.
+
+        Raises:
+            UnavailableError: If NATS is away.
+        """
+        untried = [agent for agent in agents if agent.agent_id not in call.tried]
+        while untried and (left := call.deadline - time.monotonic()) > 0:
+            agent = self._choose(untried)
+            untried.remove(agent)
+            # The others get their chance within half of the time that is left.
+            outcome = await self._attempt(agent, call, left / 2 if untried else left)
+            if isinstance(outcome, _Answer):
+                return outcome
+            if outcome.may_have_run and call.at_most_once:
+                return _Failure(f"{agent.agent_id}: {outcome.why}")
+            call.tried.add(agent.agent_id)
+            call.failures[agent.agent_id] = outcome.why
+        if all(agent.agent_id in call.tried for agent in agents):
+            call.tried.clear()
+        return None
 
     def _choose(self, agents: list[AgentInfo]) -> AgentInfo:
         if len(agents) == 1:
@@ -198,12 +246,12 @@ class Caller:
         concurrency = agent.max_concurrency or ASSUMED_CONCURRENCY
         return agent.load_factor + self._in_flight[agent.agent_id] / concurrency
 
-    async def _attempt(self, agent: AgentInfo, topic: str, body: bytes, within: float) -> _Answer | _Failure:
+    async def _attempt(self, agent: AgentInfo, call: _Call, within: float) -> _Answer | _Failure:
         agent_id = agent.agent_id
         self._in_flight[agent_id] += 1
         try:
-            subject = agent_topic(agent_id, topic)
-            reply = await self._connection.request(subject, body, within, outgoing_headers())
+            subject = agent_topic(agent_id, call.topic)
+            reply = await self._connection.request(subject, call.body, within, outgoing_headers())
         except NoRespondersError:
             return _Failure("nobody listens")
         except TimeoutError:
@@ -214,7 +262,7 @@ class Caller:
                 del self._in_flight[agent_id]
         status = (reply.headers or {}).get(STATUS_HEADER)
         if status is None:
-            return _Answer(orjson.loads(reply.data) if reply.data else None)
+            return _Answer(_parsed(agent_id, reply.data))
         error = _call_error(agent_id, status, reply.headers or {}, reply.data)
         if error.status in _ELSEWHERE:
             return _Failure(error.message)
@@ -227,6 +275,14 @@ def _look_at(listing: asyncio.Task[Listing]) -> None:
         listing.exception()
 
 
+def _parsed(agent_id: str, data: bytes) -> Any:
+    try:
+        return orjson.loads(data) if data else None
+    except orjson.JSONDecodeError as error:
+        message = f"what it answered is not JSON: {error}"
+        raise AgentCallError(agent_id, InternalError.code, InternalError.status, message) from error
+
+
 def _call_error(agent_id: str, status: str, headers: Mapping[str, str], data: bytes) -> AgentCallError:
     """Read an error reply: its headers (ADR-32), and its body if it is one of ours."""
     try:
@@ -237,12 +293,14 @@ def _call_error(agent_id: str, status: str, headers: Mapping[str, str], data: by
     return AgentCallError(agent_id, code, int(status) if status.isdigit() else 500, message)
 
 
-def _gave_up(query: ServiceQuery, topic: str, within: float, failures: Mapping[str, str]) -> str:
+def _gave_up(query: ServiceQuery, within: float, call: _Call) -> str:
     wanted = ", ".join(sorted(query.capabilities or ()))
-    if not failures:
-        return f"no agent found for {wanted} within {within:g} s"
-    tried = "; ".join(f"{agent_id}: {why}" for agent_id, why in failures.items())
-    return f"no agent for {wanted} did {topic!r} within {within:g} s ({tried})"
+    reasons = [f"{agent_id}: {why}" for agent_id, why in call.failures.items()]
+    if call.trouble:
+        reasons.append(call.trouble)
+    what = f"no agent for {wanted} did {call.topic!r}" if call.failures else f"no agent found for {wanted}"
+    because = f" ({'; '.join(reasons)})" if reasons else ""
+    return f"{what} within {within:g} s{because}"
 
 
 def candidates_query(capability: str, query: ServiceQuery | None) -> ServiceQuery:

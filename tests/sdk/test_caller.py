@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from agents_sdk import (
+    Agent,
     AgentCallError,
     AgentInfo,
     Listing,
@@ -22,14 +23,16 @@ from agents_sdk import (
     ServiceQuery,
     UnavailableError,
 )
-from agents_sdk.caller import LISTING_AGE, Caller, candidates_query
+from agents_sdk.caller import LISTING_AGE, REFRESH, Caller, candidates_query
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
 from agents_sdk.protocol.codec import encode, parse
 from agents_sdk.protocol.errors import RegistryError
 from registry.replica import Replica
+from registry.settings import Settings
 from registry.shell.embedded import NatsServer
-from tests.sdk.outage import settle
+from tests.conftest import eventually
+from tests.sdk.outage import Server, settle
 
 
 class Agents:
@@ -170,6 +173,57 @@ async def test_a_bad_query_is_the_callers_error(client: RegistryClient) -> None:
         await client.call("research", "check", query=ServiceQuery(min_health_score=7.0))
 
 
+async def test_an_answer_that_is_not_json_is_the_agents_error(client: RegistryClient, agents: Agents) -> None:
+    async def mumble(msg: Msg) -> None:
+        await agents.nc.publish(msg.reply, b"hello")
+
+    await agents.add("a", mumble)
+    with pytest.raises(AgentCallError, match=r"a answered internal .*not JSON"):
+        await client.call("research", "check")
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_nats_that_is_away_for_a_moment_is_waited_for(server: Server, known: bool) -> None:
+    """Whether or not it was known before whom to ask."""
+    await server.start()
+    registry = Replica(Settings(), server.url)
+    await registry.start()
+    agent = Agent("trader", ["trading"], nats=server.url)
+    agent.handle("quote")(lambda request: 42.0)
+    async with agent, RegistryClient(server.url, timeout=1.0) as client:
+        if known:
+            assert await client.call("trading", "quote") == 42.0
+        await server.kill()
+        await eventually(lambda: not client._connection.is_connected)
+        calling = asyncio.create_task(client.call("trading", "quote", timeout=20.0))
+        await asyncio.sleep(0.1)
+        assert not calling.done()
+        await server.start()
+        assert await calling == 42.0
+    await registry.stop()
+
+
+async def test_nats_that_stays_away_is_named(server: Server) -> None:
+    await server.start()
+    async with RegistryClient(server.url, timeout=0.2) as client:
+        await server.kill()
+        await eventually(lambda: not client._connection.is_connected)
+        with pytest.raises(UnavailableError, match=r"within 0.5 s \(agents cannot be found: there is no connection"):
+            await client.call("trading", "quote", timeout=0.5)
+
+
+async def test_a_call_under_way_ends_when_its_client_is_closed(nats_server: NatsServer) -> None:
+    """With an error of its own: nobody has cancelled it."""
+    client = RegistryClient(nats_server.url, timeout=30.0)
+    await client.connect()
+    calling = asyncio.create_task(client.call("trading", "quote", timeout=30.0))
+    await eventually(lambda: bool(client._caller._listings))
+    await client.close()
+    async with asyncio.timeout(10):
+        with pytest.raises(UnavailableError, match="is closed"):
+            await calling
+
+
 # Without a registry: what is asked of it, and how agents are chosen.
 
 Discover = Callable[[ServiceQuery], Awaitable[Listing]]
@@ -224,6 +278,19 @@ async def test_one_listing_serves_the_calls_of_a_second(caller: Fleet) -> None:
     for _ in range(20):
         await caller.call()
     assert caller.discovered <= 2
+
+
+async def test_calls_that_find_everybody_busy_do_not_ask_for_a_listing_each(caller: Fleet) -> None:
+    busy = OverloadedError("full")
+
+    async def refuse(msg: Msg) -> None:
+        await caller._nc.publish(msg.reply, encode(busy.to_body()), headers=busy.to_headers())
+
+    await caller._nc.subscribe("agent.*.do", cb=refuse)
+    await settle(caller._nc)
+    outcomes = await asyncio.gather(*(caller.call(1.0) for _ in range(100)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {UnavailableError}
+    assert caller.discovered <= 1 + 1.0 / REFRESH
 
 
 async def test_calls_that_wait_for_a_listing_give_up_alone(caller: Fleet) -> None:
