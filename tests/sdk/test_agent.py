@@ -592,7 +592,7 @@ async def test_given_up_while_it_registers_it_leaves_no_ghost(
 async def test_a_heart_that_may_not_connect_says_why(make: MakeAgent, monkeypatch) -> None:
     """The heart's thread ends as soon as it has begun."""
 
-    async def refuse(connection: Connection, **options: Any) -> None:
+    async def refuse(*_) -> None:
         raise ForbiddenError("NATS refuses this user")
 
     for _ in range(10):
