@@ -74,6 +74,8 @@ class Tail:
                     log.warning("log_stalled", bucket=self._bucket, heard=self._heard, newest=newest)
                     await self._begin_anew()
                 before = self._heard
+                if self._heard >= newest:
+                    self._caught_up.set()  # what was waited for has ended by its own time
             except StoreError as error:
                 log.warning("log_unwatched", bucket=self._bucket, error=str(error))
 
