@@ -16,7 +16,7 @@ from registry.core.capabilities import Vocabulary
 from registry.core.errors import RefusedError
 from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, Tick
 from registry.core.handler import handle
-from registry.core.limits import Limits
+from registry.core.limits import LATE, Limits
 from registry.core.scaler import Policy, Scaler
 from registry.core.state import RegistryState
 from registry.core.status import Status
@@ -24,7 +24,7 @@ from registry.settings import Settings
 from registry.shell import observability
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus
-from registry.shell.clock import id_source, monotonic, new_replica_id, wall
+from registry.shell.clock import id_source, monotonic, new_replica_id, uptime, wall
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
@@ -205,9 +205,11 @@ class Replica:
             await self.bus.publish(msg.reply, orjson.dumps(self.presence()))
 
     async def _connected(self) -> None:
+        self.election.doubt()
         await self.dispatch(Connected(monotonic()))
 
     async def _disconnected(self) -> None:
+        self.election.doubt()
         await self.dispatch(Disconnected(monotonic()))
 
     def _closed(self) -> None:
@@ -219,7 +221,10 @@ class Replica:
 
     async def _ticking(self) -> None:
         while True:
+            before = uptime()
             await asyncio.sleep(TICK)
+            if uptime() - before > LATE:
+                self.election.doubt()
             try:
                 await self.election.check()  # before anything is decided in the name of a lease that has run out
                 await self._tick()

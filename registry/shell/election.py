@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from registry.shell.bus_nats import Bus, NobodyThereError
-from registry.shell.clock import monotonic
+from registry.shell.clock import uptime
 from registry.shell.logs import get_logger
 from registry.shell.store_nats import Entry, Store, StoreError
 
@@ -61,6 +61,9 @@ class Election:
         self._changed = changed
         self._revision = 0
         self._renewed = 0.0
+        """Instant at which the newest renewal that took place was asked for."""
+        self._doubted = 0.0
+        """Instant before which renewals prove nothing any more."""
         self._unchanged: tuple[int, float] = (0, 0.0)
         """Revision of somebody else's lease, and the instant since which it has not been renewed."""
         self._wake = asyncio.Event()
@@ -82,9 +85,18 @@ class Election:
             except StoreError as error:
                 log.warning("lease_not_handed_over", error=str(error))
 
+    def holds(self) -> bool:
+        """Return whether this replica is sure to lead: its lease was renewed since it was away, and has not run out."""
+        return self.leading and self._doubted < self._renewed and uptime() - self._renewed <= self._lease
+
+    def doubt(self) -> None:
+        """Be sure of nothing until the lease is renewed: this replica was away, and another one may lead."""
+        self._doubted = uptime()
+        self._wake.set()
+
     async def check(self) -> None:
         """Step down if the lease has run out, for example because this process was stopped for a while."""
-        if self.leading and monotonic() - self._renewed > self._lease:
+        if self.leading and uptime() - self._renewed > self._lease:
             log.warning("stepped_down", reason="the lease could not be renewed in time")
             await self._set(False)
 
@@ -96,6 +108,8 @@ class Election:
     async def _run(self) -> None:
         while True:
             interval = self._lease / 3 if self.leading else WATCH_INTERVAL
+            if self.leading and not self.holds():
+                interval = min(interval, WATCH_INTERVAL)
             with contextlib.suppress(TimeoutError):  # when nothing was handed over, look as planned
                 await asyncio.wait_for(self._wake.wait(), interval * random.uniform(0.8, 1.2))
             self._wake.clear()
@@ -103,13 +117,14 @@ class Election:
 
     async def _round(self) -> None:
         try:
-            await (self._renew() if self.leading else self._stand())
+            if self._bus.connected:
+                await (self._renew() if self.leading else self._stand())
         except StoreError as error:
             log.warning("lease_unknown", error=str(error))
         await self.check()
 
     async def _renew(self) -> None:
-        asked = monotonic()
+        asked = uptime()
         revision = await self._store.put_control(KEY, {"replica": self._replica, "epoch": self.epoch}, self._revision)
         if revision is not None:
             self._revision, self._renewed = revision, asked
@@ -129,7 +144,7 @@ class Election:
         if lease.get("replica") and not await self._is_free(lease["replica"], revision):
             return
         epoch = int(lease.get("epoch", 0)) + 1
-        asked = monotonic()
+        asked = uptime()
         taken = await self._store.put_control(KEY, {"replica": self._replica, "epoch": epoch}, revision)
         if taken is not None:
             self._revision, self._renewed, self.epoch = taken, asked, epoch
@@ -138,14 +153,14 @@ class Election:
     async def _is_free(self, holder: str, revision: int) -> bool:
         """Return whether the holder is gone, or has not renewed its lease for the whole of its time."""
         if self._unchanged[0] != revision:
-            self._unchanged = (revision, monotonic())
+            self._unchanged = (revision, uptime())
         try:
             await self._bus.request(self._subjects.replica(holder), b"", WATCH_INTERVAL)
         except NobodyThereError:
             return True
         except TimeoutError:
             pass  # silent, not provably gone: its lease decides
-        return monotonic() - self._unchanged[1] > self._lease
+        return uptime() - self._unchanged[1] > self._lease
 
     async def _set(self, leading: bool) -> None:
         self.leading = leading
