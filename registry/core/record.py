@@ -207,3 +207,9 @@ def event_of(record: Record, revision: int, bucket: str) -> dict[str, Any] | Non
         "epoch": change.epoch,
         "at": change.at,
     }
+
+
+def revision_of(event_id: str, bucket: str) -> int | None:
+    """Return the revision whose status event has an id, or None if that is no such id."""
+    name, _, number = event_id.rpartition(":")
+    return int(number) if name == bucket and number.isascii() and number.isdecimal() and len(number) < 20 else None
