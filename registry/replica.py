@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,6 +14,7 @@ import orjson
 from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
+from registry.core.effects import Effect
 from registry.core.errors import RefusedError
 from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, Tick
 from registry.core.handler import handle
@@ -30,6 +32,7 @@ from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
+from registry.shell.projector import KEY as MARK_KEY
 from registry.shell.projector import Projector
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
@@ -77,13 +80,13 @@ class Replica:
         await self.bus.connect()
         self.store = Store(self.bus, self.subjects, self.settings.kv_replicas)
         await self.store.open()
-        self.projector = Projector(self.store, self.subjects, self.replica_id)
-        self.log = BucketLog(self.store, self.dispatch, self.projector.advanced)
-        self.effector = Effector(
-            self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
-        )
         self.election = Election(
             self.bus, self.store, self.subjects, self.replica_id, self.settings.leader_lease, self._led
+        )
+        self.projector = Projector(self.store, self.subjects, self.replica_id, self.election.holds)
+        self.log = BucketLog(self.store, self._decide, self._perform, self.projector)
+        self.effector = Effector(
+            self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
         )
         await self._tick()
         await self.log.start()
@@ -125,7 +128,13 @@ class Replica:
 
     async def dispatch(self, event: Event) -> None:
         """Hand a fact to the core and carry out its orders."""
-        await self.effector.perform(handle(self.state, event))
+        await self._perform(self._decide(event))
+
+    def _decide(self, event: Event) -> list[Effect]:
+        return handle(self.state, event)
+
+    async def _perform(self, effects: Iterable[Effect]) -> None:
+        await self.effector.perform(effects)
 
     def presence(self) -> dict[str, Any]:
         """Return what `replicas` answers, and this replica on its own subject."""
@@ -170,11 +179,13 @@ class Replica:
         }
 
     async def _control_start(self) -> None:
-        """Follow policies and the leader's lease."""
+        """Follow policies, the leader's lease, and how far events are published."""
 
         async def heard(entry: Entry) -> None:
             if entry.key == LEADER_KEY:
                 self.election.noticed(entry)
+            elif entry.key == MARK_KEY:
+                self.projector.noticed(entry)
             elif entry.key.startswith(POLICY_PREFIX):
                 await self._policy_heard(entry)
 

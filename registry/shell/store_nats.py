@@ -300,32 +300,6 @@ class Store:
             await self.unfollow(subscription)
         return max(end, last), found
 
-    async def last_status_event(self) -> bytes | None:
-        """Return the newest status event that was published, or None.
-
-        Raises:
-            StoreError: If it cannot be learnt now.
-        """
-        try:
-            found = await self._js.get_last_msg(self._subjects.events_stream, self._subjects.events_of("status"))
-        except nats.js.errors.NotFoundError:
-            return None
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{self._subjects.events_stream} cannot be read: {error!r}") from error
-        return found.data
-
-    async def events_have_gone(self) -> bool:
-        """Return whether the stream of events has let old ones go.
-
-        Raises:
-            StoreError: If it cannot be learnt now.
-        """
-        try:
-            info = await self._js.stream_info(self._subjects.events_stream)
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{self._subjects.events_stream} cannot be asked: {error!r}") from error
-        return info.state.first_seq > 1
-
     async def read_control(self, key: str) -> Entry | None:
         """Read a key of the control bucket.
 
