@@ -77,6 +77,14 @@ async def toggle(nc: Client, times: int, by: Replica | None = None) -> None:
         await told(nc, subject, {"agent_id": "trader-1"})
 
 
+async def _written_by_nobody(nc: Client, number: int) -> None:
+    """Change the bucket as a replica does that dies before it can tell."""
+    bucket = await nc.jetstream().key_value(BUCKET)
+    record = orjson.loads((await bucket.get("trader-1")).value or b"")
+    record["agent_id"], record["write_id"] = f"trader-{number}", f"nobody-{number}"
+    await bucket.put(f"trader-{number}", orjson.dumps(record))
+
+
 async def told_once(nc: Client, count: int) -> list[dict[str, Any]]:
     """The events in the stream: so many, none twice, those of each agent in order and without a gap."""
     events = payloads(await stored_events(nc, count))
@@ -205,12 +213,13 @@ async def test_what_others_publish_silences_no_leader(
     await told_once(nc, 1)
     await nc.publish("registry.events.status.test", payload, headers=headers)
     await first.stop()
+    await _written_by_nobody(nc, 2)
     leader = await start()
-    await register(nc, 2)
+    await register(nc, 3)
     await eventually(lambda: leader.projector.settled)
-    messages = await stored_events(nc, 3)
+    messages = await stored_events(nc, 4)
     told_of = [msg for msg in messages if msg.subject != "registry.events.status.test"]
-    assert [event["agent_id"] for event in payloads(told_of)] == ["trader-1", "trader-2"]
+    assert [event["agent_id"] for event in payloads(told_of)] == ["trader-1", "trader-2", "trader-3"]
 
 
 async def test_what_others_publish_meanwhile_changes_neither_number_nor_order(start: Start, nc: Client) -> None:
@@ -277,14 +286,6 @@ async def test_a_new_leader_with_nothing_to_tell_is_settled(
     await first.stop()
     leader = await start()
     await eventually(lambda: leader.projector.settled, within=3.0)
-
-
-async def _written_by_nobody(nc: Client, number: int) -> None:
-    """Change the bucket as a replica does that dies before it can tell."""
-    bucket = await nc.jetstream().key_value(BUCKET)
-    record = orjson.loads((await bucket.get("trader-1")).value or b"")
-    record["agent_id"], record["write_id"] = f"trader-{number}", f"nobody-{number}"
-    await bucket.put(f"trader-{number}", orjson.dumps(record))
 
 
 async def test_what_was_left_is_told_though_the_stream_is_empty(start: Start, nc: Client) -> None:
