@@ -16,18 +16,23 @@ LINK := $(PIP) install -q --no-index --no-deps --no-build-isolation -e .
 quiet = @out=$$($(1) 2>&1) || { echo "$$out"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench
+.PHONY: help up cluster test check bench robustness
 
 help:
-	@echo 'make up      start NATS and one registry here (ARGS="--port 4222 --store DIR")'
-	@echo 'make test    run the tests (ARGS="-k lease", JOBS=$(JOBS))'
-	@echo 'make check   formatting, lint, types, import rules'
-	@echo 'make bench   measure against the raw client'
+	@echo 'make up          start NATS and one registry here (ARGS="--port 4222 --store DIR")'
+	@echo 'make cluster     start three NATS servers and two registries here (ARGS="--port 4223 --store DIR")'
+	@echo 'make test        run the tests (ARGS="-k lease", JOBS=$(JOBS))'
+	@echo 'make check       formatting, lint, types, import rules'
+	@echo 'make bench       measure against the raw client'
+	@echo 'make robustness  minutes of faults from a random seed (ARGS="--seed 7 --seconds 120")'
 	@echo 'Each makes $(VENV) first, from Python 3.11 or newer (PYTHON=$(PYTHON)).'
 
 # exec: the signal that stops make must reach the registry, not a shell in between.
 up: $(VENV)/.runtime
 	@exec $(VENV)/bin/agent-registry up $(ARGS)
+
+cluster: $(VENV)/.runtime
+	@exec $(VENV)/bin/python -m deploy.cluster $(ARGS)
 
 test: $(VENV)/.dev
 	@exec $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
@@ -38,6 +43,9 @@ check: $(VENV)/.dev
 	@$(VENV)/bin/mypy --no-error-summary
 	$(call quiet,$(VENV)/bin/lint-imports --no-logo)
 	$(call quiet,$(PIP) check)
+
+robustness: $(VENV)/.dev
+	@exec $(VENV)/bin/python -m tests.robustness $(ARGS)
 
 bench: $(VENV)/.dev
 	@exec $(VENV)/bin/python -m bench $(ARGS)

@@ -10,8 +10,10 @@ class Exit(IntEnum):
 
     DONE = 0
     BUG = 1
+    BROKEN = 1
+    """What `doctor` looked at does not keep a promise. The word is its own; a bug says `error:`."""
     USAGE = 2
-    """The command line is wrong; nothing was sent."""
+    """The command line is wrong, or a file that it names; nothing was sent."""
     REFUSED = 3
     """The registry answered, and said no: not found, conflict, invalid."""
     UNREACHABLE = 4
@@ -19,8 +21,9 @@ class Exit(IntEnum):
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a fault of this program; 2 the command line is wrong; 3 the registry refused, "
-    "for example because there is no such agent; 4 NATS or the registry cannot be reached or started."
+    "Exit codes: 0 done; 1 doctor found a promise that does not hold, or a fault of this program; 2 the command line "
+    "is wrong, or a file that it names; 3 the registry refused, for example because there is no such agent; 4 NATS or "
+    "the registry cannot be reached or started."
 )
 
 

@@ -7,28 +7,58 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from agent_registry.wording import ACTION_STYLES, STATUS_STYLES, clock
+from agent_registry.wording import ACTION_STYLES, STATUS_STYLES, because, clock, count
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.discovery import AgentInfo
     from agents_sdk.protocol.events import RegistryEvent, StatusEvent
     from agents_sdk.protocol.scaling import ScalingOrder
 
+_TIME = len("00:00:00  ")
 _WHO = 28
 _WHAT = 26
 
 
+def heading(where: str, agents: int) -> Text:
+    """Return the line above everything: what is watched, and how to read it."""
+    there = count(agents, "agent") if agents else "no agents yet"
+    line = Text(f"watching {where}: {there}", style="bold", no_wrap=True)
+    return line.append("  (+ came, - gone; Ctrl-C ends)", style="dim")
+
+
 def here(agent: AgentInfo) -> Text:
-    """Return the line of an agent that is there already."""
+    """Return the line of an agent that is there already; nothing has happened to it now."""
     what = _status(agent.status)
-    return _line(time.time(), agent.agent_id, what, _why(agent.status_reason, None), sorted(agent.capabilities))
+    return _line(
+        None, agent.agent_id, what, because(agent.status_reason, agent.status_note), sorted(agent.capabilities)
+    )
+
+
+def again(agents: int, changes: int | None) -> Text:
+    """Return the line of being connected again.
+
+    Args:
+        agents: How many are there.
+        changes: How many of them are not what they were; None when that cannot be told.
+    """
+    meanwhile = "" if changes is None else f", {count(changes, 'change')} meanwhile"
+    what = Text("connected again", style="cyan")
+    return _line(time.time(), "registry", what, f"{count(agents, 'agent')}{meanwhile}", [])
+
+
+def found_changed(agent: AgentInfo) -> Text:
+    """Return the line of a change that no event told of."""
+    what = _status(agent.status)
+    return _line(
+        time.time(), agent.agent_id, what, because(agent.status_reason, agent.status_note), sorted(agent.capabilities)
+    )
 
 
 def joined(agent: AgentInfo) -> Text:
     """Return the line of an agent that came."""
     what = Text("+ ", style="bold green") + _status(agent.status)
     at = agent.status_since or time.time()
-    return _line(at, agent.agent_id, what, _why(agent.status_reason, None), sorted(agent.capabilities))
+    return _line(at, agent.agent_id, what, because(agent.status_reason, agent.status_note), sorted(agent.capabilities))
 
 
 def changed(event: StatusEvent) -> Text:
@@ -39,7 +69,7 @@ def changed(event: StatusEvent) -> Text:
         what = _status(event.status)
     else:
         what = _status(event.previous) + Text(" → ") + _status(event.status)
-    return _line(event.at, event.agent_id, what, _why(event.reason, event.note), event.capabilities)
+    return _line(event.at, event.agent_id, what, because(event.reason, event.note), event.capabilities)
 
 
 def left(agent_id: str) -> Text:
@@ -74,16 +104,14 @@ def _status(status: str) -> Text:
     return Text(str(status), style=STATUS_STYLES.get(status, ""))
 
 
-def _why(reason: str | None, note: str | None) -> str:
-    return f"{reason}: {note}" if reason and note else reason or ""
-
-
-def _line(at: float, who: str, what: Text, why: str, capabilities: list[str]) -> Text:
-    line = Text(f"{clock(at)}  ", style="dim", no_wrap=True)
+def _line(at: float | None, who: str, what: Text, why: str, capabilities: list[str]) -> Text:
+    line = Text("" if at is None else f"{clock(at)}  ", style="dim", no_wrap=True)
+    line.align("left", _TIME)
     line.append(who.ljust(_WHO) + " ", style="bold")
     line.append_text(what)
     line.append(" " * max(2, _WHAT - what.cell_len + 1), style="default")
     line.append(why, style="default")
     if capabilities:
         line.append(f"  [{', '.join(capabilities)}]", style="dim")
+    line.rstrip()
     return line

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent_registry.failure import CommandError
+from agent_registry.failure import CommandError, Exit
 from agent_registry.options import AgentIdArgument, AsJson, aimed
-from agent_registry.output import emit, screen
+from agent_registry.output import emit, print_table, screen
 from agent_registry.session import ask
 from agent_registry.target import Target
-from agent_registry.wording import count
+from agent_registry.wording import count, either
 from agents_sdk.protocol.vocabulary import AgentStatus, SortBy
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.discovery import AgentInfo, Listing
 
 MAX_AGENTS = 1000
+
+_STATUSES = either(AgentStatus)
 
 Capabilities = Annotated[
     list[str] | None,
@@ -32,7 +34,9 @@ Tags = Annotated[
 ]
 Statuses = Annotated[
     list[AgentStatus] | None,
-    typer.Option("--status", help="Has this status; several: one of them.", show_default=False),
+    typer.Option(
+        "--status", metavar="STATUS", help=f"Has this status, {_STATUSES}; several: one of them.", show_default=False
+    ),
 ]
 
 
@@ -69,15 +73,14 @@ def agents(
         return
     from agent_registry.tables import agents_table
 
-    console = screen()
-    console.print(agents_table(listing.agents, console.width))
+    print_table(lambda width: agents_table(listing.agents, width))
     shown = len(listing.agents)
     tail = (
         f"; the first {shown} are shown, narrow it down with --type, --capability or --status"
         if listing.total > shown
         else ""
     )
-    console.print(f"\n{count(listing.total, 'agent')}{tail}", style="dim")
+    screen().print(f"\n{count(listing.total, 'agent')}{tail}", style="dim")
 
 
 @aimed
@@ -86,11 +89,13 @@ def discover(
     *,
     capabilities: Capabilities = None,
     agent_type: AgentType = None,
-    min_health: Annotated[float, typer.Option(min=0.0, max=1.0, help="Health at least this.")] = 0.5,
-    max_load: Annotated[float, typer.Option(min=0.0, max=1.0, help="Load at most this.")] = 0.8,
+    min_health: Annotated[float, typer.Option(min=0.0, max=1.0, metavar="SHARE", help="Health at least this.")] = 0.5,
+    max_load: Annotated[float, typer.Option(min=0.0, max=1.0, metavar="SHARE", help="Load at most this.")] = 0.8,
     tags: Tags = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_AGENTS, help="How many to return at most.")] = 10,
-    sort_by: Annotated[SortBy, typer.Option("--sort", help="Best first, by this.")] = SortBy.PERFORMANCE,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_AGENTS, metavar="N", help="How many to return at most.")] = 10,
+    sort_by: Annotated[
+        SortBy, typer.Option("--sort", metavar="BY", help=f"Best first, by {either(SortBy)}.")
+    ] = SortBy.PERFORMANCE,
     version: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Version fits, for example '>=2,<3'.", show_default=False)
     ] = None,
@@ -115,9 +120,16 @@ def discover(
     ] = None,
     statuses: Annotated[
         list[AgentStatus] | None,
-        typer.Option("--status", help="Find these statuses; repeatable.", show_default="active, degraded"),
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help=f"Find this status, {_STATUSES}; repeatable.",
+            show_default="active, degraded",
+        ),
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say of each near miss why it was left out.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", metavar="", help="Say of each near miss why it was left out.")
+    ] = False,
     min_revision: Annotated[
         int, typer.Option(min=0, metavar="N", help="Answer only from a state at least this new.")
     ] = 0,
@@ -160,7 +172,7 @@ def get(target: Target, agent_id: AgentIdArgument, *, as_json: AsJson = False) -
         return
     from agent_registry.tables import agent_pairs
 
-    screen().print(agent_pairs(agent))
+    print_table(lambda _: agent_pairs(agent))
 
 
 @aimed
@@ -172,7 +184,7 @@ def stats(target: Target, *, as_json: AsJson = False) -> None:
         return
     from agent_registry.tables import statistics_pairs
 
-    screen().print(statistics_pairs(statistics))
+    print_table(lambda _: statistics_pairs(statistics))
 
 
 @aimed
@@ -184,7 +196,7 @@ def capabilities(target: Target, *, as_json: AsJson = False) -> None:
         return
     from agent_registry.tables import vocabulary_table
 
-    screen().print(vocabulary_table(vocabulary))
+    print_table(lambda width: vocabulary_table(vocabulary, width))
     if vocabulary.open:
         screen().print("\nany other well-formed name is accepted too", style="dim")
 
@@ -194,7 +206,7 @@ def _show_found(listing: Listing) -> None:
 
     console = screen()
     if listing.agents:
-        console.print(found_table(listing.agents, console.width))
+        print_table(lambda width: found_table(listing.agents, width))
         console.print(f"\n{len(listing.agents)} of {listing.total} that match", style="dim")
     else:
         console.print(
@@ -219,7 +231,9 @@ def _object(pairs: list[str] | None) -> dict[str, object] | None:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--metadata")
+            raise CommandError(
+                f"--metadata: {pair!r} is not NAME=VALUE", "see: agent-registry discover --help", Exit.USAGE
+            )
         try:
             found[name] = json.loads(text)
         except ValueError:

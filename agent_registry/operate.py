@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent_registry.failure import CommandError
 from agent_registry.options import AgentIdArgument, AsJson, aimed
 from agent_registry.output import emit, screen
 from agent_registry.session import ask
 from agent_registry.target import Target
+from agent_registry.wording import because
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.discovery import AgentInfo
@@ -43,14 +43,16 @@ def drain(target: Target, agent_id: AgentIdArgument, *, reason: Reason = None, a
 
 @aimed
 def deregister(target: Target, agent_id: AgentIdArgument, *, reason: Reason = None, as_json: AsJson = False) -> None:
-    """Remove an agent's registration at once. A running SDK agent would register again: stop it, or drain it."""
+    """Remove an agent's registration at once; one that is not there is no error.
+
+    A running SDK agent would register again: stop it, or drain it.
+    """
     removed = ask(target, lambda registry: registry.deregister_agent(agent_id, reason))
     if as_json:
         emit({"agent_id": agent_id, "deregistered": removed})
-    if not removed:
-        raise CommandError(f"not_found: no agent {agent_id!r} is registered", "see who is there: agent-registry agents")
-    if not as_json:
-        screen().print(f"{agent_id} deregistered", markup=False)
+    else:
+        done = f"{agent_id} deregistered" if removed else f"no agent {agent_id!r} is registered; nothing to do"
+        screen().print(done, markup=False)
 
 
 def _show(agent: AgentInfo, as_json: bool, then: str) -> None:
@@ -59,10 +61,9 @@ def _show(agent: AgentInfo, as_json: bool, then: str) -> None:
         return
     from agent_registry.tables import status_text
 
+    why = because(agent.status_reason, agent.status_note)
     line = status_text(agent.status)
-    line = line.__class__.assemble(
-        f"{agent.agent_id} is ", line, f" ({agent.status_reason})" if agent.status_reason else ""
-    )
+    line = line.__class__.assemble(f"{agent.agent_id} is ", line, f" ({why})" if why else "")
     if then:
         line.append(f"; {then}")
     screen().print(line)

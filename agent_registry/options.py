@@ -73,7 +73,7 @@ Prefix = Annotated[
         callback=checked_prefix,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a pipe.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, for a pipe.")]
 AgentIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The agent's id.", show_default=False)]
 ReadyFile = Annotated[
     Path | None,

@@ -5,16 +5,33 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 
-PIPE_WIDTH = 200
+PIPE_WIDTH = 10_000
 """Columns of a table that goes to a file or a pipe, where nothing has to fit a window."""
+
+
+def print_table(make: Callable[[int], RenderableType]) -> None:
+    """Print a table: as wide as the window, or in a pipe as wide as it likes, without spaces at the ends of lines.
+
+    Args:
+        make: Makes the table for so many columns.
+    """
+    console = screen()
+    table = make(console.width)
+    if console.is_terminal:
+        console.print(table, crop=False)
+        return
+    with console.capture() as printed:
+        console.print(table, crop=False)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+    sys.stdout.flush()
 
 
 def screen() -> Console:

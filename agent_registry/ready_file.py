@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from agent_registry.atomic import replacing
+from agent_registry.failure import CommandError, Exit
 
 
-def write(path: Path, nats: str, nats_pid: int | None) -> None:
+def write(path: Path, content: Mapping[str, Any]) -> None:
     """Write the ready file in one step, so that who waits for it never reads half of it.
 
     Args:
         path: Where it goes; a file that is there is replaced.
-        nats: URL at which NATS is reached.
-        nats_pid: Process id of the embedded server; None when NATS is somebody else's.
+        content: What it says: where NATS is, and the process ids.
 
     Raises:
-        OSError: If it cannot be written there.
+        CommandError: If it cannot be written there.
     """
-    content = json.dumps({"nats": nats, "pid": os.getpid(), "nats_pid": nats_pid}) + "\n"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(content, "utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        with replacing(path) as file:
+            file.write(json.dumps(content).encode() + b"\n")
+    except OSError as error:
+        raise CommandError(f"--ready-file: cannot write {path}: {error.strerror}", code=Exit.USAGE) from error
+
+
+def withdraw(path: Path | None) -> None:
+    """Take the ready file away: what it says is not true any more."""
+    if path is not None:
+        path.unlink(missing_ok=True)

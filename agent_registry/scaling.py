@@ -8,7 +8,7 @@ import typer
 
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import AsJson, aimed
-from agent_registry.output import emit, screen
+from agent_registry.output import emit, print_table, screen
 from agent_registry.session import ask
 from agent_registry.target import Target
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 
 def _share(name: str, text: str) -> Any:
-    return typer.Option(name, min=0.0, max=1.0, metavar="0..1", help=text, show_default=False)
+    return typer.Option(name, min=0.0, max=1.0, metavar="SHARE", help=text, show_default=False)
 
 
 @app.callback()
@@ -51,7 +51,7 @@ def show(
             "auto-scaling is off (AGENT_REGISTRY_AUTO_SCALING_ENABLED): no orders are issued\n", style="yellow"
         )
     if report.capabilities:
-        console.print(scaling_table(report.capabilities, console.width))
+        print_table(lambda width: scaling_table(report.capabilities, width))
     else:
         console.print("nothing to scale: no agent is registered and no policy is set", style="dim")
 
@@ -86,7 +86,7 @@ def set_policy(
             min=1.0, metavar="SECONDS", help="After this an order expires and is issued again.", show_default=False
         ),
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Go back to the defaults first.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", metavar="", help="Go back to the defaults first.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Change a capability's policy, at once and for all replicas; what is left out keeps its value."""
@@ -109,8 +109,7 @@ def set_policy(
         return
     from agent_registry.tables import scaling_table
 
-    console = screen()
-    console.print(scaling_table(report.capabilities, console.width))
+    print_table(lambda width: scaling_table(report.capabilities, width))
 
 
 def _refuse_lost_options(invocation: typer.Context) -> None:

@@ -8,18 +8,21 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent_registry import environment
 from agent_registry import ready_file as ready
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import Prefix, ReadyFile, aimed
 from agent_registry.session import reach
 from agent_registry.stopping import Stopping, until_signalled
 from agent_registry.store import default_store, held
-from agent_registry.target import DEFAULT_URL, Target
+from agent_registry.target import Target
+from agents_sdk.servers import DEFAULT_URL
 
 if TYPE_CHECKING:
     from registry.replica import Replica
@@ -27,7 +30,12 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 4222
 
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Where NATS listens, on 127.0.0.1; 0 picks a free port.")]
+NATS_CLI = "github.com/nats-io/natscli, go install github.com/nats-io/natscli/nats@latest"
+"""Where the `nats` command line comes from."""
+
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, metavar="N", help="Where NATS listens, on 127.0.0.1; 0 picks a free port.")
+]
 Store = Annotated[
     Path | None,
     typer.Option(
@@ -46,11 +54,12 @@ def up(
 
     Started again on the same store, it has everything that was acknowledged, even after kill -9.
     """
-    _withdraw(ready_file)  # one that an earlier run left behind is not true any more
+    ready.withdraw(ready_file)  # one that an earlier run left behind is not true any more
     settings = _settings(prefix=prefix)
     folder = (store or default_store()).expanduser().absolute()
-    with held(folder, port):
+    with held(folder, port, "for a second registry: agent-registry up --port 0 --store DIR"):
         _run(_up(settings, port, folder, ready_file))
+    _say(f"stopped; everything is kept in {folder}\n")
 
 
 @aimed
@@ -59,15 +68,19 @@ def serve(target: Target, *, ready_file: ReadyFile = None) -> None:
 
     NATS needs JetStream. All else is set by environment variables AGENT_REGISTRY_<NAME>.
     """
-    _withdraw(ready_file)
+    ready.withdraw(ready_file)
     changes: dict[str, Any] = {"prefix": target.prefix}
     if target.creds:
         changes["credentials"] = Path(target.creds)
-    _run(_serve(_settings(**changes), target, ready_file))
+    settings = _settings(**changes)
+    if settings.credentials is not None:
+        target = replace(target, creds=str(settings.credentials))
+    _run(_serve(settings, target, ready_file))
 
 
 async def _up(settings: Settings, port: int, store: Path, ready_file: Path | None) -> None:
-    from registry.shell.embedded import NatsServer, ServerError
+    from registry.shell.child import ServerError
+    from registry.shell.embedded import NatsServer
 
     with until_signalled() as stopping:
         try:
@@ -87,7 +100,7 @@ async def _up(settings: Settings, port: int, store: Path, ready_file: Path | Non
             )
         finally:
             await server.stop()
-            _withdraw(ready_file)
+            ready.withdraw(ready_file)
 
 
 async def _serve(settings: Settings, target: Target, ready_file: Path | None) -> None:
@@ -104,7 +117,7 @@ async def _serve(settings: Settings, target: Target, ready_file: Path | None) ->
                 lambda: _announce(settings, target.shown, None, ready_file, None),
             )
         finally:
-            _withdraw(ready_file)
+            ready.withdraw(ready_file)
 
 
 async def _until_stopped(
@@ -153,62 +166,62 @@ async def _start(replica: Replica) -> None:
 
 def _announce(settings: Settings, url: str, store: Path | None, ready_file: Path | None, nats_pid: int | None) -> None:
     if ready_file is not None:
-        try:
-            ready.write(ready_file, url, nats_pid)
-        except OSError as error:
-            raise CommandError(f"--ready-file: cannot write {ready_file}: {error.strerror}", code=Exit.USAGE) from error
-    sys.stdout.write(banner(url, settings.prefix, store))
-    sys.stdout.flush()
+        ready.write(ready_file, {"nats": url, "pid": os.getpid(), "nats_pid": nats_pid})
+    _say(banner(url, settings.prefix, store, os.getpid()))
 
 
-def banner(url: str, prefix: str, store: Path | None) -> str:
+def banner(url: str, prefix: str, store: Path | None, pid: int) -> str:
     """Return what to tell a person who just started a registry.
 
     Args:
         url: Where NATS listens.
         prefix: First token of the registry's subjects.
         store: Where everything is kept; None when that is somebody else's business.
+        pid: Process id of the registry.
     """
-    lines = ["", f"agent registry is running on {url}"]
+    lines = ["", f"agent registry is running on {url}, as process {pid}"]
     if store is not None:
         lines.append(f"it keeps everything in {store}")
-    lines += ["", "try in another terminal:", ""]
-    if shutil.which("agent-registry") is None:
-        lines.append(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
-    if url != DEFAULT_URL:
-        lines.append(f"  export NATS_URL={url}")
-    if prefix != "registry":
-        lines.append(f"  export AGENT_REGISTRY_PREFIX={prefix}")
+    lines += ["", "try in another terminal:", "", *exports(url, prefix)]
     lines += [
         "  agent-registry watch",
         f"""  nats req {prefix}.register '{{"agent_type":"trading_agent","capabilities":["trading"]}}'""",
         f"  nats req {prefix}.discover ''",
         "  agent-registry agents",
         "",
+        *([] if shutil.which("nats") else [f"the nats command is a project of its own: {NATS_CLI}"]),
         "Ctrl-C stops it",
         "",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _withdraw(ready_file: Path | None) -> None:
-    if ready_file is not None:
-        ready_file.unlink(missing_ok=True)
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def exports(url: str, prefix: str) -> list[str]:
+    """Return the lines that a person's shell needs before it finds the command line, and that the registry.
+
+    Args:
+        url: Where NATS listens.
+        prefix: First token of the registry's subjects.
+    """
+    lines = []
+    if shutil.which("agent-registry") is None:
+        lines.append(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
+    if url != DEFAULT_URL:
+        lines.append(f"  export NATS_URL={url}")
+    if prefix != "registry":
+        lines.append(f"  export AGENT_REGISTRY_PREFIX={prefix}")
+    return lines
 
 
 def _settings(**changes: Any) -> Settings:
-    from pydantic import ValidationError
+    from registry.shell import observability
 
-    from registry.settings import Settings
-    from registry.shell import logs, observability
-
-    try:
-        settings = Settings(**changes)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        name = "_".join(str(step) for step in fault["loc"]).upper()
-        raise CommandError(f"AGENT_REGISTRY_{name}: {fault['msg']}; got {fault['input']!r}", code=Exit.USAGE) from None
-    logs.configure(settings)
+    settings = environment.settings(**changes)
     if observability.is_configured():
         try:
             observability.configure()

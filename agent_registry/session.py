@@ -14,9 +14,16 @@ if TYPE_CHECKING:
 
     from agent_registry.target import Target
     from agents_sdk.client import RegistryClient
+    from agents_sdk.connection import Connection
+    from agents_sdk.denials import Denials
     from agents_sdk.protocol.errors import RegistryError
+    from registry.shell.store_nats import Store
 
 T = TypeVar("T")
+
+NAME = "agent-registry command line"
+"""Of the connection, for who looks at NATS."""
+IS_NATS_THERE = "is NATS running there? agent-registry up brings its own"
 
 CONNECT_TIMEOUT = 3.0
 """Seconds to wait for NATS."""
@@ -52,13 +59,36 @@ async def connected(target: Target) -> AsyncIterator[RegistryClient]:
     """
     from agents_sdk.client import RegistryClient
 
-    nats = await _connect(target, _start_one(target))
-    try:
+    async with linked(target, _start_one(target)) as connection:
         with _translated(target):
-            async with RegistryClient(nats, prefix=target.prefix, timeout=REPLY_TIMEOUT) as registry:
+            async with RegistryClient(connection, prefix=target.prefix, timeout=REPLY_TIMEOUT) as registry:
                 yield registry
+
+
+@asynccontextmanager
+async def stored(target: Target, replicas: int) -> AsyncIterator[Store]:
+    """Yield what the target's registry keeps in JetStream, whether or not one runs.
+
+    Args:
+        target: Which registry.
+        replicas: Copies that JetStream is to keep, should buckets be made.
+
+    Raises:
+        CommandError: If NATS cannot be reached, or JetStream does not do what is asked of it.
+    """
+    from agents_sdk.protocol.subjects import Subjects
+    from registry.shell.bus_nats import Bus, UnreachableError
+    from registry.shell.store_nats import Store, StoreError
+
+    await reach(target)
+    bus = Bus(target.url, NAME, target.options())
+    try:
+        await bus.connect()
+        yield Store(bus, Subjects(target.prefix), replicas)
+    except (UnreachableError, StoreError) as error:
+        raise CommandError(str(error), "is NATS running, with JetStream?", Exit.UNREACHABLE) from error
     finally:
-        await nats.close()
+        await bus.close()
 
 
 async def reach(target: Target) -> None:
@@ -67,11 +97,37 @@ async def reach(target: Target) -> None:
     Raises:
         CommandError: If not.
     """
-    nats = await _connect(target, "is NATS running? agent-registry up brings its own")
-    await nats.close()
+    async with linked(target):
+        pass
 
 
-async def _connect(target: Target, hint: str) -> Client:
+@asynccontextmanager
+async def linked(target: Target, hint: str = IS_NATS_THERE) -> AsyncIterator[Connection]:
+    """Yield a connection to the target's NATS, which knows what NATS does not allow its user.
+
+    Args:
+        target: Where to.
+        hint: What to say to whom it cannot be reached.
+
+    Raises:
+        CommandError: If NATS cannot be reached, or refuses the user.
+    """
+    from agents_sdk.connection import Connection
+    from agents_sdk.denials import Denials
+
+    denials = Denials()
+    client = await _connect(target, hint, denials)
+    connection = Connection(client)
+    connection.denials = denials
+    try:
+        await connection.open()
+        yield connection
+    finally:
+        await connection.close()
+        await client.close()
+
+
+async def _connect(target: Target, hint: str, denials: Denials) -> Client:
     from nats.aio.client import Client
     from nats.errors import Error as NatsError
 
@@ -82,6 +138,7 @@ async def _connect(target: Target, hint: str) -> Client:
 
     async def on_error(error: Exception) -> None:
         failures.append(error)
+        denials.read(error)
         # Each server has said no; nats-py itself would go on without end. A connection that broke says nothing yet.
         if sum(map(_is_final, failures)) >= len(servers):
             failed.set()
@@ -89,7 +146,7 @@ async def _connect(target: Target, hint: str) -> Client:
     connecting = asyncio.ensure_future(
         client.connect(
             servers,
-            name="agent-registry command line",
+            name=NAME,
             error_cb=on_error,
             connect_timeout=int(CONNECT_TIMEOUT),
             max_reconnect_attempts=-1,
@@ -137,10 +194,9 @@ def _why(error: Exception) -> str:
 
 
 def _start_one(target: Target) -> str:
-    from agent_registry.target import DEFAULT_URL
-
-    where = "" if target.url == DEFAULT_URL else "; or say where NATS is with --nats URL"
-    return f"is the registry running? try: agent-registry up{where}"
+    if target.url_from:
+        return IS_NATS_THERE
+    return "is the registry running? try: agent-registry up; or say where NATS is with --nats URL"
 
 
 @contextmanager
@@ -154,11 +210,15 @@ def _translated(target: Target) -> Iterator[None]:
 
 
 def _in_words(error: RegistryError, target: Target) -> CommandError:
+    from nats.errors import NoRespondersError
+
     from agents_sdk.protocol.errors import ForbiddenError, NotFoundError, UnavailableError
 
     hint, code = "", Exit.REFUSED
     if isinstance(error, UnavailableError):
-        hint, code = f"is a registry running there? try: agent-registry serve --nats {target.shown}", Exit.UNREACHABLE
+        code = Exit.UNREACHABLE
+        if isinstance(error.__cause__, NoRespondersError | TimeoutError):  # else somebody did answer
+            hint = f"is a registry running there? try: agent-registry serve --nats {target.shown}"
     elif isinstance(error, NotFoundError):
         hint = "see who is there: agent-registry agents"
     elif isinstance(error, ForbiddenError):

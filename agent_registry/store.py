@@ -13,7 +13,10 @@ from pathlib import Path
 from agent_registry.failure import CommandError, Exit
 
 LEFTOVER_WAIT = 5.0
-"""Seconds to let the NATS server of an `up` that was killed finish with the store."""
+"""Seconds to let the NATS servers of a process that was killed finish with the store."""
+
+PID_FILE = "nats-server.pid"
+"""Written by each NATS server into its folder, which is the store or, where there are several, one in it."""
 
 
 def default_store() -> Path:
@@ -23,12 +26,13 @@ def default_store() -> Path:
 
 
 @contextmanager
-def held(store: Path, port: int) -> Iterator[None]:
+def held(store: Path, port: int, hint: str) -> Iterator[None]:
     """Hold the store for as long as the block lasts: two NATS servers on one store would destroy it.
 
     Args:
         store: The folder; made if it is not there.
         port: The port asked for, for the error text.
+        hint: What to do if it is held.
 
     Raises:
         CommandError: If another process holds it, or it cannot be made.
@@ -42,24 +46,23 @@ def held(store: Path, port: int) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _in_use(store, port, _pid_in(store / "lock")) from None
+            raise CommandError(_in_use(store, port, _pid_in(store / "lock")), hint, Exit.UNREACHABLE) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        _outwait(store / "nats-server.pid")
+        for pid_file in (store / PID_FILE, *store.glob(f"*/{PID_FILE}")):
+            _outwait(pid_file)
         yield
 
 
-def _in_use(store: Path, port: int, pid: int | None) -> CommandError:
+def _in_use(store: Path, port: int, pid: int | None) -> str:
     who = "another agent-registry" if pid is None else f"another agent-registry, pid {pid}"
     what = f"port {port} and store {store} are" if port and _listens(port) else f"store {store} is"
-    return CommandError(
-        f"{what} in use by {who}", "for a second registry: agent-registry up --port 0 --store DIR", Exit.UNREACHABLE
-    )
+    return f"{what} in use by {who}"
 
 
 def _outwait(pid_file: Path) -> None:
-    """Wait for a NATS server that was left behind; the kernel told it to end when its `up` was killed."""
+    """Wait for a NATS server that was left behind; the kernel told it to end when its parent was killed."""
     pid = _pid_in(pid_file)
     deadline = time.monotonic() + LEFTOVER_WAIT
     while pid is not None and _is_alive(pid) and time.monotonic() < deadline:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from agent_registry.columns import GAP, Column, fitted
 from agent_registry.wording import (
     STATUS_STYLES,
     ago,
     bar,
+    because,
     duration,
     health_style,
     load_style,
@@ -29,17 +31,9 @@ WIDE = 120
 """Columns from which on a terminal has room for bars."""
 
 
-def listing(columns: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return an empty table in the style of the `kubectl` and `nats` command lines: no lines, a plain heading."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name, options in columns.items():
-        table.add_column(name, **options)
-    return table
-
-
 def pairs(rows: Iterable[tuple[str, Any]]) -> Table:
     """Return a table of names and values, for one thing with many properties."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
@@ -52,14 +46,24 @@ def status_text(status: str) -> Text:
     return Text(status, style=STATUS_STYLES.get(status, ""))
 
 
-def health_text(health: float, bars: bool = True) -> Text:
-    """Return a health score with its bar."""
+def health_text(agent: AgentInfo, bars: bool = True) -> Text:
+    """Return an agent's health with its bar; a dash when it never said anything of itself."""
+    health = agent.health_score
+    if agent.load_age is None and health == 1.0:  # what is assumed of everybody
+        return Text("-")
     return Text(f"{bar(health)} {health:.2f}" if bars else f"{health:.2f}", style=health_style(health))
 
 
-def load_text(load: float, bars: bool = True) -> Text:
-    """Return a load factor with its bar."""
+def load_text(load: float | None, bars: bool = True) -> Text:
+    """Return a load with its bar; a dash when there is none."""
+    if load is None:
+        return Text("-")
     return Text(f"{bar(load)} {load:.2f}" if bars else f"{load:.2f}", style=load_style(load))
+
+
+def reported_load(agent: AgentInfo) -> float | None:
+    """Return the load that an agent reported, None if it never did."""
+    return None if agent.load_age is None else agent.load_factor
 
 
 def agents_table(agents: Iterable[AgentInfo], width: int) -> Table:
@@ -69,32 +73,31 @@ def agents_table(agents: Iterable[AgentInfo], width: int) -> Table:
         agents: The agents, in the order in which to show them.
         width: Columns of the terminal; on a narrow one the bars give way to the words.
     """
-    fixed = {"no_wrap": True}
     bars = width >= WIDE
-    table = listing(
-        {
-            "AGENT": {"overflow": "fold"},
-            "TYPE": {"overflow": "fold"},
-            "STATUS": fixed,
-            "HEALTH": fixed,
-            "LOAD": fixed,
-            "LAST BEAT": {**fixed, "justify": "right"},
-            "CAPABILITIES": {"overflow": "fold"},
-            "REASON": {"overflow": "fold"},
-        }
+    columns = (
+        Column("AGENT"),
+        Column("TYPE", rank=3),
+        Column("STATUS"),
+        Column("HEALTH"),
+        Column("LOAD"),
+        Column("LAST BEAT", rank=2, right=True),
+        Column("CAPABILITIES", rank=4, wraps=True),
+        Column("REASON", rank=1, wraps=True),
     )
-    for agent in agents:
-        table.add_row(
-            Text(agent.agent_id),
-            Text(agent.agent_type),
+    rows = [
+        (
+            agent.agent_id,
+            agent.agent_type,
             status_text(agent.status),
-            health_text(agent.health_score, bars),
-            load_text(agent.load_factor, bars),
+            health_text(agent, bars),
+            load_text(reported_load(agent), bars),
             ago(agent.last_heartbeat),
             ", ".join(sorted(agent.capabilities)),
-            agent.status_reason or "",
+            because(agent.status_reason, agent.status_note),
         )
-    return table
+        for agent in agents
+    ]
+    return fitted(columns, rows, width)
 
 
 def found_table(agents: Iterable[AgentInfo], width: int) -> Table:
@@ -104,36 +107,35 @@ def found_table(agents: Iterable[AgentInfo], width: int) -> Table:
         agents: The agents, best first.
         width: Columns of the terminal, as for `agents_table`.
     """
-    fixed = {"no_wrap": True}
     bars = width >= WIDE
-    table = listing(
-        {
-            "#": {**fixed, "justify": "right"},
-            "AGENT": {"overflow": "fold"},
-            "TYPE": {"overflow": "fold"},
-            "STATUS": fixed,
-            "HEALTH": fixed,
-            "LOAD": fixed,
-            "SUCCESS": {**fixed, "justify": "right"},
-            "VERSION": fixed,
-            "CAPABILITIES": {"overflow": "fold"},
-            "TAGS": {"overflow": "fold"},
-        }
+    columns = (
+        Column("#", right=True),
+        Column("AGENT"),
+        Column("TYPE", rank=3),
+        Column("STATUS"),
+        Column("HEALTH"),
+        Column("LOAD"),
+        Column("SUCCESS", rank=1, right=True),
+        Column("VERSION", rank=2),
+        Column("CAPABILITIES", rank=4, wraps=True),
+        Column("TAGS", rank=5, wraps=True),
     )
-    for rank, agent in enumerate(agents, 1):
-        table.add_row(
+    rows = [
+        (
             str(rank),
-            Text(agent.agent_id),
-            Text(agent.agent_type),
+            agent.agent_id,
+            agent.agent_type,
             status_text(agent.status),
-            health_text(agent.health_score, bars),
-            load_text(agent.load_factor, bars),
+            health_text(agent, bars),
+            load_text(reported_load(agent), bars),
             number(agent.performance_metrics.get("success_rate")),
             agent.version,
             ", ".join(sorted(agent.capabilities)),
             ", ".join(sorted(agent.tags)),
         )
-    return table
+        for rank, agent in enumerate(agents, 1)
+    ]
+    return fitted(columns, rows, width)
 
 
 def agent_pairs(agent: AgentInfo) -> Table:
@@ -142,12 +144,12 @@ def agent_pairs(agent: AgentInfo) -> Table:
 
     status = status_text(agent.status)
     if agent.status_reason:
-        status.append(f" ({agent.status_reason})", style="default")
+        status.append(f" ({because(agent.status_reason, agent.status_note)})", style="default")
     if agent.status_since is not None:
         status.append(f" for {ago(agent.status_since)}", style="default")
-    load = load_text(agent.load_factor)
-    if agent.load_age is not None:
-        load.append(f"  reported {duration(agent.load_age)} ago", style="default")
+    load = load_text(reported_load(agent))
+    age = "never reported" if agent.load_age is None else f"reported {duration(agent.load_age)} ago"
+    load.append(f"  {age}", style="default")
     rows: list[tuple[str, Any]] = [
         ("agent", agent.agent_id),
         ("type", agent.agent_type),
@@ -155,7 +157,7 @@ def agent_pairs(agent: AgentInfo) -> Table:
         ("capabilities", ", ".join(sorted(agent.capabilities))),
         ("tags", ", ".join(sorted(agent.tags)) or "-"),
         ("version", agent.version),
-        ("health", health_text(agent.health_score)),
+        ("health", health_text(agent)),
         ("load", load),
         ("last beat", f"{ago(agent.last_heartbeat)} ago"),
         ("heartbeats", f"every {agent.heartbeat_interval:g} s, lost after {agent.heartbeat_timeout:g} s"),
@@ -184,49 +186,50 @@ def statistics_pairs(statistics: Statistics) -> Table:
         "health_distribution": spread(statistics.health_distribution),
         "status_distribution": spread(statistics.status_distribution),
         "requests_refused": spread(statistics.requests_refused),
-        "nats": spread(statistics.nats),
+        "nats": ", ".join(f"{name.replace('_', ' ')} {amount}" for name, amount in statistics.nats.items()),
         "leader": "yes" if statistics.leader else "no",
     }
     fields = statistics.model_dump(by_alias=True)
     return pairs((name.replace("_", " "), shown.get(name, value)) for name, value in fields.items())
 
 
-def vocabulary_table(vocabulary: Vocabulary) -> Table:
+def vocabulary_table(vocabulary: Vocabulary, width: int) -> Table:
     """Return the known capabilities and how many agents have each."""
-    table = listing({"CAPABILITY": {}, "AGENTS": {"justify": "right"}, "": {}})
+    rows = []
     for capability in sorted(vocabulary.capabilities, key=lambda item: (-item.agents, item.name)):
         style = "" if capability.agents else "dim"
-        table.add_row(capability.name, str(capability.agents), "" if capability.builtin else "own", style=style)
-    return table
+        cells = (capability.name, str(capability.agents), "" if capability.builtin else "own")
+        rows.append([Text(cell, style=style) for cell in cells])
+    return fitted((Column("CAPABILITY"), Column("AGENTS", right=True), Column("")), rows, width)
 
 
 def scaling_table(capabilities: Iterable[CapabilityScaling], width: int) -> Table:
     """Return what the scaler sees and wants, and why."""
     bars = width >= WIDE
-    right = {"no_wrap": True, "justify": "right"}
-    table = listing(
-        {
-            "CAPABILITY": {"no_wrap": True},
-            "AGENTS": right,
-            "DESIRED": right,
-            "MIN-MAX": right,
-            "LOAD": {"no_wrap": True},
-            "UP/DOWN AT": right,
-            "ORDER": {"no_wrap": True},
-            "WHY": {"overflow": "fold"},
-        }
+    columns = (
+        Column("CAPABILITY"),
+        Column("AGENTS", right=True),
+        Column("DESIRED", right=True),
+        Column("MIN-MAX", rank=2, right=True),
+        Column("LOAD"),
+        Column("UP/DOWN AT", rank=3, right=True),
+        Column("ORDER", rank=1),
+        Column("WHY", wraps=True, least=26),
     )
+    rows = []
     for item in capabilities:
-        load, policy = item.observed.mean_load, item.policy
+        policy = item.policy
         pending = f" (+{item.observed.pending})" if item.observed.pending else ""
-        table.add_row(
-            item.capability,
-            f"{item.observed.agents}{pending}",
-            str(item.desired),
-            f"{policy.min_agents}-{policy.max_agents}",
-            "-" if load is None else load_text(load, bars),
-            f"{policy.high_load:g}/{policy.low_load:g}",
-            ", ".join(order.action for order in item.orders) or "-",
-            item.reason,
+        rows.append(
+            (
+                item.capability,
+                f"{item.observed.agents}{pending}",
+                str(item.desired),
+                f"{policy.min_agents}-{policy.max_agents}",
+                load_text(item.observed.mean_load, bars),
+                f"{policy.high_load:g}/{policy.low_load:g}",
+                ", ".join(order.action for order in item.orders) or "-",
+                item.reason,
+            )
         )
-    return table
+    return fitted(columns, rows, width)

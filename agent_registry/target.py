@@ -11,8 +11,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from agent_registry.context import Context, load
 from agent_registry.failure import CommandError, Exit
+from agents_sdk.servers import DEFAULT_URL, without_password
 
-DEFAULT_URL = "nats://127.0.0.1:4222"
+SCHEMES = ("nats", "tls", "ws", "wss")
+"""What a URL of NATS begins with."""
 
 
 @dataclass(frozen=True)
@@ -24,30 +26,34 @@ class Target:
         prefix: First token of the registry's subjects.
         context: What the `nats` CLI context adds; empty when none was named.
         creds: Credentials file; the context's unless `--creds` names one.
+        url_from: What says the URL: an option or a variable; empty when nothing does and it is the default.
     """
 
     url: str
     prefix: str
     context: Context
     creds: str
+    url_from: str
 
     @classmethod
     def resolve(cls, nats: str | None, context: str | None, creds: Path | None, prefix: str) -> Target:
         """Read the options together: `--nats` over the context, the context over `NATS_URL`, that over the default.
 
         Raises:
-            CommandError: If the context cannot be used or a file it names is not there.
+            CommandError: If the context cannot be used, a file it names is not there, or the URL is not one of NATS.
         """
         found = load(context) if context else Context(name="")
-        url = nats or found.url or os.environ.get("NATS_URL") or DEFAULT_URL
-        target = cls(url, prefix, found, str(creds) if creds else found.creds)
+        said = {"--nats": nats, "--context": found.url, "NATS_URL": os.environ.get("NATS_URL")}
+        url_from, url = next(((name, url) for name, url in said.items() if url), ("", DEFAULT_URL))
+        target = cls(url, prefix, found, str(creds) if creds else found.creds, url_from)
+        target._check_url()
         target._check_files()
         return target
 
     @property
     def shown(self) -> str:
         """The URL for people: never with a password in it."""
-        return ",".join(_without_password(url) for url in self.url.split(","))
+        return ",".join(without_password(url) for url in self.url.split(","))
 
     def options(self) -> dict[str, Any]:
         """Return what `nats.connect` needs to know beside the URL."""
@@ -90,6 +96,15 @@ class Target:
             return self.url
         return ",".join(_with_login(url, login) for url in self.url.split(","))
 
+    def _check_url(self) -> None:
+        for url in self.url.split(","):
+            scheme, separator, _ = url.strip().partition("://")
+            if separator and scheme not in SCHEMES:  # else nats-py would look for a host of that name
+                known = ", ".join(f"{name}://" for name in SCHEMES)
+                raise CommandError(
+                    f"{self.url_from}: NATS is not reached by {scheme}://; known are {known}", code=Exit.USAGE
+                )
+
     def _check_files(self) -> None:
         named = (
             ("--creds", self.creds),
@@ -110,11 +125,6 @@ class Target:
         if found.cert:
             tls.load_cert_chain(found.cert, found.key or None)
         return tls
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else url
 
 
 def _with_login(url: str, login: str) -> str:

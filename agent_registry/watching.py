@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from agent_registry.lookup import AgentType, Capabilities, Statuses, Tags
+from agent_registry.lookup import MAX_AGENTS, AgentType, Capabilities, Statuses, Tags
 from agent_registry.options import AsJson, aimed
 from agent_registry.output import emit_line, plain, screen
 from agent_registry.session import connected
@@ -15,8 +15,10 @@ from agent_registry.target import Target
 from agents_sdk.protocol.vocabulary import AgentStatus
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from agents_sdk.client import RegistryClient
-    from agents_sdk.protocol.discovery import ServiceQuery
+    from agents_sdk.protocol.discovery import AgentInfo, ServiceQuery
 
 Show = Callable[[Any], None]
 
@@ -34,7 +36,7 @@ def watch(
     """Show who is there, then every change, until Ctrl-C.
 
     Scaling orders and what happens to the registry itself are shown too, unless only some agents are asked for.
-    With --json: one object a line, told apart by their field `change`.
+    With --json: one object a line, told apart by their field `change`; after an outage a snapshot again.
     """
     from agents_sdk.protocol.discovery import ServiceQuery
 
@@ -45,7 +47,7 @@ def watch(
         statuses=set(statuses or AgentStatus),
     )
     narrowed = bool(capabilities or agent_type or tags or statuses)
-    asyncio.run(_follow(target, query, narrowed, _show_json if as_json else _show_text))
+    asyncio.run(_follow(target, query, narrowed, _show_json if as_json else _Teller(target.shown)))
 
 
 async def _follow(target: Target, query: ServiceQuery, narrowed: bool, show: Show) -> None:
@@ -85,28 +87,70 @@ def _name(happened: Any) -> str:
     return names.get(name, name.lower())
 
 
-def _show_text(happened: Any) -> None:
-    from agent_registry import lines
-    from agents_sdk.directory import Changed, Joined, Left, Snapshot
-    from agents_sdk.protocol.events import RegistryEvent
-    from agents_sdk.protocol.scaling import ScalingOrder
+class _Teller:
+    """Tells people what happened, a line each.
 
-    console = screen()
-    match happened:
-        case Snapshot(agents=agents):
+    It knows what it has told: after an outage everything is there anew, and only what differs is news.
+
+    Args:
+        where: The server that is watched.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._agents: dict[str, AgentInfo] | None = None
+
+    def __call__(self, happened: Any) -> None:
+        """Tell one thing."""
+        console = screen()
+        for line in self._lines(happened):
+            console.print(line, soft_wrap=True)
+
+    def _lines(self, happened: Any) -> Iterator[Text]:
+        from agent_registry import lines
+        from agents_sdk.directory import Changed, Joined, Left, Snapshot
+        from agents_sdk.protocol.events import RegistryEvent
+        from agents_sdk.protocol.scaling import ScalingOrder
+
+        match happened:
+            case Snapshot(agents=agents):
+                yield from self._snapshot(agents)
+            case Joined(agent=agent):
+                self._known[agent.agent_id] = agent
+                yield lines.joined(agent)
+            case Changed(agent=agent, event=event):
+                self._known[agent.agent_id] = agent
+                yield lines.found_changed(agent) if event is None else lines.changed(event)
+            case Left(agent_id=agent_id, event=event):
+                self._known.pop(agent_id, None)
+                yield lines.left(agent_id) if event is None else lines.changed(event)
+            case ScalingOrder():
+                yield lines.ordered(happened)
+            case RegistryEvent():
+                yield lines.announced(happened)
+            case _:
+                yield lines.unknown(happened)
+
+    def _snapshot(self, agents: tuple[AgentInfo, ...]) -> Iterator[Text]:
+        from agent_registry import lines
+        from agents_sdk.directory import differences
+
+        found = {agent.agent_id: agent for agent in agents}
+        known, self._agents = self._agents, found
+        if known is None:
+            yield lines.heading(self._where, len(agents))
             for agent in sorted(agents, key=lambda agent: (agent.agent_type, agent.agent_id)):
-                console.print(lines.here(agent), soft_wrap=True)
-        case Joined(agent=agent):
-            console.print(lines.joined(agent), soft_wrap=True)
-        case Changed(agent=agent, event=None):
-            console.print(lines.here(agent), soft_wrap=True)
-        case Changed(event=event) if event is not None:
-            console.print(lines.changed(event), soft_wrap=True)
-        case Left(agent_id=agent_id, event=event):
-            console.print(lines.left(agent_id) if event is None else lines.changed(event), soft_wrap=True)
-        case ScalingOrder():
-            console.print(lines.ordered(happened), soft_wrap=True)
-        case RegistryEvent():
-            console.print(lines.announced(happened), soft_wrap=True)
-        case _:
-            console.print(lines.unknown(happened), soft_wrap=True)
+                yield lines.here(agent)
+        elif len(agents) >= MAX_AGENTS:  # not all of them, and others than before
+            yield lines.again(len(agents), None)
+        else:
+            changes = differences(known, found)
+            yield lines.again(len(agents), len(changes))
+            for change in changes:
+                yield from self._lines(change)
+
+    @property
+    def _known(self) -> dict[str, AgentInfo]:
+        """The agents as they were told last; a snapshot comes before all else."""
+        assert self._agents is not None
+        return self._agents

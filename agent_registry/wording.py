@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 STATUS_STYLES = {
     "registering": "cyan",
@@ -72,6 +73,29 @@ def number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def because(reason: str | None, note: str | None) -> str:
+    """Return why an agent has its status, and what whoever wanted it so said."""
+    return f"{reason}: {note}" if reason and note else reason or ""
+
+
+def either(names: Iterable[str]) -> str:
+    """Return `a, b or c`."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def count(amount: int, noun: str) -> str:
-    """Return `1 agent`, `2 agents`."""
-    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+    """Return `1 agent`, `2 agents`, `2 policies`."""
+    if amount != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{amount} {noun}"
+
+
+def size(amount: int) -> str:
+    """Return a number of bytes in the largest unit that fits, for example `1.5 GiB`."""
+    value = float(amount)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} GiB"

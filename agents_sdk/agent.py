@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,23 +15,29 @@ from typing import Any, Self, TypeVar
 from agents_sdk.client import RegistryClient
 from agents_sdk.condition import OWN_METRICS, Condition
 from agents_sdk.connection import Connection
-from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address, server_urls
+from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
+from agents_sdk.ears import HEALTH_CHECK
 from agents_sdk.health import HealthCheck, HealthFunction
-from agents_sdk.heart import HEALTH_CHECK, Heart, Signal
+from agents_sdk.heart import Heart, Signal
 from agents_sdk.life import Life
 from agents_sdk.micro import MicroService
 from agents_sdk.protocol.codec import adapter, check
+from agents_sdk.protocol.errors import RegistryError
 from agents_sdk.protocol.fields import SUBJECT_PATTERN
 from agents_sdk.protocol.registration import Registration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Heartbeat
 from agents_sdk.pulse import Pulse
+from agents_sdk.servers import server_urls
 from agents_sdk.serving import Handler, Service
 from agents_sdk.signals import on_first_stop_signal
 from agents_sdk.vitals import Vitals
 
 DEFAULT_MAX_CONCURRENCY = 64
 DEFAULT_DRAIN_TIMEOUT = 30.0
+
+REFUSED = 3
+"""Exit code of an agent that the registry refuses or has replaced: to start it again as it is does not help."""
 
 _REGISTRATION = adapter(Registration)
 _REPORT = adapter(Heartbeat)
@@ -197,16 +204,23 @@ class Agent:
         A second signal ends at once. Logs to standard error if the application set up no logging.
 
         Raises:
-            AlreadyRegisteredError: If another live instance holds the id.
-            StaleIncarnationError: If another instance has taken the id over.
-            RegistryError: If the registry refuses the registration for another reason.
+            SystemExit: With `REFUSED`, after a line in the log: if the registry refuses the registration, for example
+                because another live instance holds the id, or another instance has taken the id over. `start` and
+                `wait` raise the error itself.
         """
         if not logging.getLogger().handlers:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        asyncio.run(self._run())
+        try:
+            asyncio.run(self._run())
+        except RegistryError as error:
+            if not self._life.incarnation:  # else its end has been logged
+                logger.error("%s is refused: %s: %s", self.agent_id, error.code, error.message)  # noqa: TRY400
+            sys.exit(REFUSED)
 
     async def start(self) -> None:
         """Connect, register, serve; return when all of that is done, however long the registry takes to appear.
+
+        If the agent is stopped meanwhile, or told to drain, this returns as well, and `wait` has nothing to wait for.
 
         Raises:
             AlreadyRegisteredError: If another live instance holds the id.
@@ -214,8 +228,9 @@ class Agent:
             RuntimeError: If the agent has been started before.
         """
         await self._life.begin()
-        topics = ", ".join(self._handlers) or "no topics"
-        logger.info("%s serves %s, registered as incarnation %d", self.agent_id, topics, self._life.incarnation)
+        if self._life.is_serving:
+            topics = ", ".join(self._handlers) or "no topics"
+            logger.info("%s serves %s, registered as incarnation %d", self.agent_id, topics, self._life.incarnation)
 
     async def stop(self) -> None:
         """Take no new work, finish what is in flight, deregister, disconnect."""
@@ -251,16 +266,9 @@ class Agent:
             serving, stopping = asyncio.create_task(self._serve()), asyncio.create_task(asked.wait())
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            if not serving.done() and not self._life.is_serving:
-                serving.cancel()
-            while not serving.done():
-                # Until Python 3.12, asyncio.wait_for swallows a cancellation that comes together with its result, and
-                # nats-py uses it: the agent may be serving all the same.
-                if self._life.is_serving:
-                    await self.stop()
-                await asyncio.wait((serving,), timeout=0.05)
-            if not serving.cancelled():
-                await serving
+            if not serving.done():
+                await self.stop()
+            await serving
 
     async def _serve(self) -> None:
         await self.start()

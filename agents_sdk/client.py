@@ -12,10 +12,11 @@ from nats.aio.client import Client
 
 from agents_sdk.caller import Caller, candidates_query
 from agents_sdk.connection import Connection
-from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address, server_urls
+from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
 from agents_sdk.directory import Change
 from agents_sdk.feed import Event, Feed
 from agents_sdk.gather import gather
+from agents_sdk.pages import Pages
 from agents_sdk.protocol.codec import decode_reply
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
 from agents_sdk.protocol.errors import NotFoundError
@@ -26,7 +27,6 @@ from agents_sdk.protocol.subjects import (
     CAPABILITIES,
     DEFAULT_PREFIX,
     DEREGISTER,
-    DISCOVER,
     DRAIN,
     GET,
     HEALTH,
@@ -40,12 +40,9 @@ from agents_sdk.protocol.subjects import (
     SUSPEND,
     Subjects,
 )
-from agents_sdk.requester import Requester
+from agents_sdk.requester import REGISTER_TIMEOUT, Requester
+from agents_sdk.servers import server_urls
 from agents_sdk.watch import Watch
-
-REGISTER_TIMEOUT = 10.0
-"""Seconds that registering takes at most: the present holder of the id may have to be probed, and
-the record written by a JetStream that is choosing its leader."""
 
 _REFERENCE_STATISTICS = (
     "total_registrations",
@@ -106,6 +103,7 @@ class RegistryClient:
             address = Address(server_urls(nats), name, path, inbox_prefix, timeout)
             self._connection = Connection(address)
         self._requester = Requester(self._connection, Subjects(prefix), timeout)
+        self._pages = Pages(self._requester)
         self._caller = Caller(self._connection, self.discover)
         self._written = 0
         """Revision of this client's newest change."""
@@ -171,12 +169,13 @@ class RegistryClient:
     async def discover(self, query: ServiceQuery | None = None) -> Listing:
         """Return the agents that match, best first, and how many there are in all.
 
-        What this client changed itself is seen, whichever replica answers.
+        What this client changed itself is seen, whichever replica answers. Agents that do not fit into one answer are
+        asked for in several requests.
         """
         fields = {} if query is None else query.to_wire()
         if (own := self._own_writes()) > fields.get("min_revision", 0):
             fields["min_revision"] = own
-        return Listing.from_wire(await self._requester.ask(DISCOVER, fields))
+        return await self._pages.discover(fields)
 
     async def get_agent_info(self, agent_id: str) -> AgentInfo | None:
         """Return what is known of an agent, None if there is no such agent."""
@@ -267,7 +266,8 @@ class RegistryClient:
         with each heartbeat, so the query's bounds on them and its limit do not count here.
 
         Raises:
-            UnavailableError: If the registry cannot be reached for the first snapshot.
+            RegistryError: If there is no first snapshot. After it, only the end of the client ends the watch, with an
+                `UnavailableError`.
         """
         return Watch(self._connection, self._requester, query or ServiceQuery()).changes()
 
@@ -281,7 +281,7 @@ class RegistryClient:
 
         Raises:
             InvalidRequestError: If there is no such kind.
-            UnavailableError: If JetStream is needed for a durable and cannot be reached.
+            UnavailableError: If JetStream is needed for a durable and cannot be reached, or the client is closed.
         """
         feed = Feed(self._connection, self._requester.subjects, kinds)
         return feed.from_now_on() if durable is None else feed.durable(durable)

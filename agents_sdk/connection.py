@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from nats.aio.client import Client
@@ -21,22 +22,16 @@ from nats.errors import (
 )
 from nats.errors import Error as NatsError
 
-from agents_sdk.denials import Denials
-from agents_sdk.dial import Address, Callbacks, dial, hang_up
-from agents_sdk.protocol.errors import ForbiddenError, PayloadTooLargeError, UnavailableError
-from agents_sdk.retry import Backoff
-
-OBSERVE_INTERVAL = 0.5
-"""Seconds between two looks at a client that is not ours: its callbacks are its owner's."""
+from agents_sdk.denials import SUBSCRIPTION, Denials
+from agents_sdk.dial import Address
+from agents_sdk.link import Counters, Link, Listener
+from agents_sdk.protocol.errors import PayloadTooLargeError, UnavailableError
+from agents_sdk.quiet import QuietLog
 
 FLUSH_LIMIT = 30
 """Seconds after which nats-py itself gives a flush up; by then a server that does not answer pings is left."""
 
-QUIET = 30.0
-"""Seconds between two log lines about the same trouble."""
-
 Callback = Callable[[Msg], Awaitable[None]]
-Listener = Callable[[bool], None]
 
 _GONE = (
     ConnectionClosedError,
@@ -46,17 +41,6 @@ _GONE = (
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Counters:
-    """What happened on a connection since it was made."""
-
-    reconnects: int = 0
-    rebuilds: int = 0
-    """How often a client that had closed for good was replaced."""
-    errors: int = 0
-    slow_consumer_drops: int = 0
 
 
 @dataclass(eq=False)
@@ -71,10 +55,7 @@ class Subscription:
 
 
 class Connection:
-    """A connection to NATS that comes back by itself, whatever closed it.
-
-    nats-py reconnects when a server goes away, but closes for good when a server refuses it, for
-    example because its credentials expired. Then a new client is made, with the same subscriptions.
+    """A connection to NATS that comes back by itself, whatever closed it, with all its subscriptions.
 
     While NATS is away, publishing and requesting fail at once. What nats-py would keep for later
     leaves in a burst the moment a server is back, before anybody else is there to hear it.
@@ -85,17 +66,13 @@ class Connection:
     """
 
     def __init__(self, target: Address | Client) -> None:
-        self.counters = Counters()
         self.denials = Denials()
-        self._address = target if isinstance(target, Address) else None
-        self._client = target if isinstance(target, Client) else None
+        self._link = Link(target, self._restore, self._on_error)
+        self._is_ours = isinstance(target, Address)
         self._subscriptions: set[Subscription] = set()
-        self._listeners: set[Listener] = set()
-        self._background: asyncio.Task[None] | None = None
         self._flushing: set[asyncio.Task[None]] = set()
-        self._closing = False
-        self._away_since: float | None = None
-        self._quiet_until = 0.0
+        self._quiet = QuietLog(logger)
+        self._link.listen(self._on_link)
 
     def __repr__(self) -> str:
         return f"<Connection to {self.where}, {'up' if self.is_connected else 'away'}>"
@@ -103,73 +80,62 @@ class Connection:
     @property
     def where(self) -> str:
         """The servers, without passwords."""
-        if self._address is not None:
-            return str(self._address)
-        servers = () if self._client is None else self._client.servers
-        return str(Address(tuple(url.geturl() for url in servers))) or "the given client"
+        return self._link.where
+
+    @property
+    def counters(self) -> Counters:
+        """What happened on this connection since it was made."""
+        return self._link.counters
 
     @property
     def is_connected(self) -> bool:
         """Whether a server is there now."""
-        return self._client is not None and self._client.is_connected
+        return self._link.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, and not opened since."""
+        return self._link.is_closed
+
+    def check_open(self) -> None:
+        """Raise if nothing will ever come over this connection again.
+
+        Raises:
+            ClosedError: If it was closed.
+        """
+        self._link.check_open()
 
     @property
     def client(self) -> Client:
         """The present nats-py client.
 
         Raises:
+            ClosedError: If the connection was closed.
             UnavailableError: If NATS is away.
         """
-        if self._client is None or not self._client.is_connected:
-            raise self._away()
-        return self._client
+        return self._link.client
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` with False when the connection is lost and with True when it is back."""
-        self._listeners.add(listener)
+        """Call `listener` with False when the connection is lost, or closed, and with True when it is back."""
+        self._link.listen(listener)
 
     def unlisten(self, listener: Listener) -> None:
         """Undo `listen`."""
-        self._listeners.discard(listener)
+        self._link.unlisten(listener)
 
     async def open(self, *, patient: bool = False) -> None:
-        """Connect.
-
-        Args:
-            patient: Wait until NATS is there, however long that takes.
-
-        Raises:
-            UnavailableError: If no server answers in time, unless `patient`.
-            ForbiddenError: If the server refuses the user.
-            FileNotFoundError: If the credentials file is not there.
-            ValueError: If a URL is none.
-        """
-        if self._address is None:
-            self._background = asyncio.create_task(self._observe(self.client))
-            return
-        backoff = Backoff(0.1, 5.0)
-        while self._client is None:
-            try:
-                self._client = await dial(self._address, self._callbacks())
-            except UnavailableError as error:
-                if not patient:
-                    raise
-                self._say("waiting for NATS: %s", error.message)
-                await asyncio.sleep(backoff.next())
+        """Connect; see `Link.open`."""
+        await self._link.open(patient=patient)
 
     async def close(self) -> None:
         """Send what is written and close; a client that is not ours loses our subscriptions."""
-        self._closing = True
-        if self._background is not None:
-            self._background.cancel()
-            await asyncio.wait((self._background,))
-        client, self._client = self._client, None
-        if self._address is None:
-            await self._hand_back(client)
-        elif client is not None and not client.is_closed:
-            await hang_up(client, self._address.timeout)
-            for flushing in self._flushing:
-                flushing.cancel()
+        if not self._is_ours:
+            for subscription in tuple(self._subscriptions):
+                await self.unsubscribe(subscription)
+        await self._link.close()
+        self._subscriptions.clear()
+        for flushing in self._flushing:
+            flushing.cancel()
 
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
@@ -184,7 +150,7 @@ class Connection:
         try:
             await client.publish(subject, payload, reply, headers)
         except _GONE as error:
-            raise self._away() from error
+            raise self._link.away() from error
         except MaxPayloadError as error:
             raise _too_large(payload, client) from error
 
@@ -211,7 +177,7 @@ class Connection:
             self.denials.check(subject, client.new_inbox(), started)
             raise
         except _GONE as error:
-            raise self._away() from error
+            raise self._link.away() from error
         except MaxPayloadError as error:
             raise _too_large(payload, client) from error
 
@@ -226,17 +192,53 @@ class Connection:
         Raises:
             UnavailableError: If NATS is away.
         """
-        subscription = Subscription(subject, callback, optional)
-        subscription.inner = await self.client.subscribe(subject, cb=callback)
+        subscription, client = Subscription(subject, callback, optional), self.client
         self._subscriptions.add(subscription)
+        try:
+            inner = await client.subscribe(subject, cb=callback)
+        except BaseException as error:
+            self._subscriptions.discard(subscription)
+            if isinstance(error, _GONE):
+                raise self._link.away() from error
+            raise
+        if subscription.inner is None:  # else a new client has it already
+            subscription.inner = inner
         return subscription
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; messages not yet handled are dropped."""
         self._subscriptions.discard(subscription)
         inner, subscription.inner = subscription.inner, None
-        if inner is not None and self._client is not None and not self._client.is_closed:
-            await inner.unsubscribe()
+        if inner is not None:
+            with contextlib.suppress(*_GONE):  # it went with its client
+                await inner.unsubscribe()
+
+    async def drain(self, subscriptions: Iterable[Subscription], within: float = 2.0) -> None:
+        """End subscriptions, but not before everything is handled that NATS has sent on them.
+
+        Args:
+            subscriptions: Which.
+            within: Seconds to wait for NATS, and for the callbacks; messages not handled by then are dropped.
+
+        Raises:
+            UnavailableError: If NATS is away or does not answer in time. They are ended all the same.
+        """
+        ending = tuple(subscriptions)
+        self._subscriptions.difference_update(ending)
+        inners = [each.inner for each in ending if each.inner is not None]
+        try:
+            client = self.client
+            for inner in inners:
+                # nats-py's own `drain` does this, too, but its ping overtakes it: what comes in between is dropped.
+                await client._send_unsubscribe(inner._id)  # noqa: SLF001
+            await self.flush(within)
+            async with asyncio.timeout(within):
+                await asyncio.gather(*(inner._pending_queue.join() for inner in inners))  # noqa: SLF001
+        except TimeoutError as error:
+            raise UnavailableError(f"messages were not handled within {within:g} s") from error
+        finally:
+            for each in ending:
+                await self.unsubscribe(each)
 
     async def flush(self, within: float = 2.0) -> None:
         """Wait until the server has read everything written so far.
@@ -259,100 +261,44 @@ class Connection:
         if not flushing.cancelled():
             flushing.exception()  # told to whoever waits, if anybody does
 
-    async def _hand_back(self, client: Client | None) -> None:
-        if client is None or client.is_closed:
-            return
-        for subscription in self._subscriptions:
-            if subscription.inner is not None:
-                await subscription.inner.unsubscribe()
+    async def _restore(self, client: Client) -> None:
+        """Subscribe on a new client to what was heard on the one before."""
+        for subscription in tuple(self._subscriptions):
+            subscription.inner = await client.subscribe(subscription.subject, cb=subscription.callback)
+            if subscription not in self._subscriptions:  # given up meanwhile
+                await self.unsubscribe(subscription)
 
-    def _callbacks(self) -> Callbacks:
-        return Callbacks(self._on_error, self._on_disconnected, self._on_reconnected, self._on_closed)
-
-    def _on_disconnected(self, client: Client) -> None:
-        if client is self._client and self._away_since is None and not self._closing:
-            self._away_since = time.monotonic()
-            logger.warning("lost the connection to NATS at %s; reconnecting", self.where)
-            self._tell(connected=False)
-
-    def _on_reconnected(self, client: Client) -> None:
-        if client is self._client:
-            self.counters.reconnects += 1
-            away = 0.0 if self._away_since is None else time.monotonic() - self._away_since
-            self._away_since = None
-            logger.info("NATS is back after %.1f s", away)
-            self._tell(connected=True)
-
-    def _on_closed(self, client: Client) -> None:
-        if client is not self._client or self._closing:
-            return
-        reason = client.last_error or "it gave no reason"
-        logger.warning("NATS closed the connection for good: %s; making a new one", reason)
-        if self._background is None or self._background.done():
-            self._background = asyncio.create_task(self._rebuild())
-
-    async def _rebuild(self) -> None:
-        if self._address is None:
-            return
-        backoff = Backoff(0.1, 5.0)
-        while True:
-            await asyncio.sleep(backoff.next())
-            try:
-                self._client = client = await dial(self._address, self._callbacks())
-                for subscription in self._subscriptions:
-                    subscription.inner = await client.subscribe(subscription.subject, cb=subscription.callback)
-            except (UnavailableError, ForbiddenError, OSError, ValueError, NatsError) as error:
-                self._say("still no new connection to NATS: %s", error)
-                continue
-            self.counters.rebuilds += 1
-            self._on_reconnected(client)
-            return
-
-    async def _observe(self, client: Client) -> None:
-        """Notice by what it counts that a client that is not ours was away."""
-        seen = client.stats["reconnects"]
-        while True:
-            await asyncio.sleep(OBSERVE_INTERVAL)
-            if not client.is_connected or client.stats["reconnects"] != seen:
-                self._on_disconnected(client)
-            if client.is_connected and self._away_since is not None:
-                seen = client.stats["reconnects"]
-                self._on_reconnected(client)
-
-    def _tell(self, *, connected: bool) -> None:
-        for listener in tuple(self._listeners):
-            listener(connected)
+    def _on_link(self, connected: bool) -> None:
+        if not connected:
+            self.denials.forget()
 
     def _on_error(self, _client: Client, error: Exception) -> None:
         if isinstance(error, SlowConsumerError):
-            self.counters.slow_consumer_drops += 1
-            self._say("messages on %s are dropped: they come faster than handled", error.subject)
+            self._link.counters.slow_consumer_drops += 1
+            self._quiet.warning("messages on %s are dropped: they come faster than handled", error.subject)
             return
-        self.counters.errors += 1
+        self._link.counters.errors += 1
         denial = self.denials.read(error)
         if denial is not None:
-            optional = any(each.optional and each.subject.lower() == denial.subject for each in self._subscriptions)
+            optional = denial.kind == SUBSCRIPTION and any(
+                each.optional and each.subject.lower() == denial.subject for each in self._subscriptions
+            )
             logger.log(logging.INFO if optional else logging.ERROR, "NATS does not allow this user the %s", denial)
         elif not isinstance(error, NatsError | OSError):
             logger.error("a message handler failed", exc_info=error)
         else:
-            logger.log(logging.WARNING if self.is_connected else logging.DEBUG, "NATS: %s", error)
-
-    def _away(self) -> UnavailableError:
-        return UnavailableError(f"there is no connection to NATS at {self.where}")
-
-    def _say(self, text: str, *args: object) -> None:
-        """Log a warning, unless there was one a short while ago."""
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            logger.warning(text, *args)
+            level = logging.WARNING if self.is_connected else logging.DEBUG
+            logger.log(level, "%s to NATS: %s", self._link.called, _text(error))
 
 
 async def _flush(client: Client) -> None:
     # The ping of a flush overtakes what waits to be written: only the second one is behind it.
     for _ in range(2):
         await client.flush(timeout=FLUSH_LIMIT)
+
+
+def _text(error: object) -> str:
+    return str(error).removeprefix("nats: ")
 
 
 def _too_large(payload: bytes, client: Client) -> PayloadTooLargeError:

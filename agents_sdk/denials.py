@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from agents_sdk.protocol.errors import ForbiddenError
 
 MAX_KEPT = 1000
-"""Subjects that are remembered; one more and all are forgotten."""
+"""Denials that are remembered; one more and all are forgotten."""
+
+PUBLISH = "publish"
+SUBSCRIPTION = "subscription"
 
 _DENIAL = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
 
@@ -19,7 +22,7 @@ class Denial:
     """One refusal of the server."""
 
     kind: str
-    """`publish` or `subscription`."""
+    """`PUBLISH` or `SUBSCRIPTION`."""
     subject: str
     """In lower case, as nats-py passes it on."""
 
@@ -28,10 +31,10 @@ class Denial:
 
 
 class Denials:
-    """Remembers which subjects were denied, and when. Instants are those of `time.monotonic`."""
+    """Remembers what was denied, and when. Instants are those of `time.monotonic`."""
 
     def __init__(self) -> None:
-        self._denied: dict[str, float] = {}
+        self._denied: dict[Denial, float] = {}
 
     def read(self, error: Exception) -> Denial | None:
         """Take note of an error if it is a denial, and return it as such."""
@@ -41,12 +44,20 @@ class Denials:
         denial = Denial(found[1].lower(), found[2].lower())
         if len(self._denied) >= MAX_KEPT:
             self._denied.clear()
-        self._denied[denial.subject] = time.monotonic()
+        self._denied[denial] = time.monotonic()
         return denial
 
-    def since(self, instant: float, prefix: str) -> bool:
-        """Return whether something on subjects that begin with `prefix` was denied since an instant."""
-        return any(subject.startswith(prefix.lower()) and at >= instant for subject, at in self._denied.items())
+    def forget(self) -> None:
+        """Forget everything: what holds on the next connection, the server says anew."""
+        self._denied.clear()
+
+    def since(self, instant: float, kind: str, prefix: str) -> bool:
+        """Return whether one of the subjects below `prefix` was denied since an instant."""
+        start = f"{prefix.lower()}."
+        return any(
+            denial.kind == kind and denial.subject.startswith(start) and at >= instant
+            for denial, at in self._denied.items()
+        )
 
     def check(self, subject: str, inbox: str, instant: float) -> None:
         """Raise if a denial explains why a request that was sent at an instant has no reply.
@@ -59,9 +70,11 @@ class Denials:
         Raises:
             ForbiddenError: If the server let the request not out, or the reply not in.
         """
-        if self._denied.get(subject.lower(), 0.0) >= instant:
+        if self._denied.get(Denial(PUBLISH, subject.lower()), 0.0) >= instant:
             raise ForbiddenError(f"NATS does not allow this user to publish to {subject}")
         prefix = inbox.rpartition(".")[0]
-        if self.since(0.0, prefix):
+        # Of any time: replies are subscribed to once. A denied publish is another matter: that was a reply of ours to
+        # somebody else's inbox, too late for `allow_responses`.
+        if self.since(0.0, SUBSCRIPTION, prefix):
             hint = "set inbox_prefix to the one it may use"
             raise ForbiddenError(f"NATS does not allow this user replies on {prefix}.>; {hint}")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from nats.aio.client import Client, Server
 from nats.errors import Error as NatsError
 
+from agents_sdk.cancelling import cancel
+from agents_sdk.credentials import Credentials
 from agents_sdk.protocol.errors import ForbiddenError, UnavailableError
+from agents_sdk.servers import without_password
 
-DEFAULT_URL = "nats://127.0.0.1:4222"
 DEFAULT_INBOX_PREFIX = "_INBOX"
 
 PING_INTERVAL = 5
@@ -37,16 +37,6 @@ ErrorCallback = Callable[[Client, Exception], None]
 logger = logging.getLogger(__name__)
 
 
-def server_urls(nats: str | None = None) -> tuple[str, ...]:
-    """Return the servers to use: those given, else those of `NATS_URL`, else this machine's.
-
-    Args:
-        nats: URLs, comma-separated.
-    """
-    text = nats or os.environ.get("NATS_URL") or DEFAULT_URL
-    return tuple(url.strip() for url in text.split(",") if url.strip())
-
-
 @dataclass(frozen=True)
 class Address:
     """Where to connect, and as whom."""
@@ -62,7 +52,7 @@ class Address:
     """Seconds after which an attempt has failed."""
 
     def __str__(self) -> str:
-        return ", ".join(_without_password(url) for url in self.servers)
+        return ", ".join(without_password(url) for url in self.servers)
 
 
 @dataclass(frozen=True)
@@ -82,10 +72,10 @@ async def dial(address: Address, callbacks: Callbacks) -> Client:
         UnavailableError: If no server answers in time.
         ForbiddenError: If the server refuses the user.
         FileNotFoundError: If the credentials file is not there.
-        ValueError: If a URL is none.
+        ValueError: If a URL is none, or the credentials file holds none.
     """
-    if address.credentials is not None and not address.credentials.is_file():
-        raise FileNotFoundError(f"credentials: there is no file {str(address.credentials)!r}")
+    if address.credentials is not None:
+        Credentials(address.credentials).check()
     client = Client()
     refusal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     last = "no answer"
@@ -106,10 +96,7 @@ async def dial(address: Address, callbacks: Callbacks) -> Client:
         raise UnavailableError(f"NATS at {address} does not answer: {last}") from None
     finally:
         if not connecting.done():
-            while not connecting.done():
-                # More than once: until Python 3.12, asyncio.wait_for in there may swallow a cancellation.
-                connecting.cancel()
-                await asyncio.wait((connecting,), timeout=0.1)
+            await cancel(connecting)
             await hang_up(client, address.timeout)
     if not connecting.cancelled():
         try:
@@ -125,13 +112,52 @@ async def hang_up(client: Client, within: float) -> None:
 
     Args:
         client: A client in any state.
-        within: Seconds to take at most.
+        within: Seconds to take at most for sending; what is not sent by then is dropped.
     """
+    try:
+        async with asyncio.timeout(within):
+            if client.is_connected:
+                await client.flush()
+    except (TimeoutError, OSError, NatsError) as error:
+        logger.warning("not all that was written has left for NATS: %r", error)
+        cut(client)
     try:
         async with asyncio.timeout(within):
             await client.close()
     except (TimeoutError, OSError, NatsError) as error:
         logger.warning("the NATS connection did not close cleanly: %r", error)
+
+
+def has_given_up(client: Client) -> bool:
+    """Return whether a client is away and has stopped trying to come back.
+
+    nats-py says so to nobody when its reconnecting ended with an exception that it did not expect.
+    """
+    reconnecting = client._reconnection_task  # noqa: SLF001
+    return not client.is_connected and reconnecting is not None and reconnecting.done()
+
+
+def is_stuck(client: Client) -> bool:
+    """Return whether a client that is away still waits for its old socket to send the rest.
+
+    A server that stands still takes nothing more, and nats-py tries no other one meanwhile.
+    """
+    writer = _writer(client)
+    return not client.is_connected and writer is not None and writer.transport.is_closing()
+
+
+def cut(client: Client) -> None:
+    """Drop what a client has not sent, and its socket."""
+    client._pending.clear()  # noqa: SLF001
+    client._pending_data_size = 0  # noqa: SLF001
+    writer = _writer(client)
+    if writer is not None:
+        writer.transport.abort()
+
+
+def _writer(client: Client) -> asyncio.StreamWriter | None:
+    """Return what a client writes to; None for one that never had a socket, or speaks over WebSockets."""
+    return getattr(client._transport, "_io_writer", None)  # noqa: SLF001
 
 
 async def _connect(
@@ -148,7 +174,6 @@ async def _connect(
     options: dict[str, Any] = {
         "servers": list(address.servers),
         "name": address.name,
-        "user_credentials": None if address.credentials is None else str(address.credentials),
         "inbox_prefix": address.inbox_prefix,
         "connect_timeout": address.timeout,
         "ping_interval": PING_INTERVAL,
@@ -162,6 +187,9 @@ async def _connect(
         "reconnected_cb": _as_coroutine(callbacks.reconnected, client),
         "closed_cb": _as_coroutine(callbacks.closed, client),
     }
+    if address.credentials is not None:
+        credentials = Credentials(address.credentials)
+        options |= {"user_jwt_cb": credentials.token, "signature_cb": credentials.sign}
     await client.connect(**options)
     opened = True
 
@@ -178,10 +206,3 @@ def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server |
     fewest = min(server.reconnects for server in servers)
     least = [server for server in servers if server.reconnects == fewest]
     return random.choice(least), random.uniform(*RECONNECT_WAIT)
-
-
-def _without_password(url: str) -> str:
-    if "://" not in url:
-        return url.rpartition("@")[2]
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

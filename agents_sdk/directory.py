@@ -7,7 +7,7 @@ in it already, and an event that names a predecessor nobody has seen tells of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
@@ -17,7 +17,7 @@ from agents_sdk.protocol.vocabulary import AgentStatus, Reason
 DISCOVERABLE = frozenset((AgentStatus.ACTIVE, AgentStatus.DEGRADED))
 """What a query finds that names no statuses."""
 
-_NEW_REGISTRATION = frozenset((Reason.REGISTERED, Reason.UPDATED, Reason.TAKEOVER))
+_NEW_REGISTRATION = frozenset((Reason.REGISTERED, Reason.UPDATED, Reason.TAKEOVER, Reason.RESTORED))
 """Reasons of events after which more of an agent may differ than the event says."""
 
 
@@ -88,8 +88,7 @@ class Directory:
     def reset(self, listing: Listing) -> Snapshot:
         """Start over from a complete answer."""
         self.agents = {agent.agent_id: agent for agent in listing.agents}
-        self._seen.clear()
-        self._floor = self.newest = listing.revision
+        self._take_as_seen(listing)
         return Snapshot(tuple(listing.agents), listing.revision)
 
     def reconcile(self, listing: Listing) -> list[Change]:
@@ -100,21 +99,12 @@ class Directory:
         """
         if listing.revision < self.newest:
             raise ValueError(f"revision {listing.revision} is behind event {self.newest}")
-        changes: list[Change] = []
         found = {agent.agent_id: agent for agent in listing.agents}
-        for agent_id, agent in found.items():
-            known = self.agents.get(agent_id)
-            if known is None:
-                changes.append(Joined(agent))
-            elif _registration(known) != _registration(agent):
-                changes.append(Changed(agent, None))
-        if listing.total <= len(found):
-            changes += [Left(agent_id, None) for agent_id in self.agents if agent_id not in found]
-            self.agents = found
-        else:
-            self.agents |= found
-        self._floor = self.newest = listing.revision
-        self._seen = {}
+        if listing.total > len(found):  # who is not among the first ones may be there all the same
+            found = self.agents | found
+        changes = differences(self.agents, found)
+        self.agents = found
+        self._take_as_seen(listing)
         return changes
 
     def apply(self, event: StatusEvent) -> Change | Refresh | None:
@@ -135,6 +125,7 @@ class Directory:
             known,
             status=event.status,
             status_reason=event.reason,
+            status_note=event.note,
             status_since=event.at if event.previous is not event.status else known.status_since,
             incarnation=event.incarnation,
             revision=event.revision,
@@ -183,9 +174,26 @@ class Directory:
             and event.agent_id not in (query.exclude or ())
         )
 
+    def _take_as_seen(self, listing: Listing) -> None:
+        self._floor = self.newest = listing.revision
+        # A listing that came in several pages has agents of later states in it.
+        self._seen = {agent.agent_id: agent.revision for agent in listing.agents if agent.revision > listing.revision}
+
     def _drop(self, agent_id: str, event: StatusEvent) -> Left:
         del self.agents[agent_id]
         return Left(agent_id, event)
+
+
+def differences(known: Mapping[str, AgentInfo], found: Mapping[str, AgentInfo]) -> list[Change]:
+    """Return what has become of agents, as far as it would be an event: who came, who changed, who left."""
+    changes: list[Change] = []
+    for agent_id, agent in found.items():
+        before = known.get(agent_id)
+        if before is None:
+            changes.append(Joined(agent))
+        elif _registration(before) != _registration(agent):
+            changes.append(Changed(agent, None))
+    return changes + [Left(agent_id, None) for agent_id in known if agent_id not in found]
 
 
 def _names(capabilities: Iterable[str] | None) -> set[str]:

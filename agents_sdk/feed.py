@@ -17,7 +17,9 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 from pydantic import ValidationError
 
-from agents_sdk.connection import Connection
+from agents_sdk.connection import Connection, Subscription
+from agents_sdk.denials import PUBLISH
+from agents_sdk.link import ClosedError
 from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
 from agents_sdk.protocol.events import RegistryEvent, StatusEvent
 from agents_sdk.protocol.scaling import ScalingOrder
@@ -83,6 +85,7 @@ class Feed:
         when its reader died comes again. Several readers of one name share the events.
 
         Raises:
+            ClosedError: When the connection is closed.
             UnavailableError: If JetStream cannot be reached.
         """
         async with aclosing(self._messages(_Durable(self._stream, self._patterns, name))) as msgs:
@@ -92,12 +95,15 @@ class Feed:
                     await msg.term()
                     continue
                 yield event
-                await msg.ack()
+                await _acknowledge(msg)
 
     async def from_now_on(self) -> AsyncGenerator[Event, None]:
         """Yield each event from now on, in order.
 
         Where JetStream can be reached, an outage delays events and loses none.
+
+        Raises:
+            ClosedError: When the connection is closed.
         """
         try:
             async with aclosing(self._messages(_Ordered(self._stream, self._patterns))) as msgs:
@@ -105,6 +111,8 @@ class Feed:
                     event = self._decode(msg)
                     if event is not None:
                         yield event
+        except ClosedError:
+            raise
         except UnavailableError as error:
             logger.info("%s; reading events as they happen", error)
         async with aclosing(self._live()) as events:
@@ -115,6 +123,7 @@ class Feed:
         """Yield a consumer's messages, attaching to it anew whenever it is in doubt.
 
         Raises:
+            ClosedError: When the connection is closed.
             UnavailableError: If JetStream cannot be reached the first time.
         """
         backoff = Backoff(0.1, 5.0)
@@ -122,10 +131,12 @@ class Feed:
         while True:
             epoch, asked_at = self._connection.counters.reconnects, time.monotonic()
             try:
-                jetstream = self._connection.client.jetstream(timeout=JETSTREAM_TIMEOUT)
-                subscription = await consumer.attach(jetstream)
+                client = self._connection.client
+                subscription = await consumer.attach(client.jetstream(timeout=JETSTREAM_TIMEOUT))
+            except ClosedError:
+                raise
             except (UnavailableError, TimeoutError, NatsError) as error:
-                denied = self._connection.denials.since(asked_at, "$JS.")
+                denied = self._connection.denials.since(asked_at, PUBLISH, "$JS")
                 if give_up_at is not None and (denied or _is_final(error) or time.monotonic() >= give_up_at):
                     why = f"the stream {self._stream} cannot be read: {error}"
                     raise UnavailableError(why) from error
@@ -134,7 +145,7 @@ class Feed:
                 continue
             give_up_at = None
             try:
-                while self._connection.counters.reconnects == epoch:
+                while self._connection.counters.reconnects == epoch and not self._connection.is_closed:
                     msg = await _next(subscription)
                     if msg is None:
                         continue
@@ -145,26 +156,39 @@ class Feed:
             except NatsError as error:
                 logger.info("events: %s; attaching anew", error)
             finally:
-                if self._connection.is_connected:
+                if client.is_connected:  # else it went with its client
                     await subscription.unsubscribe()
             await asyncio.sleep(backoff.next())
 
     async def _live(self) -> AsyncGenerator[Event, None]:
-        queue: asyncio.Queue[Msg] = asyncio.Queue(MAX_QUEUED)
+        queue: asyncio.Queue[Msg | None] = asyncio.Queue(MAX_QUEUED)
 
-        async def on_message(msg: Msg) -> None:
+        def put(msg: Msg | None) -> None:
             if queue.full():
-                lost = queue.get_nowait()
-                logger.warning("events: dropped %s, the reader is too slow", lost.subject)
+                queue.get_nowait()
+                logger.warning("events: dropped the oldest of %d, the reader is too slow", MAX_QUEUED)
             queue.put_nowait(msg)
 
-        subscriptions = [await self._connection.subscribe(p, on_message) for p in self._patterns]
+        async def on_message(msg: Msg) -> None:
+            put(msg)
+
+        def on_link(_connected: bool) -> None:
+            if self._connection.is_closed:
+                put(None)
+
+        subscriptions: list[Subscription] = []
+        self._connection.listen(on_link)
         try:
-            while True:
-                event = self._decode(await queue.get())
+            for pattern in self._patterns:
+                subscription = await self._connection.subscribe(pattern, on_message)
+                subscriptions.append(subscription)
+            while (msg := await queue.get()) is not None:
+                event = self._decode(msg)
                 if event is not None:
                     yield event
+            self._connection.check_open()
         finally:
+            self._connection.unlisten(on_link)
             for subscription in subscriptions:
                 await self._connection.unsubscribe(subscription)
 
@@ -254,6 +278,13 @@ def _is_final(error: Exception) -> bool:
     if isinstance(error, ServiceUnavailableError):
         return error.err_code in (None, _NOT_ENABLED)
     return isinstance(error, NotFoundError)
+
+
+async def _acknowledge(msg: Msg) -> None:
+    try:
+        await msg.ack()
+    except NatsError as error:
+        logger.info("events: %s is not acknowledged and comes again: %r", msg.subject, error)
 
 
 async def _next(subscription: JetStreamContext.PullSubscription) -> Msg | None:

@@ -36,12 +36,11 @@ class HealthCheck:
         self._running: asyncio.Future[Any] | None = None
 
     async def score(self) -> float:
-        """Return the health, 0.0 to 1.0; called on one other loop only."""
-        if self._running is None:
-            self._running = self._start()
-        await asyncio.wait((self._running,), timeout=PATIENCE)
-        if self._running.done():
-            running, self._running = self._running, None
+        """Return the health, 0.0 to 1.0; called on one other loop only. Who asks meanwhile gets the same answer."""
+        running = self._running = self._running or self._start()
+        await asyncio.wait((running,), timeout=PATIENCE)
+        if running.done() and running is self._running:
+            self._running = None
             self._last = self._judge(running)
         return self._last
 

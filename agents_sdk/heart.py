@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -11,37 +12,30 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-from nats.aio.msg import Msg
-
 from agents_sdk import lease
 from agents_sdk.condition import Condition
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
+from agents_sdk.ears import Ears
 from agents_sdk.loop_thread import LoopThread
 from agents_sdk.micro import MicroService
-from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.errors import InternalError, NotFoundError, RegistryError, StaleIncarnationError
 from agents_sdk.protocol.registration import Receipt
-from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, HEARTBEAT, REGISTER, Subjects, agent_topic
+from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, HEARTBEAT, REGISTER, Subjects
 from agents_sdk.pulse import Pulse
-from agents_sdk.requester import Requester
+from agents_sdk.quiet import QuietLog
+from agents_sdk.requester import REGISTER_TIMEOUT, Requester
+from agents_sdk.retry import Backoff
 from agents_sdk.vitals import Reading
 
 BEAT_TIMEOUT = 2.0
 """Seconds to wait for the answer to a beat."""
 
-REGISTER_TIMEOUT = 10.0
-"""Seconds to wait for a receipt before asking again: the present holder of the id may have to be probed, and JetStream
-may be choosing its leader."""
+SETTLE_TIMEOUT = 3.0
+"""Seconds that an agent which leaves waits to hear whether it has been registered."""
 
 KNOCK_INTERVAL = 0.5
 """Seconds between two looks at the work loop."""
-
-QUIET = 30.0
-"""Seconds between two log lines about the same trouble."""
-
-HEALTH_CHECK = "health_check"
 
 logger = logging.getLogger(__name__)
 
@@ -97,20 +91,28 @@ class Heart:
     ) -> None:
         self._agent_id = str(registration["agent_id"])
         self._registration = registration
-        self._subjects = subjects
         self._condition = condition
         self._pulse = pulse
-        self._service = service
         self._tell = tell
+        self._ears = Ears(
+            self._agent_id,
+            registration.get("instance_id"),
+            subjects,
+            condition,
+            service,
+            lambda reason, deadline: tell(DrainOrdered(reason, deadline)),
+            lambda: self._mailbox.put_nowait(lease.Doubted()),
+        )
         self._lease = lease.Lease(random.random)
         self._connection = Connection(address)
         self._requester = Requester(self._connection, subjects, BEAT_TIMEOUT)
         self._mailbox: asyncio.Queue[lease.Fact] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._serving = False
-        self._leaving = False
+        self._settled = asyncio.Event()
+        """Set while no registration is on its way."""
+        self._settled.set()
         self._unheard_since: float | None = None
-        self._quiet_until = -math.inf
+        self._quiet = QuietLog(logger)
         self._thread = LoopThread(f"heart:{self._agent_id}", self._live, lambda error: tell(Ended(error)))
 
     def start(self) -> None:
@@ -146,6 +148,10 @@ class Heart:
             while True:
                 for order in self._lease.handle(await self._next(), time.monotonic()):
                     self._carry_out(order)
+                if self._lease.state is lease.State.REGISTERING:
+                    self._settled.clear()
+                else:
+                    self._settled.set()
         except (RegistryError, OSError, ValueError) as error:
             self._tell(Ended(error))
         finally:
@@ -169,43 +175,42 @@ class Heart:
             case lease.Beat():
                 self._spawn(self._beat(order))
             case lease.Drain():
-                self._tell(DrainOrdered("drain", None))
+                self._tell(DrainOrdered(DRAIN, None))
             case lease.End():
                 self._tell(Ended(order.error))
 
     async def _register(self) -> None:
-        fact: lease.Fact
         try:
             # Once it was ours, the id is not taken from anybody any more: whoever has it now took it from us.
             takeover = bool(self._registration.get("takeover")) and not self._lease.grant
             fields = {**self._registration, "takeover": takeover}
             answer = await self._requester.ask(REGISTER, fields, within=REGISTER_TIMEOUT, repeat=False)
             receipt = Receipt.model_validate(answer)
-            await self._serve()
         except RegistryError as error:
-            self._say("%s is not registered yet: %s", self._agent_id, error.message)
-            fact = lease.Refused(error)
+            if isinstance(error, lease.WEATHER):  # what is final is told once, by whoever started the agent
+                self._quiet.warning("%s is not registered yet: %s", self._agent_id, error.message)
+            self._mailbox.put_nowait(lease.Refused(error))
+            return
         except Exception as error:
             logger.exception("registering %s failed", self._agent_id)
-            fact = lease.Refused(InternalError(repr(error)))
-        else:
-            fact = lease.Granted(receipt.incarnation, receipt.heartbeat_interval)
-            self._tell(Registered(receipt))
-        self._mailbox.put_nowait(fact)
-
-    async def _serve(self) -> None:
-        """Hear the registry, but not before the id is ours: to answer for its holder would hide that holder's death."""
-        if self._serving:
+            self._mailbox.put_nowait(lease.Refused(InternalError(repr(error))))
             return
-        topics = ((HEALTH_CHECK, self._on_health_check), (DRAIN, self._on_drain))
-        for topic, callback in topics:
-            await self._connection.subscribe(agent_topic(self._agent_id, topic), callback)
-        # To hear at once of what the next answer to a beat would tell as well.
-        events = self._subjects.status_event("*", self._agent_id)
-        await self._connection.subscribe(events, self._on_event, optional=True)
-        await self._service.open(self._connection)
-        await self._connection.flush()
-        self._serving = True
+        self._ears.incarnation = receipt.incarnation
+        self._mailbox.put_nowait(lease.Granted(receipt.incarnation, receipt.heartbeat_interval))
+        await self._listen()
+        self._tell(Registered(receipt))
+
+    async def _listen(self) -> None:
+        """Hear the registry, but not before the id is ours: to answer for its holder would hide that holder's death."""
+        backoff = Backoff(0.1, 5.0)
+        while True:
+            try:
+                await self._ears.open(self._connection)
+            except Exception as error:  # whatever it is: to give up would leave it registered and deaf
+                self._quiet.warning("%s does not hear the registry yet: %r", self._agent_id, error)
+                await asyncio.sleep(backoff.next())
+            else:
+                return
 
     async def _beat(self, beat: lease.Beat) -> None:
         fact: lease.Fact
@@ -228,32 +233,8 @@ class Heart:
         fields |= {"agent_id": self._agent_id, "incarnation": beat.incarnation, "seq": beat.seq}
         return reading, await self._requester.ask(HEARTBEAT, fields)
 
-    async def _on_health_check(self, msg: Msg) -> None:
-        answer = await self._condition.answer()
-        answer["instance_id"] = self._registration.get("instance_id")
-        answer["incarnation"] = self._lease.incarnation
-        if self._leaving:
-            answer["status"] = "draining"
-        if msg.reply:
-            await self._connection.publish(msg.reply, encode(answer))
-
-    async def _on_drain(self, msg: Msg) -> None:
-        order = _object(msg)
-        deadline = order.get("deadline")
-        self._tell(
-            DrainOrdered(
-                str(order.get("reason", "drain")), float(deadline) if isinstance(deadline, int | float) else None
-            )
-        )
-
-    async def _on_event(self, msg: Msg) -> None:
-        """Look at what the registry announces of this agent; whether it concerns us, a beat finds out."""
-        event = _object(msg)
-        if event.get("incarnation") != self._lease.incarnation or event.get("to") in ("offline", "deregistering"):
-            self._mailbox.put_nowait(lease.Doubted())
-
     async def _leave(self, *, announce: bool) -> None:
-        self._leaving = True
+        self._ears.is_leaving = True
         self._mailbox.put_nowait(lease.Leaving())
         if not announce or self._lease.state is not lease.State.HELD:
             return
@@ -263,6 +244,9 @@ class Heart:
             logger.info("the registry does not know that %s is leaving: %s", self._agent_id, error.message)
 
     async def _release(self, reason: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_TIMEOUT):
+                await self._settled.wait()  # a registration on its way would leave a ghost behind
         if self._lease.state is not lease.State.HELD:
             return
         try:
@@ -301,26 +285,9 @@ class Heart:
     def _unheard(self, error: RegistryError) -> None:
         if self._unheard_since is None:
             self._unheard_since = time.monotonic()
-        self._say("a heartbeat of %s was not taken: %s", self._agent_id, error.message)
+        self._quiet.warning("a heartbeat of %s was not taken: %s", self._agent_id, error.message)
 
     def _heard(self) -> None:
         if self._unheard_since is not None:
             logger.info("%s is heard again after %.1f s", self._agent_id, time.monotonic() - self._unheard_since)
             self._unheard_since = None
-
-    def _say(self, text: str, *args: object) -> None:
-        """Log a warning, unless there was one a short while ago."""
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            logger.warning(text, *args)
-
-
-def _object(msg: Msg) -> dict[str, Any]:
-    """Return the JSON object of a message; an empty one if it has none, which is logged."""
-    try:
-        parsed = orjson.loads(msg.data or b"{}")
-    except orjson.JSONDecodeError as error:
-        logger.warning("%s carries no JSON: %s", msg.subject, error)
-        return {}
-    return parsed if isinstance(parsed, dict) else {}

@@ -41,7 +41,8 @@ EARLY_GAP = 0.25
 RETRY_CEILING = 5.0
 """Seconds between two attempts to register at most."""
 
-_WEATHER = (UnavailableError, OverloadedError, InternalError)
+WEATHER = (UnavailableError, OverloadedError, InternalError)
+"""What passes: it is tried again. Any other refusal of a registration is final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Doubted:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """The agent is on its way out: it beats on while it finishes, but does not come back once forgotten."""
+    """The agent is on its way out: it beats on while it finishes, but does not register any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,8 @@ class Lease:
                 self._hurry(now, self._rng() * min(CATCH_UP, self._interval))
             case Leaving():
                 self._leaving = True
+                if self.state is State.UNREGISTERED:
+                    self.state = State.ENDED
             case Released():
                 self.state = State.ENDED
 
@@ -263,9 +266,12 @@ class Lease:
         return []
 
     def _refused(self, error: RegistryError, now: float) -> list[Order]:
-        if not isinstance(error, _WEATHER):
+        if not isinstance(error, WEATHER):
             self.state = State.ENDED
             return [End(error)]
+        if self._leaving:
+            self.state = State.ENDED
+            return []
         self.state = State.UNREGISTERED
         self._due = now + self._backoff.next()
         return []

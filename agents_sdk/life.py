@@ -8,11 +8,13 @@ import logging
 import time
 from collections.abc import Callable
 
+from agents_sdk.cancelling import cancel
 from agents_sdk.connection import Connection
 from agents_sdk.heart import DrainOrdered, Ended, Heart, Registered, Signal
 from agents_sdk.lease import Moved
 from agents_sdk.protocol.errors import UnavailableError
 from agents_sdk.protocol.registration import Receipt
+from agents_sdk.protocol.subjects import DRAIN
 from agents_sdk.retry import Backoff
 from agents_sdk.serving import Service
 
@@ -47,7 +49,9 @@ class Life:
         self._heart: Heart | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registered: asyncio.Future[Receipt] | None = None
+        self._receipt: Receipt | None = None
         self._over: asyncio.Future[None] | None = None
+        self._beginning: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -58,12 +62,10 @@ class Life:
     @property
     def incarnation(self) -> int:
         """The incarnation it was first registered as, 0 before."""
-        if self._registered is None or not self._registered.done():
-            return 0
-        return self._registered.result().incarnation
+        return 0 if self._receipt is None else self._receipt.incarnation
 
     async def begin(self) -> None:
-        """Connect, register and serve.
+        """Connect, register and serve. Whoever ends it meanwhile has this return when it is over.
 
         Raises:
             RegistryError: If the registry refuses the registration for good, or takes it back at once.
@@ -74,17 +76,21 @@ class Life:
         self._loop = asyncio.get_running_loop()
         self._registered, self._over = self._loop.create_future(), self._loop.create_future()
         self._over.add_done_callback(_retrieve)
+        self._beginning = asyncio.create_task(self._bring_up())
+        error: BaseException | None
         try:
-            await self._connection.open(patient=True)
-            self._heart = self._make_heart(self._loop, self._tell)
-            self._heart.start()
-            await self._registered
-            await self._serve()
-        except BaseException as error:
-            if self._heart is not None:
-                await self._heart.release("did not start")
-            await self._shut(error)
-            raise
+            await asyncio.wait((self._beginning,))
+            error = None if self._beginning.cancelled() else self._beginning.exception()
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+        if error is not None and self._ending is None:
+            self._ending = asyncio.create_task(self._abandon(error))
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
+        if error is not None:
+            raise error
+        if self._ending is not None:
+            await self.over()
 
     async def end(self) -> None:
         """Drain and leave; return when that is done, whoever began it."""
@@ -110,12 +116,15 @@ class Life:
         if self._heart is not None:
             self._heart.note(Moved())
 
-    async def _serve(self) -> None:
+    async def _bring_up(self) -> None:
+        assert self._loop is not None
+        assert self._registered is not None
+        await self._connection.open(patient=True)
+        self._heart = self._make_heart(self._loop, self._tell)
+        self._heart.start()
+        await self._registered
         backoff = Backoff(0.1, 5.0)
         while not self.is_serving:
-            if self._ending is not None:
-                await self.over()
-                return
             try:
                 await self._service.open(self._connection)
                 self.is_serving = True
@@ -134,13 +143,15 @@ class Life:
             return
         match signal:
             case Registered(receipt):
+                self._receipt = self._receipt or receipt
                 if not registered.done():
                     registered.set_result(receipt)
-                else:
+                elif self._ending is None:
                     logger.info("%s is registered again, as incarnation %d", self._agent_id, receipt.incarnation)
             case DrainOrdered(reason, deadline):
                 if self._ending is None:
-                    logger.info("%s is told to drain: %s", self._agent_id, reason)
+                    why = "" if reason == DRAIN else f": {reason}"  # else nobody gave one
+                    logger.info("%s is told to drain%s", self._agent_id, why)
                     self._ending = asyncio.create_task(self._leave(reason, deadline, announce=False))
             case Ended(error):
                 if not registered.done():
@@ -161,11 +172,13 @@ class Life:
         if deadline is not None:
             within = min(within, max(0.0, deadline - time.time()))
         try:
+            await self._end_beginning()
             self._service.refuse("is leaving")
             if self._heart is not None:
                 announce = announce and self._service.in_flight > 0
                 await asyncio.gather(self._heart.leave(announce=announce), self._service.finish(within))
                 await self._heart.release(reason)
+            await self._service.close()
         finally:
             await self._shut(None)
             logger.info("%s has left", self._agent_id)
@@ -173,10 +186,25 @@ class Life:
     async def _give_up(self, error: Exception) -> None:
         """Stop without deregistering: the id is another instance's, which also gets the requests."""
         try:
+            await self._end_beginning()
             await self._service.unsubscribe()
             await self._service.finish(self._drain_timeout)
         finally:
             await self._shut(error)
+
+    async def _abandon(self, error: BaseException) -> None:
+        """Undo as much as has begun."""
+        try:
+            await self._end_beginning()
+            if self._heart is not None:
+                await self._heart.leave(announce=False)
+                await self._heart.release("did not start")
+        finally:
+            await self._shut(error)
+
+    async def _end_beginning(self) -> None:
+        if self._beginning is not None:
+            await cancel(self._beginning)
 
     async def _shut(self, error: BaseException | None) -> None:
         self.is_serving = False

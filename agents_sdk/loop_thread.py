@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine
@@ -26,7 +25,9 @@ class LoopThread:
     ) -> None:
         self._main = main
         self._on_failure = on_failure
+        self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        """None before it runs, and once it takes nothing more."""
         self._task: asyncio.Task[None] | None = None
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -38,17 +39,19 @@ class LoopThread:
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function on the loop soon; from any thread. Nothing happens before `start` or after the end."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
+        with self._lock:
+            if self._loop is not None:
                 self._loop.call_soon_threadsafe(function, *args)
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine on the loop and wait for it; from another loop. If the thread ends first, so does this."""
-        if self._loop is None or not self._thread.is_alive():
-            work.close()
-            return
+        with self._lock:
+            if self._loop is None:
+                work.close()
+                return
+            running = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+            await asyncio.wrap_future(running)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -75,4 +78,10 @@ class LoopThread:
     async def _live(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._begun.set()
-        await self._main()
+        try:
+            await self._main()
+        finally:
+            # What is taken after this would not be done, and whoever waits for it would do so for ever; what has been
+            # taken is cancelled with the loop.
+            with self._lock:
+                self._loop = None

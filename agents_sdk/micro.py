@@ -10,7 +10,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from agents_sdk.connection import Connection
+from agents_sdk.connection import Callback, Connection
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.subjects import agent_topic
 
@@ -56,12 +56,13 @@ class MicroService:
             "metadata": {"agent_id": agent_id, "agent_type": agent_type, "agent_version": version},
         }
 
-    async def open(self, connection: Connection) -> None:
-        """Answer from now on.
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Where it is asked."""
+        return ("$SRV.*", f"$SRV.*.{self._name}", f"$SRV.*.{self._name}.{self._id}")
 
-        Raises:
-            UnavailableError: If NATS is away.
-        """
+    def responder(self, connection: Connection) -> Callback:
+        """Return what answers on `subjects`."""
         verbs: dict[str, Callable[[], dict[str, Any]]] = {"PING": self.ping, "INFO": self.info, "STATS": self.stats}
 
         async def respond(msg: Msg) -> None:
@@ -69,8 +70,7 @@ class MicroService:
             if verb is not None and msg.reply:
                 await connection.publish(msg.reply, encode(verb()))
 
-        for subject in ("$SRV.*", f"$SRV.*.{self._name}", f"$SRV.*.{self._name}.{self._id}"):
-            await connection.subscribe(subject, respond, optional=True)
+        return respond
 
     def ping(self) -> dict[str, Any]:
         """Return the PING response."""

@@ -14,6 +14,7 @@ from nats.errors import NoRespondersError
 
 from agents_sdk.connection import Connection
 from agents_sdk.protocol.codec import decode_reply, encode
+from agents_sdk.protocol.discovery import REVISION_WAIT
 from agents_sdk.protocol.errors import (
     Detail,
     ForbiddenError,
@@ -39,10 +40,24 @@ from agents_sdk.tracing import outgoing_headers
 ATTEMPTS_ON_SILENCE = 2
 """How many times a request that may be lost is sent within its time."""
 
+ON_ITS_WAY = 0.25
+"""Seconds that an answer is given beyond those for which the registry may hold it back."""
+
+MAX_PATIENCE = 0.75
+"""Share of its time that one attempt may take: a replica that stands still must leave time for another one."""
+
 ROLL_CALL = 0.5
 """Seconds to wait for any replica to say that it is there."""
 
+REGISTER_TIMEOUT = 10.0
+"""Seconds that registering takes at most: the present holder of the id may have to be probed, and the record written by
+a JetStream that is choosing its leader."""
+
+CHANGES = frozenset((*COMMANDS, *TELEMETRY, SCALING_SET))
+
 _AGENT_ID = re.compile(AGENT_ID_PATTERN)
+
+Failure = NoRespondersError | TimeoutError | RegistryError
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +69,10 @@ class Requester:
     after a jittered wait until its time is over. Silence is another matter: the registry may have
     done what it was asked, so only what can be asked twice without harm is repeated. Commands can:
     their message id makes one of them. And the replica that NATS chose may stand still, so the
-    second time a replica is asked that has just said that it is there.
+    second time a replica is asked that has just said that it is there. When the connection is lost,
+    the answer is: what can be asked twice is not waited for any longer.
+
+    What is raised in the end is what was heard last. Silence after an answer is no news of a query.
 
     Args:
         connection: The way to NATS.
@@ -93,17 +111,23 @@ class Requester:
         backoff = Backoff()
         total = self._timeout if within is None else within
         deadline = time.monotonic() + total
-        patience = total / ATTEMPTS_ON_SILENCE if idempotent and repeat else total
+        again = idempotent and repeat
+        patience = _patience(fields, total) if again else total
+        failure: Failure | None = None
         while True:
             remaining = deadline - time.monotonic()
-            outcome = await self._attempt(subject, payload, headers, min(patience, remaining))
+            outcome = await self._attempt(subject, payload, headers, min(patience, remaining), again)
             if isinstance(outcome, dict):
                 return outcome
             silent = isinstance(outcome, TimeoutError)
+            if not (silent and isinstance(failure, RegistryError)) or operation in CHANGES:
+                failure = outcome
             pause = 0.0 if silent else backoff.next()
             is_over = deadline - time.monotonic() <= pause
             if is_over or not repeat or (silent and not idempotent):
-                raise _gave_up(outcome, operation, total) from outcome
+                if isinstance(failure, UnavailableError):
+                    raise failure
+                raise _gave_up(failure, operation, total) from failure
             await asyncio.sleep(pause)
             replica = None
             if silent and operation in SHARED:
@@ -111,11 +135,24 @@ class Requester:
             subject = self._subject(operation, fields, replica)
 
     async def _attempt(
-        self, subject: str, payload: bytes, headers: dict[str, str] | None, within: float
-    ) -> dict[str, Any] | NoRespondersError | TimeoutError | RegistryError:
-        """Ask once; return the answer, or a failure after which asking again may help."""
+        self, subject: str, payload: bytes, headers: dict[str, str] | None, within: float, again: bool
+    ) -> dict[str, Any] | Failure:
+        """Ask once; return the answer, or a failure after which asking again may help.
+
+        With `again`, whoever asks will: a lost connection ends the waiting.
+        """
         try:
-            reply = await self._connection.request(subject, payload, within, headers)
+            async with asyncio.timeout(None) as patience:
+
+                def changed(connected: bool) -> None:
+                    if again and not connected:
+                        patience.reschedule(0.0)
+
+                self._connection.listen(changed)
+                try:
+                    reply = await self._connection.request(subject, payload, within, headers)
+                finally:
+                    self._connection.unlisten(changed)
             return decode_reply(reply.data)
         except (NoRespondersError, TimeoutError) as failure:
             return failure
@@ -129,7 +166,7 @@ class Requester:
         try:
             reply = await self._connection.request(self.subjects.operation(REPLICAS), b"", within)
             return Presence.model_validate(decode_reply(reply.data)).replica
-        except (NoRespondersError, TimeoutError, ForbiddenError) as failure:
+        except (NoRespondersError, TimeoutError, ForbiddenError, UnavailableError) as failure:
             logger.debug("no replica says that it is there: %r", failure)
             return None
 
@@ -159,13 +196,18 @@ def _encode(fields: Mapping[str, Any]) -> bytes:
         raise InvalidRequestError(f"payload: {message}", [Detail("payload", message)]) from error
 
 
-def _gave_up(failure: Exception, operation: str, total: float) -> UnavailableError:
-    if isinstance(failure, UnavailableError):
-        return failure
+def _patience(fields: Mapping[str, Any], total: float) -> float:
+    """Return how many seconds of its time a request spends on one attempt at most."""
+    patience = total / ATTEMPTS_ON_SILENCE
+    if fields.get("min_revision"):  # else the registry's "not yet" would come too late, and be taken for silence
+        patience = max(patience, REVISION_WAIT + ON_ITS_WAY)
+    return min(patience, total * MAX_PATIENCE)
+
+
+def _gave_up(failure: Failure, operation: str, total: float) -> UnavailableError:
     if isinstance(failure, NoRespondersError):
         return UnavailableError(f"no registry serves {operation!r} now")
     if isinstance(failure, TimeoutError):
-        changes = operation in (*COMMANDS, *TELEMETRY, SCALING_SET)
-        unknown = "; whether it was done is unknown" if changes else ""
+        unknown = "; whether it was done is unknown" if operation in CHANGES else ""
         return UnavailableError(f"no answer to {operation!r} within {total:g} s{unknown}")
     return UnavailableError(f"{operation!r} was put off for {total:g} s: {failure}")

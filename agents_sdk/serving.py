@@ -94,14 +94,11 @@ class Service:
         """Begin nothing new: from now on requests are answered with 503, which sends callers elsewhere."""
         self._refusal = UnavailableError(f"{self._agent_id} {reason}")
 
-    async def finish(self, within: float) -> bool:
+    async def finish(self, within: float) -> None:
         """Wait for the work in flight.
 
         Args:
             within: Seconds to wait; what is not done by then is cancelled and answered with an error.
-
-        Returns:
-            Whether all of it was done.
         """
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within)
@@ -111,7 +108,16 @@ class Service:
         if late:
             logger.warning("%s cancels %d requests that are not done after %g s", self._agent_id, len(late), within)
             await asyncio.wait(late, timeout=CANCEL_TIMEOUT)
-        return not late
+
+    async def close(self) -> None:
+        """Have NATS send no requests any more, and answer those that it has sent."""
+        if self._connection is None:
+            return
+        ending, self._subscriptions = self._subscriptions, []
+        try:
+            await self._connection.drain(ending)
+        except UnavailableError as error:
+            logger.warning("requests to %s may stay without an answer: %s", self._agent_id, error.message)
 
     async def unsubscribe(self) -> None:
         """Take no requests any more, not even to refuse them."""

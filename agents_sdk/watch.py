@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from agents_sdk.connection import Connection
 from agents_sdk.directory import Change, Directory, Refresh, Snapshot
+from agents_sdk.pages import Pages
 from agents_sdk.protocol.discovery import MAX_LIMIT, AgentInfo, Listing, ServiceQuery
-from agents_sdk.protocol.errors import NotFoundError, UnavailableError
+from agents_sdk.protocol.errors import NotFoundError, RegistryError, UnavailableError
 from agents_sdk.protocol.events import StatusEvent
-from agents_sdk.protocol.subjects import DISCOVER, GET
+from agents_sdk.protocol.subjects import GET
 from agents_sdk.protocol.vocabulary import SortBy
 from agents_sdk.requester import Requester
 from agents_sdk.retry import Backoff
@@ -29,12 +30,16 @@ lose one without either end noticing."""
 MAX_QUEUED = 10_000
 """Events that may wait for a slow reader; beyond that it starts over from a snapshot."""
 
+NOTICED = 5.0
+"""Seconds after which every replica has noticed that the bucket was made anew; a snapshot before that
+may be of the one that was there before."""
+
 GATHER = 0.05
 """Seconds for which events gather that only a comparison can judge."""
 
 MAX_LOOKS = 3
 """After so many comparisons without an answer that is new enough, the watch starts over: the bucket
-may have been made anew, with revisions that begin again."""
+may have been made anew, with revisions that begin again, and no event may have said so yet."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +65,14 @@ class Watch:
             limit=MAX_LIMIT,
             explain=False,
         )
+        self._pages = Pages(requester)
         self._directory = Directory(query)
         self._events: asyncio.Queue[StatusEvent] = asyncio.Queue(MAX_QUEUED)
         self._woken = asyncio.Event()
+        self._log: str | None = None
+        """The log that the last event was of."""
+        self._anew = False
+        """Whether a log has begun that no snapshot is known to be of."""
         self._start_over = True
         self._look_at = 0.0
         self._looks = 0
@@ -72,7 +82,8 @@ class Watch:
         """Yield a snapshot, then changes; after an outage of NATS a snapshot again.
 
         Raises:
-            UnavailableError: If the registry cannot be reached for the first snapshot.
+            ClosedError: When the connection is closed.
+            RegistryError: If there is no first snapshot. After it, trying again is the answer to every error.
         """
         # Events first: what happens between subscribing and the snapshot is in both, never in none.
         subject = self._requester.subjects.events_of("status")
@@ -89,6 +100,7 @@ class Watch:
 
     async def _next(self) -> list[Change]:
         """Wait until something happened and return what it changed."""
+        self._connection.check_open()
         try:
             if self._start_over:
                 return [await self._snapshot()]
@@ -96,9 +108,10 @@ class Watch:
                 return await self._look()
             if not self._events.empty():
                 return await self._fold(self._events.get_nowait())
-        except UnavailableError as error:
+        except RegistryError as error:
             self._look_at = time.monotonic()
-            logger.info("watch: %s; trying again", error.message)
+            retryable = isinstance(error, UnavailableError)
+            logger.log(logging.INFO if retryable else logging.WARNING, "watch: %s; trying again", error.message)
             await asyncio.sleep(self._backoff.next())
             return []
         self._woken.clear()
@@ -113,7 +126,7 @@ class Watch:
         self._start_over = False
         try:
             listing = await self._discover(0)
-        except UnavailableError:
+        except RegistryError:
             self._start_over = True
             raise
         if listing.total > len(listing.agents):
@@ -122,7 +135,8 @@ class Watch:
                 listing.total,
                 len(listing.agents),
             )
-        self._settled()
+        self._settled(NOTICED if self._anew else LOOK_AGAIN)
+        self._anew = False
         return self._directory.reset(listing)
 
     async def _look(self) -> list[Change]:
@@ -132,14 +146,18 @@ class Watch:
             listing = await self._discover(newest)
             if listing.revision < newest:
                 raise UnavailableError(f"revision {listing.revision} is older than event {newest}")
-        except UnavailableError:
+        except RegistryError:
             self._looks += 1
             self._start_over = self._start_over or self._looks >= MAX_LOOKS
             raise
-        self._settled()
+        self._settled(LOOK_AGAIN)
         return self._directory.reconcile(listing)
 
     async def _fold(self, event: StatusEvent) -> list[Change]:
+        before, self._log = self._log, event.log
+        if before not in (None, event.log):  # its revisions say nothing about those that are known
+            self._start_over = self._anew = True
+            return []
         outcome = self._directory.apply(event)
         if outcome is None:
             return []
@@ -161,12 +179,12 @@ class Watch:
 
     async def _discover(self, min_revision: int) -> Listing:
         query = replace(self._query, min_revision=min_revision)
-        return Listing.from_wire(await self._requester.ask(DISCOVER, query.to_wire()))
+        return await self._pages.discover(query.to_wire())
 
-    def _settled(self) -> None:
+    def _settled(self, look_again: float) -> None:
         self._backoff.reset()
         self._looks = 0
-        self._look_at = time.monotonic() + LOOK_AGAIN * random.uniform(0.9, 1.1)
+        self._look_at = time.monotonic() + look_again * random.uniform(0.9, 1.1)
 
     async def _on_event(self, msg: Msg) -> None:
         try:
@@ -183,6 +201,5 @@ class Watch:
         self._woken.set()
 
     def _on_link(self, connected: bool) -> None:
-        if connected:
-            self._start_over = True
-            self._woken.set()
+        self._start_over = self._start_over or connected
+        self._woken.set()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
-from bench import report, resting, rows
+from bench import failover, nodes, report, resting, rows
 from bench.processes import BenchError
 from bench.rows import Plan
+from registry.shell.child import ServerError
 
 ROWS = {
     "discover": rows.discover,
@@ -23,6 +27,21 @@ ROWS = {
     "import": resting.imports,
 }
 
+LOSSES = {
+    "leader-killed": failover.kills,
+    "leader-stopped": failover.stops,
+    "leading-node-killed": nodes.leaders,
+    "other-node-killed": nodes.others,
+}
+
+METHOD_OF_LOSSES = """\
+Replicas: two on one NATS server, default settings; a time ends when an observer gets what JetStream has stored.
+Nodes: the cluster of `make cluster`, under registrations as fast as 16 tasks of one client make them. After each run
+the node is started again, and the next run begins when all copies are in sync.
+A call takes as long as the SDK takes with all its repetitions.
+Took place otherwise: agents whose events are not those of what was acknowledged, once and in order.
+"""
+
 
 def main() -> int:
     told = _arguments()
@@ -31,6 +50,8 @@ def main() -> int:
     ]:
         del os.environ[name]  # the defaults are measured
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if told.failover or told.only in LOSSES:
+        return _losses(told)
     plan = Plan(
         rounds=told.rounds or (3 if told.quick else 5),
         seconds=0.8 if told.quick else 3.0,
@@ -41,23 +62,39 @@ def main() -> int:
     if told.profile:
         print(ROWS[told.profile](plan))
         return 0
-    started, done = time.monotonic(), []
-    for name in [told.only] if told.only else ROWS:
-        if not told.json:
-            print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        done.append(ROWS[name](plan))
+    started = time.monotonic()
+    done = [ROWS[name](plan) for name in _named(told, ROWS)]
     took = time.monotonic() - started
     if told.json:
-        shown = {
-            "machine": report.machine(),
-            "seconds": took,
-            "loop": plan.loop,
-            "rows": [row.as_json() for row in done],
-        }
-        print(json.dumps(shown, indent=2))
-        return 0
-    report.table(done, f"{_method(plan)}\n{report.machine()}; took {took:.0f} s")
+        _print_json(took, loop=plan.loop, rows=[row.as_json() for row in done])
+    else:
+        report.table(done, f"{_method(plan)}\n{report.machine()}; took {took:.0f} s")
     return 0
+
+
+def _losses(told: argparse.Namespace) -> int:
+    logging.getLogger("agents_sdk").setLevel(logging.ERROR)  # that connections are lost is the point
+    runs = told.rounds or (3 if told.quick else 20)
+    started = time.monotonic()
+    done = [asyncio.run(LOSSES[name](runs)) for name in _named(told, LOSSES)]
+    took = time.monotonic() - started
+    if told.json:
+        _print_json(took, losses=[each.as_json() for each in done])
+    else:
+        report.losses(done, f"{METHOD_OF_LOSSES}{report.machine()}; took {took:.0f} s")
+    return 0
+
+
+def _named(told: argparse.Namespace, known: Iterable[str]) -> Iterator[str]:
+    """Yield what is to be measured, and say so."""
+    for name in [told.only] if told.only else known:
+        if not told.json:
+            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        yield name
+
+
+def _print_json(took: float, **measured: object) -> None:
+    print(json.dumps({"machine": report.machine(), "seconds": took, **measured}, indent=2))
 
 
 def _method(plan: Plan) -> str:
@@ -71,11 +108,12 @@ def _method(plan: Plan) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the registry against the raw client.")
-    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer rounds, fewer agents")
-    parser.add_argument("--only", choices=ROWS, help="one row")
+    parser.add_argument("--quick", action="store_true", help="a few minutes at most: fewer rounds, fewer agents")
+    parser.add_argument("--failover", action="store_true", help="how long it takes to get over losses instead")
+    parser.add_argument("--only", choices=(*ROWS, *LOSSES), help="one row, or one kind of loss")
     parser.add_argument("--json", action="store_true", help="for machines, with every sample")
     parser.add_argument("--profile", choices=ROWS, help="run one row's registry under a profiler, print the top 25")
-    parser.add_argument("--rounds", type=int, help="rounds of each row")
+    parser.add_argument("--rounds", type=int, help="rounds of each row, or losses of each kind")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop of both sides")
     return parser.parse_args()
 
@@ -83,7 +121,7 @@ def _arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except BenchError as error:
+    except (BenchError, ServerError) as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
@@ -13,6 +12,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from registry.shell.child import ends_with_parent
+from registry.shell.nats_process import find_binary
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 15.0
@@ -34,7 +36,7 @@ class Process:
             self.popen = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=handle,
                 bufsize=0,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread
+                preexec_fn=ends_with_parent(signal.SIGKILL),  # noqa: PLW1509 - there is one thread
             )  # fmt: skip
         finally:
             os.close(handle)
@@ -89,8 +91,6 @@ class Server(Process):
     """A nats-server with JetStream on a free port of loopback, with a temporary store."""
 
     def __init__(self) -> None:
-        from registry.shell.embedded import find_binary
-
         binary = find_binary()
         self.directory = Path(tempfile.mkdtemp(prefix="agent-registry-bench-"))
         try:
@@ -148,8 +148,3 @@ def generate(server: Server, job: str, within: float = 90.0, **options: object) 
     with Process([sys.executable, "-m", "bench.generator", told], server.directory) as process:
         process.name = f"generator of {job}"
         return json.loads(process.line(within))
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

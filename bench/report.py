@@ -13,7 +13,7 @@ from pathlib import Path
 
 def machine() -> str:
     """One line that says what the numbers were measured on."""
-    from registry.shell.embedded import find_binary
+    from registry.shell.nats_process import find_binary
 
     server = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     packages = ", ".join(f"{name} {version(name)}" for name in ("nats-py", "uvloop", "pydantic", "orjson"))
@@ -41,7 +41,6 @@ def profile_text(profile) -> str:
 
 def table(rows, subtitle: str) -> None:
     """Print the results of rows."""
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table(title="the registry against the raw client", caption=subtitle, caption_justify="left")
@@ -64,7 +63,52 @@ def table(rows, subtitle: str) -> None:
             row.theirs,
             row.note,
         )
+    _console().print(shown)
+
+
+def losses(measured, subtitle: str) -> None:
+    """Print what losses cost, and what callers noticed of them."""
+    from rich.table import Table
+
+    spans = Table(title="from a loss until it works again", title_justify="left")
+    calls = Table(title="meanwhile", title_justify="left", caption=subtitle, caption_justify="left")
+    for table, names in (
+        (spans, ("loss", "until", "median", "longest", "runs", "at most", "ok")),
+        (calls, ("loss", "calls", "made", "failed in the end", "slowest", "took place otherwise")),
+    ):
+        for number, name in enumerate(names):
+            table.add_column(name, justify="left" if number < 2 else "right")
+    for each in measured:
+        for span in each.spans:
+            limit = "" if span.limit is None else f"{span.limit:g} s"
+            ok = "[green]yes[/]" if span.ok else "[red]NO[/]"
+            spans.add_row(
+                span.loss,
+                span.until,
+                f"{span.median:.2f} s",
+                f"{span.longest:.2f} s",
+                str(len(span.seconds)),
+                limit,
+                ok,
+            )
+        for noticed in each.noticed:
+            made = noticed.calls
+            calls.add_row(
+                noticed.loss, made.kind, f"{made.count:,}", f"{len(made.failures):,}", f"{made.slowest:.2f} s",
+                "" if noticed.wrong is None else f"{len(noticed.wrong):,}",
+            )  # fmt: skip
+    console = _console()
+    console.print(spans)
+    console.print(calls)
+    for noticed in (noticed for each in measured for noticed in each.noticed):
+        for failure in sorted(set(noticed.calls.failures)):
+            console.print(f"failed: {failure}", markup=False)
+        for agent_id, told in (noticed.wrong or {}).items():
+            console.print(f"took place otherwise: {agent_id}: {', '.join(told)}", markup=False)
+
+
+def _console():
+    from rich.console import Console
+
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(shown)
+    return console if console.is_terminal else Console(width=200)

@@ -59,6 +59,7 @@ async def main() -> None:
 
     agent_id = await registry.register_agent(agent_config)
     print(f"Registered agent: {agent_id}")
+    registered = [agent_id]
 
     print("== Agent Registration")
 
@@ -71,6 +72,7 @@ async def main() -> None:
     }
 
     agent_id = await registry.register_agent(agent_info)
+    registered.append(agent_id)
 
     momentum = registry.get_agent_info(agent_id)
     assert momentum is not None
@@ -195,6 +197,8 @@ async def main() -> None:
     for name, value in registry.get_registry_stats().items():
         print(f"{name}: {value}")
 
+    for agent_id in registered:  # else they are found until their leases end: NATS may be shared with others
+        await registry.deregister_agent(agent_id)
     await registry.stop()
     await bus.stop()
 # fmt: on

@@ -108,6 +108,12 @@ async def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asyncio.current_task().cancel)
     async with RegistryClient() as registry:
+        vocabulary = await registry.capabilities()
+        unknown = set(commands) - {capability.name for capability in vocabulary.capabilities}
+        if unknown and not vocabulary.open:  # nothing would ever be ordered
+            options.error(
+                f"the registry knows no capability {', '.join(sorted(unknown))}; see: agent-registry capabilities"
+            )
         orchestrator = Orchestrator(registry, commands)
         print(f"orchestrating {', '.join(commands)}", flush=True)
         try:

@@ -6,12 +6,12 @@ An `AgentRegistry` is a replica: what it registers is seen by every other replic
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
+
+import orjson
 
 from agents_sdk.protocol.codec import adapter, check, decode_reply, encode
 from agents_sdk.protocol.discovery import AgentInfo, ServiceQuery
@@ -19,17 +19,21 @@ from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
 from agents_sdk.protocol.registration import AgentCommand, Registration
 from agents_sdk.protocol.subjects import HEALTH, PERFORMANCE
 from agents_sdk.protocol.telemetry import HealthReport, PerformanceReport
+from registry.communication_bus import CommunicationBus
 from registry.core.agent import Agent
 from registry.core.errors import RefusedError
 from registry.core.events import Event
-from registry.replica import Replica, default_policy
-from registry.settings import Settings
+from registry.replica import Replica
+from registry.settings import Settings, default_policy, read
 from registry.shell.bus_nats import NobodyThereError
 from registry.shell.clock import monotonic
-from registry.shell.embedded import NatsServer
 from registry.shell.facts import command, registration
+from registry.shell.home import Home
+from registry.shell.logs import get_logger
 from registry.shell.replies import LocalReply
 from registry.shell.wire import agent_fields, load_age, to_error, to_query
+
+log = get_logger(__name__)
 
 _REGISTRATION = adapter(Registration)
 _COMMAND = adapter(AgentCommand)
@@ -37,99 +41,74 @@ _HEALTH = adapter(HealthReport)
 _PERFORMANCE = adapter(PerformanceReport)
 _QUERY = adapter(ServiceQuery)
 
-T = TypeVar("T")
-
 ANSWER_TIMEOUT = 15.0
 """Seconds after which a command that JetStream does not settle is given up; its outcome is then unknown."""
-
-
-class CommunicationBus:
-    """Where NATS is.
-
-    Args:
-        url: Where it listens. Without one, `NATS_URL` is used; without that, a server is started on a free port of this
-            machine, with a temporary store, and ended on `stop`.
-    """
-
-    def __init__(self, url: str | None = None) -> None:
-        self._given = url
-        self._server: NatsServer | None = None
-        self._url: str | None = None
-
-    @property
-    def url(self) -> str:
-        """Where NATS listens.
-
-        Raises:
-            RuntimeError: Before `start`.
-        """
-        if self._url is None:
-            raise RuntimeError("start the CommunicationBus first: await bus.start()")
-        return self._url
-
-    async def start(self) -> None:
-        """Find NATS, or start a server.
-
-        Raises:
-            ServerError: If a server is needed and cannot be had.
-        """
-        self._url = self._given or os.environ.get("NATS_URL")
-        if self._url is None:
-            self._server = await NatsServer.start(port=0, store=None)
-            self._url = self._server.url
-
-    async def stop(self) -> None:
-        """End the server, if this bus started one."""
-        self._url = None
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
 
 
 class AgentRegistry:
     """A replica of the registry in this process.
 
     The coroutines belong to the event loop on which `start` ran; called on another one they are carried out there. The
-    plain calls may be made from any thread.
+    plain calls may be made from any thread. Once that loop has ended, both raise `RuntimeError`. What was given and
+    what is returned is the caller's to change.
+
+    When NATS is lost for good, the log says so, and so do all calls, with `UnavailableError`.
 
     Args:
         communication_bus: Where NATS is; started before the registry.
         settings: Settings; read from the environment when left out.
+
+    Raises:
+        SettingsError: A `ValueError` that names the variable, if the environment cannot be used.
     """
 
     def __init__(self, communication_bus: CommunicationBus, settings: Settings | None = None) -> None:
         self._bus = communication_bus
-        self._settings = settings or Settings()
-        self._replica: Replica | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
+        self._settings = settings or read()
+        self._home = Home[Replica]("the AgentRegistry")
         self._auto_scaling = self._settings.auto_scaling_enabled
         self._policy = default_policy(self._settings)
 
     async def start(self) -> None:
-        """Start the replica; return when it answers.
+        """Start the replica; return when it answers. Once is enough, however many ask for it.
 
         Raises:
             UnreachableError: If NATS cannot be reached.
             StoreError: If JetStream does not do what is needed.
+            UnavailableError: If it had started, and has lost NATS for good; stop it first.
         """
-        if self._replica is not None:
-            return
-        replica = Replica(self._settings, self._bus.url)
-        replica.state.scaler.enabled, replica.state.scaler.default = self._auto_scaling, self._policy
-        try:
-            await replica.start()
-        except BaseException:
-            await replica.stop()
-            raise
-        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        self._replica = replica
+        self._home.claim()
+        await self._home.run(self._start)
+
+    async def _start(self) -> None:
+        async with self._home.changing():
+            if self._home.occupant is not None:
+                self._check_working(self._home.occupant)
+                return
+            replica = Replica(self._settings, self._bus.url)
+            scaler = replica.state.scaler
+            scaler.enabled, scaler.policies.default = self._auto_scaling, self._policy
+            try:
+                await replica.start()
+            except BaseException:
+                await replica.stop()
+                raise
+            assert replica.failed is not None
+            replica.failed.add_done_callback(lambda failed: log.error("registry_failed", why=failed.result()))
+            self._home.occupant = replica
 
     async def stop(self) -> None:
         """Hand leadership over and disconnect. What is registered stays registered."""
-        replica, self._replica = self._replica, None
-        if replica is not None:
-            await replica.stop()
+        if self._home.has_ended:
+            self._home.leave()  # its connection has ended with its loop
+        elif self._home.loop is not None:
+            await self._home.run(self._stop)
+
+    async def _stop(self) -> None:
+        async with self._home.changing():
+            replica, self._home.occupant = self._home.occupant, None
+            if replica is not None:
+                await replica.stop()
 
     async def register_agent(self, agent_info: Mapping[str, Any]) -> str:
         """Register an agent.
@@ -145,7 +124,14 @@ class AgentRegistry:
             AlreadyRegisteredError: If a live agent holds the id.
         """
         message = check(_REGISTRATION, agent_info)
-        receipt = await self._ask(lambda at, reply: registration(message, at, reply, None))
+        metadata = _copied(message.metadata)
+
+        def make(at: float, reply: LocalReply) -> Event:
+            wanted = registration(message, at, reply, None)
+            wanted.metadata = metadata
+            return wanted
+
+        receipt = await self._ask(make)
         return str(receipt["agent_id"])
 
     async def deregister_agent(self, agent_id: str) -> bool:
@@ -161,6 +147,7 @@ class AgentRegistry:
             InvalidRequestError: If the query is not one.
         """
         checked = check(_QUERY, {item.name: getattr(query, item.name) for item in fields(query)})
+        checked.metadata = checked.metadata and _copied(checked.metadata)
 
         async def find() -> list[AgentInfo]:
             try:
@@ -169,7 +156,7 @@ class AgentRegistry:
                 raise to_error(refused) from None
             return [_info(agent) for agent in agents]
 
-        return await self._carried_out(find())
+        return await self._home.run(find)
 
     async def update_agent_health(self, agent_id: str, health_data: Mapping[str, Any]) -> None:
         """Report an agent's health; renews its lease.
@@ -184,7 +171,7 @@ class AgentRegistry:
         """
         report = {**health_data, "agent_id": agent_id}
         check(_HEALTH, report)
-        await self._carried_out(self._report(HEALTH, report))
+        await self._home.run(lambda: self._report(HEALTH, report))
 
     async def update_agent_performance(self, agent_id: str, metrics: Mapping[str, float]) -> None:
         """Report an agent's performance; renews its lease.
@@ -200,7 +187,7 @@ class AgentRegistry:
         """
         report = {"agent_id": agent_id, "metrics": dict(metrics)}
         check(_PERFORMANCE, report)
-        await self._carried_out(self._report(PERFORMANCE, report))
+        await self._home.run(lambda: self._report(PERFORMANCE, report))
 
     def get_agent_info(self, agent_id: str) -> AgentInfo | None:
         """Return an agent, or None if no such agent is registered."""
@@ -209,11 +196,11 @@ class AgentRegistry:
             agent = self._running.state.agents.get(agent_id)
             return None if agent is None else _info(agent)
 
-        return self._called(get)
+        return self._home.call(get)
 
     def get_registry_stats(self) -> dict[str, Any]:
         """Return the statistics of this replica: the API reference's ten, and more."""
-        return self._called(self._statistics)
+        return self._home.call(self._statistics)
 
     def _statistics(self) -> dict[str, Any]:
         return self._running.statistics()
@@ -271,13 +258,31 @@ class AgentRegistry:
             raise to_error(refused) from None
         self._policy = policy
         if self._replica is not None:
-            self._replica.state.scaler.default = policy
+            self._replica.state.scaler.policies.default = policy
+
+    @property
+    def _replica(self) -> Replica | None:
+        return self._home.occupant
 
     @property
     def _running(self) -> Replica:
-        if self._replica is None:
+        replica = self._replica
+        if replica is None:
             raise RuntimeError("start the AgentRegistry first: await registry.start()")
-        return self._replica
+        self._check_working(replica)
+        return replica
+
+    def _check_working(self, replica: Replica) -> None:
+        """Refuse to answer from what was known when NATS was lost for good.
+
+        Raises:
+            UnavailableError: Naming what has happened.
+        """
+        why = self._bus.failure
+        if why is None and replica.failed is not None and replica.failed.done():
+            why = replica.failed.result()
+        if why is not None:
+            raise UnavailableError(f"the AgentRegistry cannot go on: {why}")
 
     async def _ask(self, make: Callable[[float, LocalReply], Event]) -> Any:
         """Hand a command to the core and wait for its answer."""
@@ -290,7 +295,7 @@ class AgentRegistry:
             except TimeoutError:
                 raise UnavailableError(f"no outcome within {ANSWER_TIMEOUT:g} s; it may still take place") from None
 
-        return await self._carried_out(ask())
+        return await self._home.run(ask)
 
     async def _report(self, operation: str, report: Mapping[str, Any]) -> None:
         """Send a report the way agents do, so that every replica hears it; the leader answers."""
@@ -302,22 +307,13 @@ class AgentRegistry:
             raise UnavailableError(f"the report was not taken: {error}") from None
         decode_reply(answer.data)
 
-    async def _carried_out(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the registry's own loop, wherever the caller's is."""
-        if self._loop is None or asyncio.get_running_loop() is self._loop:
-            return await coroutine
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
-    def _called(self, function: Callable[[], T]) -> T:
-        """Call a function where nothing changes meanwhile: on the registry's own thread."""
-        if self._loop is None or threading.get_ident() == self._thread:
-            return function()
-
-        async def call() -> T:
-            return function()
-
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(ANSWER_TIMEOUT)
+def _copied(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata of which nothing is shared, as every other replica reads it; most agents have none."""
+    copied: dict[str, Any] = orjson.loads(orjson.dumps(metadata)) if metadata else {}
+    return copied
 
 
 def _info(agent: Agent) -> AgentInfo:
-    return AgentInfo.from_wire({**agent_fields(agent), "load_age": load_age(agent, monotonic())})
+    own = {"metadata": _copied(agent.record.metadata), "performance_metrics": dict(agent.metrics)}
+    return AgentInfo.from_wire({**agent_fields(agent), **own, "load_age": load_age(agent, monotonic())})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,14 +14,22 @@ from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
 from registry.core.effects import Effect
-from registry.core.errors import RefusedError
-from registry.core.events import Connected, Disconnected, Event, LeadershipChanged, PolicyChanged, Tick
+from registry.core.events import (
+    Connected,
+    Disconnected,
+    Event,
+    LeadershipChanged,
+    PoliciesReplaced,
+    PolicyChanged,
+    PulseHeard,
+    Tick,
+)
 from registry.core.handler import handle
 from registry.core.limits import LATE, Limits
-from registry.core.scaler import Policy, Scaler
+from registry.core.scaler import Scaler
 from registry.core.state import RegistryState
 from registry.core.status import Status
-from registry.settings import Settings
+from registry.settings import Settings, default_policy
 from registry.shell import observability
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus
@@ -30,13 +37,16 @@ from registry.shell.clock import id_source, monotonic, new_replica_id, uptime, w
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
+from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
+from registry.shell.policies import capability_of, policy_in
 from registry.shell.projector import KEY as MARK_KEY
 from registry.shell.projector import Projector
+from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
-from registry.shell.store_nats import Entry, Store
+from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
 
 log = get_logger(__name__)
@@ -44,10 +54,12 @@ log = get_logger(__name__)
 TICK = 0.1
 """Seconds between two ticks."""
 
-POLICY_PREFIX = "policy."
-
 START_TIMEOUT = 10.0
 """Seconds until the server must know what this replica serves."""
+
+
+STOP_TIMEOUT = 6.0
+"""Seconds that writes under way may take to end at a stop; an acknowledgement is waited for 5 s."""
 
 
 class Replica:
@@ -62,10 +74,11 @@ class Replica:
         self.settings = settings
         self.replica_id = new_replica_id()
         self.subjects = Subjects(settings.prefix)
-        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", settings.credentials)
+        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", _login(settings), settings.prefix)
         self.state = _state(settings, self.replica_id)
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
+        self.pulse = Pulse(self.bus, self.subjects.pulse(self.replica_id), self._pulse_heard)
         self._started = monotonic()
         self._ticker: asyncio.Task[None] | None = None
 
@@ -96,18 +109,19 @@ class Replica:
         self.bus.on_closed = self._closed
         await self._connected()
         await self.bus.subscribe(self.subjects.replica(self.replica_id), self._present)
+        await self.pulse.start()
         await self.election.start()
         self.queries = Queries(self.state, self.log, self.statistics, self.presence)
         watcher = None
         if observability.is_configured():
             watcher = observability.Observability(self.state, self.subjects.service)
         verify = self.settings.identity == "request-info"
-        routes = Routes(
+        self.routes = Routes(
             self.bus, self.subjects, self.replica_id, self.state, self.queries, self.dispatch, verify, watcher
         )
-        await routes.start()
+        await self.routes.start()
         metadata = {"prefix": self.settings.prefix, "replica": self.replica_id}
-        service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, routes.endpoints)
+        service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, self.routes.endpoints)
         await service.start(self.bus)
         self._ticker = asyncio.ensure_future(self._ticking())
         # nats-py's flush does not wait for what is still buffered; an answer to oneself does.
@@ -119,12 +133,21 @@ class Replica:
         """Hand leadership over, let what is under way end, disconnect."""
         if self._ticker is not None:
             self._ticker.cancel()
+            # What was asked is answered before the log, which the answers need, and the connection end.
+            await self.routes.stop()
+            await self._settled()
             await self.election.stop()
             await self._control.stop()
             await self.log.stop()
             await self.projector.follow()
             await self.effector.stop()
         await self.bus.close()
+
+    async def _settled(self) -> None:
+        """Wait until no write is under way, or time is up."""
+        deadline = monotonic() + STOP_TIMEOUT
+        while self.state.writes and self.bus.connected and monotonic() < deadline:  # noqa: ASYNC110 - the core tells nobody
+            await asyncio.sleep(TICK / 10)
 
     async def dispatch(self, event: Event) -> None:
         """Hand a fact to the core and carry out its orders."""
@@ -184,24 +207,20 @@ class Replica:
         async def heard(entry: Entry) -> None:
             if entry.key == LEADER_KEY:
                 self.election.noticed(entry)
-            elif entry.key == MARK_KEY:
+                return
+            if entry.key == MARK_KEY:
                 self.projector.noticed(entry)
-            elif entry.key.startswith(POLICY_PREFIX):
-                await self._policy_heard(entry)
+                return
+            capability = capability_of(entry.key)
+            if capability is not None:
+                policy, readable = policy_in(entry)
+                await self.dispatch(PolicyChanged(monotonic(), capability, policy, entry.revision, readable))
 
-        self._control = Tail(self.store, self.subjects.control_bucket, heard)
+        async def replaced() -> None:
+            await self.dispatch(PoliciesReplaced(monotonic()))
+
+        self._control = Tail(self.store, self.subjects.control_bucket, heard, replaced)
         await self._control.start()
-
-    async def _policy_heard(self, entry: Entry) -> None:
-        capability = entry.key.removeprefix(POLICY_PREFIX)
-        try:
-            policy = None if entry.removed else dict(orjson.loads(entry.value))
-            if policy is not None:
-                replace(self.state.scaler.default, **policy).check()
-        except (TypeError, ValueError, RefusedError) as error:
-            log.error("policy_unreadable", capability=capability, error=repr(error))  # noqa: TRY400
-            return
-        await self.dispatch(PolicyChanged(monotonic(), capability, policy))
 
     async def _led(self, leading: bool, epoch: int) -> None:
         await self.dispatch(LeadershipChanged(monotonic(), leading, epoch))
@@ -212,8 +231,9 @@ class Replica:
             await self.projector.follow()
 
     async def _present(self, msg: Any) -> None:
-        if msg.reply:
-            await self.bus.publish(msg.reply, orjson.dumps(self.presence()))
+        inbox = self.bus.inbox(msg.reply)
+        if inbox:
+            await self.bus.publish(inbox, orjson.dumps(self.presence()))
 
     async def _connected(self) -> None:
         self.election.doubt()
@@ -230,6 +250,9 @@ class Replica:
     async def _tick(self) -> None:
         await self.dispatch(Tick(monotonic(), wall()))
 
+    async def _pulse_heard(self, sent: float) -> None:
+        await self.dispatch(PulseHeard(monotonic(), sent))
+
     async def _ticking(self) -> None:
         while True:
             before = uptime()
@@ -237,10 +260,15 @@ class Replica:
             if uptime() - before > LATE:
                 self.election.doubt()
             try:
+                await self.pulse.send(monotonic())
                 await self.election.check()  # before anything is decided in the name of a lease that has run out
                 await self._tick()
             except Exception:
                 log.exception("tick_failed")
+
+
+def _login(settings: Settings) -> dict[str, Any]:
+    return {} if settings.credentials is None else {"user_credentials": str(settings.credentials)}
 
 
 def _state(settings: Settings, replica_id: str) -> RegistryState:
@@ -249,26 +277,14 @@ def _state(settings: Settings, replica_id: str) -> RegistryState:
         heartbeat_interval=settings.heartbeat_interval,
         health_check_interval=settings.health_check_interval,
         offline_retention=settings.offline_retention,
+        reconnect_grace=settings.reconnect_grace,
         drain_timeout=settings.drain_timeout,
         checkpoint_interval=settings.checkpoint_interval,
         scaling_interval=settings.scaling_interval,
     )
     vocabulary = Vocabulary([str(name) for name in AgentCapability], settings.extra_capabilities())
     scaler = Scaler(settings.auto_scaling_enabled, default_policy(settings), new_id)
-    return RegistryState(limits, vocabulary, scaler, random.random, new_id)
-
-
-def default_policy(settings: Settings) -> Policy:
-    """Return the scaling policy of capabilities that have none of their own."""
-    return Policy(
-        min_agents=settings.min_agents_per_capability,
-        max_agents=settings.max_agents_per_capability,
-        high_load=settings.scale_up_load,
-        low_load=settings.scale_down_load,
-        health_degraded=settings.replace_below_health,
-        target_load=round((settings.scale_up_load + settings.scale_down_load) / 2, 4),
-        stabilisation=settings.scale_down_stabilisation,
-    )
+    return RegistryState(limits, vocabulary, scaler, random.random, new_id, settings.prefix)
 
 
 def _version() -> str:

@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agents_sdk.protocol.subjects import DEFAULT_PREFIX
+from agents_sdk.protocol.faults import fault_in_words
+from agents_sdk.protocol.fields import CAPABILITY_PATTERN, PATTERN_IN_WORDS
+from agents_sdk.protocol.subjects import DEFAULT_PREFIX, Subjects
+from registry.core.capabilities import ANY
+from registry.core.errors import RefusedError
+from registry.core.policy import Policy
+
+ENV_PREFIX = "AGENT_REGISTRY_"
+
+_BESIDE = ("NATS_SERVER", "NATS_CLI")
+"""Variables of the same prefix that are no settings: which nats-server to start, and which `nats` to test with."""
+
+_OF_POLICY = {
+    "min_agents": "min_agents_per_capability",
+    "max_agents": "max_agents_per_capability",
+    "high_load": "scale_up_load",
+    "low_load": "scale_down_load",
+    "health_degraded": "replace_below_health",
+    "stabilisation": "scale_down_stabilisation",
+}
+"""Field of the default scaling policy to the setting that fills it."""
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the message names the variable, what it says, and what would be accepted."""
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip().lower() for name in text.split(",") if name.strip()]
+
+
+def _check_capabilities(text: str) -> str:
+    for name in _names(text):
+        if name != ANY and re.fullmatch(CAPABILITY_PATTERN, name) is None:
+            raise ValueError(f"{name!r} must be {PATTERN_IN_WORDS[CAPABILITY_PATTERN]}; or * for any such name")
+    return text
+
+
+def _check_prefix(prefix: str) -> str:
+    try:
+        return Subjects(prefix).prefix
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("prefix: ")) from None
+
+
+def _check_file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}")
+    return path
+
 
 Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
@@ -16,15 +69,17 @@ Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 class Settings(BaseSettings):
     """Every setting; the defaults suit one machine."""
 
-    model_config = SettingsConfigDict(env_prefix="AGENT_REGISTRY_", use_attribute_docstrings=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, use_attribute_docstrings=True, extra="forbid"
+    )
 
-    prefix: str = DEFAULT_PREFIX
+    prefix: Annotated[str, AfterValidator(_check_prefix)] = DEFAULT_PREFIX
     """First token of every subject; two registries with different prefixes share an account without meeting."""
-    credentials: Path | None = None
+    credentials: Annotated[Path, AfterValidator(_check_file)] | None = None
     """NATS credentials file."""
     kv_replicas: Annotated[int, Field(ge=1, le=5)] = 1
     """Copies of bucket and event stream; more survive the loss of more servers and make each write slower."""
-    capabilities: str = ""
+    capabilities: Annotated[str, AfterValidator(_check_capabilities)] = ""
     """Capabilities of this deployment beside the built-in ones, comma-separated; `*` accepts any well-formed name."""
     heartbeat_interval: Seconds = 30.0
     """Seconds between heartbeats for agents that do not say theirs; more saves traffic and finds silence later."""
@@ -32,6 +87,9 @@ class Settings(BaseSettings):
     """Seconds between two probes of an agent; more saves traffic and finds a crash of a silent agent later."""
     probe_timeout: Seconds = 2.0
     """Seconds an agent may take to answer a probe; more is kinder to slow agents and finds hung ones later."""
+    reconnect_grace: Annotated[float, Field(ge=0.0, le=3600.0)] = 5.0
+    """Seconds after NATS came back for which an agent that is not there is not given up, for it may be on its way back;
+    more is kinder to slow clients and finds the dead of an outage later."""
     offline_retention: Seconds = 3600.0
     """Seconds for which the record of an offline agent is kept; more shows longer who went, and keeps more records."""
     drain_timeout: Seconds = 300.0
@@ -66,4 +124,70 @@ class Settings(BaseSettings):
 
     def extra_capabilities(self) -> list[str]:
         """Return the deployment's own capabilities."""
-        return [name.strip().lower() for name in self.capabilities.split(",") if name.strip()]
+        return _names(self.capabilities)
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        """Refuse what `scaling.set` would refuse."""
+        try:
+            default_policy(self).check()
+        except RefusedError as refused:
+            raise ValueError(_in_settings(refused.message)) from None
+        return self
+
+
+def read(**changes: Any) -> Settings:
+    """Return the settings that the environment makes.
+
+    Args:
+        changes: Settings that are known otherwise, and are not looked for there.
+
+    Raises:
+        SettingsError: If one cannot be used, several contradict each other, or a name is not one.
+    """
+    _check_names(os.environ)
+    try:
+        return Settings(**changes)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        words = fault_in_words(fault)
+        raise SettingsError(f"{_variable(str(fault['loc'][0]))}: {words}" if fault["loc"] else words) from None
+
+
+def default_policy(settings: Settings) -> Policy:
+    """Return the scaling policy of capabilities that have none of their own."""
+    return Policy(
+        min_agents=settings.min_agents_per_capability,
+        max_agents=settings.max_agents_per_capability,
+        high_load=settings.scale_up_load,
+        low_load=settings.scale_down_load,
+        health_degraded=settings.replace_below_health,
+        target_load=round((settings.scale_up_load + settings.scale_down_load) / 2, 4),
+        stabilisation=settings.scale_down_stabilisation,
+    )
+
+
+def _check_names(variables: Iterable[str]) -> None:
+    """Refuse variables that look like settings and are none: a typo must not be silently lost.
+
+    Raises:
+        SettingsError: For the first one.
+    """
+    known = [name.upper() for name in (*Settings.model_fields, *_BESIDE)]
+    for variable in variables:
+        name = variable.upper().removeprefix(ENV_PREFIX)
+        if variable.upper().startswith(ENV_PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {_variable(near[0])}?" if near else f"after {ENV_PREFIX} comes {', '.join(known)}"
+            raise SettingsError(f"{variable}: is not a setting; {meant}")
+
+
+def _variable(setting: str) -> str:
+    return f"{ENV_PREFIX}{setting.upper()}"
+
+
+def _in_settings(message: str) -> str:
+    """Return what is wrong with a policy, with the names of the settings that make it."""
+    for field, setting in _OF_POLICY.items():
+        message = re.sub(rf"\b{field}\b", _variable(setting), message)
+    return message

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -14,6 +15,8 @@ from nats.aio.client import Client
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
+
+Start = Callable[..., Awaitable[Replica]]
 
 
 @pytest.fixture
@@ -38,6 +41,23 @@ async def registry(nats_server: NatsServer, settings: Settings) -> AsyncIterator
     yield replica
     await replica.stop()
     replica.state.validate()
+
+
+@pytest.fixture
+async def start(nats_server: NatsServer, settings: Settings) -> AsyncIterator[Start]:
+    """Starts replicas, with other settings where that is asked for; what still runs is stopped at the end."""
+    running: list[Replica] = []
+
+    async def begin(**changed: Any) -> Replica:
+        replica = Replica(settings.model_copy(update=changed), nats_server.url)
+        running.append(replica)
+        await replica.start()
+        return replica
+
+    yield begin
+    for replica in running:
+        await replica.stop()
+        replica.state.validate()
 
 
 @pytest.fixture

@@ -10,8 +10,11 @@ from typing import Any
 
 import nkeys
 
+CONNECTED: dict[str, Any] = dict.fromkeys(["subs", "data", "payload", "imports", "exports", "conn", "leaf"], -1)
+"""Limits of an account without JetStream."""
+
 UNLIMITED: dict[str, Any] = {
-    **dict.fromkeys(["subs", "data", "payload", "imports", "exports", "conn", "leaf"], -1),
+    **CONNECTED,
     **dict.fromkeys(["mem_storage", "disk_storage", "streams", "consumer"], -1),
     "wildcards": True,
 }
@@ -19,26 +22,21 @@ UNLIMITED: dict[str, Any] = {
 
 
 class Login:
-    """One operator, its accounts and one user.
+    """One operator, its accounts and one user of each.
 
     Attributes:
         config: Lines of the server's configuration.
         credentials: Text of the user's credentials file.
+        system_credentials: The same of the system account's user.
     """
 
     def __init__(self) -> None:
-        operator, system, account, user = (
-            _key(kind)
-            for kind in (
-                nkeys.PREFIX_BYTE_OPERATOR,
-                nkeys.PREFIX_BYTE_ACCOUNT,
-                nkeys.PREFIX_BYTE_ACCOUNT,
-                nkeys.PREFIX_BYTE_USER,
-            )
+        operator, system, account = (
+            _key(kind) for kind in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_ACCOUNT)
         )
         accounts = {
             _public(each): _token(operator, each, "account", {"limits": limits})
-            for each, limits in ((system, {}), (account, UNLIMITED))
+            for each, limits in ((system, CONNECTED), (account, UNLIMITED))
         }
         self.config = "\n".join(
             (
@@ -47,11 +45,18 @@ class Login:
                 f"resolver_preload: {json.dumps(accounts)}",
             )
         )
-        token = _token(account, user, "user", {"subs": -1, "data": -1, "payload": -1})
-        self.credentials = (
-            f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
-            f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
-        )
+        self.credentials = _credentials(account)
+        self.system_credentials = _credentials(system)
+
+
+def _credentials(account: Any) -> str:
+    """Return the credentials file of a new user of an account."""
+    user = _key(nkeys.PREFIX_BYTE_USER)
+    token = _token(account, user, "user", {"subs": -1, "data": -1, "payload": -1})
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
+    )
 
 
 def _key(kind: int) -> Any:

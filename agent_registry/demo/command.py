@@ -22,8 +22,8 @@ FRAME = 0.2
 
 def demo(
     *,
-    seconds: Annotated[float, typer.Option(min=20.0, max=3600.0, help="How long it lasts.")] = 70.0,
-    plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of a live display.")] = False,
+    seconds: Annotated[float, typer.Option(min=20.0, max=3600.0, metavar="SECONDS", help="How long it lasts.")] = 70.0,
+    plain: Annotated[bool, typer.Option("--plain", metavar="", help="Plain lines instead of a live display.")] = False,
 ) -> None:
     """Show the whole loop at work, for a minute: nothing to set up, nothing left behind.
 

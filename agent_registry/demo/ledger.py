@@ -45,6 +45,8 @@ class Ledger:
     seconds: float
     nats: str = ""
     load: Load | None = None
+    opened: float = field(default_factory=time.monotonic)
+    """Instant at which the demo was started, by the monotonic clock."""
     begun: float | None = None
     """Instant at which the story began, by the monotonic clock; None while everything is being started."""
     scene: Scene = SCENES[0]
@@ -63,6 +65,11 @@ class Ledger:
     """The most traders that served at the same time."""
     orders: int = 0
     on_happening: Callable[[Happening], None] | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the demo was started."""
+        return time.monotonic() - self.opened
 
     @property
     def elapsed(self) -> float:

@@ -13,7 +13,7 @@ from rich.text import Text
 from agent_registry.demo.roles import ROLES
 from agent_registry.demo.story import BUSIEST
 from agent_registry.tables import status_text
-from agent_registry.wording import ago, bar, clock, health_style, load_style, number
+from agent_registry.wording import ago, bar, because, clock, health_style, load_style, number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -99,7 +99,7 @@ def _agents(agents: list[AgentInfo], width: int) -> Table:
             Text("-") if gone else Text(health, style=health_style(agent.health_score)),
             Text("-") if gone else Text(load, style=load_style(agent.load_factor)),
             Text(ago(agent.last_heartbeat)),
-            Text(agent.status_reason or ""),
+            Text(because(agent.status_reason, agent.status_note)),
         ]
         table.add_row(*cells[: len(table.columns)], style="dim" if gone else "")
     return table

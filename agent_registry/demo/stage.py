@@ -29,6 +29,8 @@ LOOK_INTERVAL = 0.4
 USUAL_SECONDS = 70.0
 """The length for which the times below are meant; a shorter demo has shorter ones."""
 
+HEALTH_CHECK_INTERVAL = 1.0
+SCALING_INTERVAL = 1.0
 STABILISATION = 3.0
 ORDER_TIMEOUT = 10.0
 
@@ -79,9 +81,9 @@ class Stage:
     async def _start_registry(self) -> str:
         ready_file = self._folder / "ready.json"
         settings = {
-            "HEALTH_CHECK_INTERVAL": "1",
+            "HEALTH_CHECK_INTERVAL": f"{HEALTH_CHECK_INTERVAL:g}",
             "PROBE_TIMEOUT": "0.5",
-            "SCALING_INTERVAL": "1",
+            "SCALING_INTERVAL": f"{SCALING_INTERVAL:g}",
             "OFFLINE_RETENTION": f"{20 * self._pace:g}",
             "LOG_LEVEL": "warning",
         }

@@ -24,9 +24,14 @@ class Scene:
     """What is done when it begins."""
 
 
+SHORTENED = (
+    "Times are shortened for the show: health checks come every 1 s instead of 30, looks at the load every 1 s instead "
+    "of 5, and a few seconds of low load, not 300, let an agent go."
+)
+
 OPENING = (
     "A registry has started with a NATS of its own. Its policies want at least two agents for each of three "
-    "capabilities and there are none, so it orders them, and the orchestrator starts them."
+    f"capabilities and there are none, so it orders them, and the orchestrator starts them. {SHORTENED}"
 )
 ENDING = "Everything that was started is being ended: the agents first, then the registry and its NATS."
 

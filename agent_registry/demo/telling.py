@@ -7,6 +7,7 @@ import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from agent_registry.demo.story import SHORTENED
 from agent_registry.wording import count, number
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Teller:
             self._say(standing(ledger))
 
     def _say(self, words: str) -> None:
-        print(f"{self._ledger.elapsed:5.1f} s  {words}", flush=True)
+        print(f"{self._ledger.age:5.1f} s  {words}", flush=True)
 
 
 def standing(ledger: Ledger) -> str:
@@ -70,6 +71,7 @@ def closing(ledger: Ledger) -> str:
         lines.append(f"  {ledger.victims['crash']} was found dead {ledger.found_after:.1f} s after kill -9")
     statuses = Counter(str(agent.status) for agent in ledger.agents)
     lines.append("  at the end: " + ", ".join(f"{amount} {status}" for status, amount in sorted(statuses.items())))
+    lines += ["", textwrap.fill(SHORTENED, 100)]
     lines += ["", "Everything that was started has been ended. Your own registry: agent-registry up", ""]
     return "\n".join(lines)
 

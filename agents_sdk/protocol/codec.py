@@ -10,13 +10,11 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from agents_sdk.protocol.errors import Detail, InvalidRequestError, PayloadTooLargeError, RegistryError, error_from_body
-from agents_sdk.protocol.fields import MAX_NESTING, PATTERN_IN_WORDS, nesting
+from agents_sdk.protocol.faults import fault_in_words, kind_of, short
+from agents_sdk.protocol.fields import MAX_NESTING, nesting
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 """Larger payloads are refused; nats-server's own default limit is 1 MiB."""
-
-MAX_SHOWN = 80
-"""Characters of a given value, or of a field's name, that an error shows."""
 
 MAX_DETAILS = 20
 """At most this many faults are named in one answer."""
@@ -38,9 +36,9 @@ def parse(payload: bytes) -> dict[str, Any]:
     try:
         parsed = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        raise _refusal("payload", f"is not JSON: {error}") from None
+        raise _refusal("payload", f"is not JSON: {_why_not(error)}") from None
     if not isinstance(parsed, dict):
-        raise _refusal("payload", f"must be a JSON object; is {type(parsed).__name__}")
+        raise _refusal("payload", f"must be a JSON object; is {kind_of(parsed)}")
     if payload.count(b"[") + payload.count(b"{") > MAX_NESTING:
         for name, value in parsed.items():
             check_nesting(name, value)
@@ -55,7 +53,7 @@ def check_nesting(name: str, value: Any) -> None:
     """
     depth = nesting(value)
     if depth > MAX_NESTING:
-        raise _refusal(_short(name), f"must nest at most {MAX_NESTING} levels; nests {depth}")
+        raise _refusal(short(name), f"must nest at most {MAX_NESTING} levels; nests {depth}")
 
 
 def check(adapter: TypeAdapter[T], fields: Mapping[str, Any]) -> T:
@@ -94,7 +92,7 @@ def decode_reply(payload: bytes) -> dict[str, Any]:
     """
     reply = orjson.loads(payload)
     if not isinstance(reply, dict):
-        raise _refusal("reply", f"must be a JSON object; is {type(reply).__name__}")
+        raise _refusal("reply", f"must be a JSON object; is {kind_of(reply)}")
     error = reply.get("error")
     if isinstance(error, dict):
         found: RegistryError = error_from_body(reply)
@@ -106,24 +104,24 @@ def _refusal(field: str, message: str) -> InvalidRequestError:
     return InvalidRequestError(f"{field}: {message}", [Detail(field, message)])
 
 
+def _why_not(error: orjson.JSONDecodeError) -> str:
+    """Return why a text is not JSON."""
+    if error.doc.startswith(("NaN", "Infinity"), error.pos):
+        return f"NaN and Infinity are not JSON numbers: line {error.lineno} column {error.colno}"
+    # Of bytes that are no text there is no document.
+    return str(error) if error.doc else "it is not UTF-8"
+
+
 def _detail(fault: Mapping[str, Any], error: ValidationError, given: Mapping[str, Any]) -> Detail:
-    kind, location = fault["type"], fault["loc"]
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    location = fault["loc"]
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         parent, name = _path(location[:-1]), str(location[-1])
-        return Detail(_short(f"{parent}.{name}" if parent else name), _unknown(name, error, given))
-    field = _short(_path(location) or "payload")
-    if kind == "missing":
-        return Detail(field, "is required")
-    if kind == "string_pattern_mismatch":
-        return Detail(field, f"must be {PATTERN_IN_WORDS[fault['ctx']['pattern']]}; got {_shown(fault['input'])}")
-    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ").removeprefix("Value ")
-    for python, json in (
-        ("a valid tuple", "an array"),
-        ("a valid dictionary", "an object"),
-        ("a valid set", "an array"),
-    ):
-        message = message.replace(python, json)
-    return Detail(field, f"{message}; got {_shown(fault['input'])}")
+        if parent:
+            return Detail(short(f"{parent}.{name}"), f"is not a field of {parent}")
+        return Detail(short(name), _unknown(name, error, given))
+    if location[-1:] == ("[key]",):  # of an object whose names are free
+        return Detail(short(_path(location[:-2])), f"a name in it {fault_in_words(fault)}")
+    return Detail(short(_path(location) or "payload"), fault_in_words(fault))
 
 
 def _path(location: Sequence[str | int]) -> str:
@@ -141,18 +139,9 @@ def _unknown(name: str, error: ValidationError, given: Mapping[str, Any]) -> str
     near = difflib.get_close_matches(name, [field for field in known if field not in given], n=1)
     if near:
         return f"is not a field of this request; did you mean {near[0]!r}?"
-    return f"is not a field of this request; its fields are {', '.join(known) or 'none'}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        return _short(orjson.dumps(value).decode())
-    except TypeError:  # not JSON: from a caller in process
-        return _short(repr(value))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+    if not known:
+        return "is not a field of this request, which has none"
+    return f"is not a field of this request; its fields are {', '.join(known)}"
 
 
 _FIELDS: dict[str, tuple[str, ...]] = {}

@@ -16,6 +16,9 @@ from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, SortBy
 
 MAX_LIMIT = 1000
 
+REVISION_WAIT = 1.0
+"""Seconds that the registry waits at most for the revision that a query asks for; replicas lag by milliseconds."""
+
 
 @dataclass
 class ServiceQuery:
@@ -88,6 +91,8 @@ class AgentInfo:
     tags: set[str] = field(default_factory=set)
     status_reason: str | None = None
     """Why it has this status; see `Reason`."""
+    status_note: str | None = None
+    """What whoever asked for the status gave as the reason."""
     status_since: float | None = None
     """Unix time in seconds."""
     load_age: float | None = None

@@ -19,7 +19,7 @@ class StatusEvent(Reply):
     v: int = EVENT_VERSION
     """Version of this form; see `EVENT_VERSION`."""
     event_id: str
-    """The same for every copy of the same event: bucket and revision."""
+    """The same for every copy of the same event: bucket, when it was made (Unix ms), and revision."""
     agent_id: str
     agent_type: str
     capabilities: list[str]
@@ -40,6 +40,11 @@ class StatusEvent(Reply):
     """Of the leader, if the registry decided the change by itself; None for one that was asked for."""
     at: float
     """Unix time in seconds."""
+
+    @property
+    def log(self) -> str:
+        """The log that `revision` is a position in: bucket, and when it was made."""
+        return self.event_id.rpartition(":")[0]
 
 
 class RegistryEvent(Reply):

@@ -20,12 +20,18 @@ AGENT_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}$"
 CAPABILITY_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SUBJECT_PATTERN = r"^[^\s.*>]+(\.[^\s.*>]+)*$"
+HEALTH_SUBJECT_PATTERN = r"^[^\s.*>$_][^\s.*>]*(\.[^\s.*>]+)*$"
+"""The registry sends to it with rights of its own. What begins with `$` or `_` is the server's or an inbox.
+The registry's own subjects are refused as well, but by the registry alone: it knows its prefix."""
 
 PATTERN_IN_WORDS = {
     AGENT_ID_PATTERN: "1 to 128 characters of A-Z, a-z, 0-9, _ and -",
     NAME_PATTERN: "1 to 128 characters of letters, digits, _ . + and -, a letter or digit first",
     CAPABILITY_PATTERN: "1 to 64 characters of a-z, 0-9, _ and -, a letter or digit first",
-    SUBJECT_PATTERN: "a NATS subject without wildcards or spaces",
+    HEALTH_SUBJECT_PATTERN: (
+        "a NATS subject without wildcards or spaces, which begins neither with $ nor with _, "
+        "such as agent.trader-1.health_check"
+    ),
 }
 """What each pattern accepts, for error texts."""
 
@@ -79,7 +85,7 @@ Name = Annotated[str, Strict(), Field(pattern=NAME_PATTERN)]
 Capability = Annotated[str, Strict(), BeforeValidator(_lower), Field(pattern=CAPABILITY_PATTERN)]
 """A capability name, read case-insensitively; whether it is known is the registry's to say."""
 
-Subject = Annotated[str, Strict(), Field(max_length=256, pattern=SUBJECT_PATTERN)]
+HealthSubject = Annotated[str, Strict(), Field(max_length=256, pattern=HEALTH_SUBJECT_PATTERN)]
 
 Capabilities = Annotated[tuple[Capability, ...], AfterValidator(_sorted_unique), Field(min_length=1, max_length=64)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_sorted_unique), Field(max_length=64)]
@@ -91,10 +97,15 @@ Seconds = Annotated[float, Strict(), Field(ge=0.0, le=86_400.0, allow_inf_nan=Fa
 Timestamp = Annotated[float, Strict(), Field(ge=0.0, allow_inf_nan=False)]
 """Unix time in seconds."""
 
+HeartbeatInterval = Annotated[float, Strict(), Field(ge=0.1, le=3600.0, allow_inf_nan=False)]
+HeartbeatTimeout = Annotated[float, Strict(), Field(ge=0.2, le=86_400.0, allow_inf_nan=False)]
+"""Seconds."""
+
+Concurrency = Annotated[int, Strict(), Field(ge=1, le=100_000)]
 Count = Annotated[int, Strict(), Field(ge=0, le=2**53)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_object)]
-Metrics = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], Number], Field(max_length=64)]
-"""Metric name to number, 64 at most."""
+Numbers = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], Number], Field(max_length=64)]
+"""Name to number, 64 at most."""

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field
 
 from agents_sdk.protocol.fields import (
     AgentId,
     Capabilities,
+    Concurrency,
     Count,
     Flag,
+    HealthSubject,
+    HeartbeatInterval,
+    HeartbeatTimeout,
     JsonObject,
     Name,
     Names,
-    Subject,
     Text,
     Timestamp,
 )
 from agents_sdk.protocol.model import Command, Reply
 from agents_sdk.protocol.vocabulary import AgentStatus
-
-DEFAULT_HEARTBEAT_INTERVAL = 30.0
 
 
 class Connection(Command):
@@ -50,13 +49,13 @@ class Registration(Command):
     """Labels to search by."""
     instance_id: Name | None = None
     """One life of the process; the same one may register again freely, another one is refused while this one lives."""
-    heartbeat_interval: Annotated[float, Field(strict=True, ge=0.1, le=3600.0, allow_inf_nan=False)] | None = None
+    heartbeat_interval: HeartbeatInterval | None = None
     """Seconds between two heartbeats, 0.1 to 3600; the registry's setting, by default 30, when left out."""
-    heartbeat_timeout: Annotated[float, Field(strict=True, ge=0.2, le=86_400.0, allow_inf_nan=False)] | None = None
+    heartbeat_timeout: HeartbeatTimeout | None = None
     """Seconds of silence after which the lease lapses; three intervals when left out."""
-    health_subject: Subject | None = None
+    health_subject: HealthSubject | None = None
     """Subject on which the agent answers health checks; without one it lives by its heartbeats alone."""
-    max_concurrency: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
+    max_concurrency: Concurrency | None = None
     """How many tasks it takes at once."""
     claims: Names = ()
     """Resources it holds alone; a claim held by another live agent is refused."""

@@ -147,6 +147,10 @@ class Subjects:
         """Return the subject on which one replica answers for itself."""
         return f"{self.prefix}.replica.{replica_id}"
 
+    def pulse(self, replica_id: str) -> str:
+        """Return the subject on which one replica hears itself, to know that it would hear agents."""
+        return f"{self.replica(replica_id)}.pulse"
+
     @property
     def _name(self) -> str:
         return self.prefix.replace(".", "-")

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
-from agents_sdk.protocol.fields import AgentId, Count, Metrics, Score, Seconds, Timestamp
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from agents_sdk.protocol.fields import AgentId, Count, Numbers, Score, Seconds, Timestamp
 from agents_sdk.protocol.model import Reply, Telemetry
+
+
+class _Ranked(BaseModel):
+    """The metrics that the registry ranks by; out of bounds they are a mistake, for example a percentage."""
+
+    success_rate: Score | None = None
+
+
+def _check_ranked(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not 0.0 <= metrics.get("success_rate", 0.0) <= 1.0:
+        _Ranked.model_validate(metrics)  # refuses it; pydantic adds where the metrics stand to what it finds
+    return metrics
+
+
+Metrics = Annotated[Numbers, AfterValidator(_check_ranked)]
+"""Metric name to number, 64 at most."""
 
 
 class Heartbeat(Telemetry):
@@ -15,7 +34,7 @@ class Heartbeat(Telemetry):
     incarnation: Count | None = None
     """From the receipt; a beat with an older one is refused."""
     seq: Count | None = None
-    """Counts the beats of one incarnation; an older one than the last is dropped."""
+    """Counts the beats since the registration; one that comes again, or after the next one, is dropped."""
     health_score: Score | None = None
     load_factor: Score | None = None
     response_time: Seconds | None = None
@@ -38,6 +57,12 @@ class HealthReport(Telemetry):
     response_time: Seconds | None = None
     """Recent response time in seconds."""
 
+    @model_validator(mode="after")
+    def _check_further(self) -> Self:
+        further = self.model_extra or {}
+        _check_ranked({name: value for name, value in further.items() if type(value) in (int, float)})
+        return self
+
 
 class PerformanceReport(Telemetry):
     """Performance metrics to merge into what is known.
@@ -52,7 +77,7 @@ class PerformanceReport(Telemetry):
 
 
 class Ack(Reply):
-    """The report was taken, and renewed the lease."""
+    """The report was heard. It was taken, and renewed the lease, unless its `seq` was old."""
 
     agent_id: str
     status: str

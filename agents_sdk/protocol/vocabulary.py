@@ -53,6 +53,7 @@ class Reason(StrEnum):
     CANARY = "canary"
     FLAPPING = "flapping"
     RETENTION = "retention"
+    RESTORED = "restored"
 
 
 class SortBy(StrEnum):

@@ -19,11 +19,13 @@ class Agent:
         "busy_until",
         "change_revision",
         "checkpoint_due",
+        "claims_revision",
         "counted",
         "encoded",
         "health",
         "heard",
         "hung",
+        "lapse_at",
         "last_heartbeat",
         "load",
         "load_at",
@@ -41,6 +43,7 @@ class Agent:
         self.record = record
         self.revision = revision
         self.change_revision = record.change_revision or revision
+        self.claims_revision = record.claims_revision or revision
         self.heard = heard
         """Instant of the last sign of life."""
         self.since = since
@@ -58,6 +61,8 @@ class Agent:
         """Whether its last probe timed out."""
         self.busy_until = 0.0
         """Instant until which its silence means that it is busy."""
+        self.lapse_at = 0.0
+        """Instant before which the end of its lease is not ordered again."""
         self.probe_at = 0.0
         """Instant at which its next health check is due."""
         self.missed = 0

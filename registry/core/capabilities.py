@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 from registry.core.errors import RefusedError, invalid
@@ -41,4 +42,6 @@ class Vocabulary:
                     raise self._unknown(name, field)
 
     def _unknown(self, name: str, field: str) -> RefusedError:
-        return invalid(field, f"{name!r} is not known here; known are {', '.join(self.names)}")
+        near = difflib.get_close_matches(name, self.names, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        return invalid(field, f"{name!r} is not known here; {meant}known are {', '.join(self.names)}")

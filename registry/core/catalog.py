@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from registry.core.agent import Agent
+from registry.core.claims import Claims
 from registry.core.query import Query
 from registry.core.record import Record
 from registry.core.status import Status
@@ -34,7 +35,8 @@ class Catalog:
         self.by_capability: dict[str, set[str]] = {}
         self.by_type: dict[str, set[str]] = {}
         self.by_tag: dict[str, set[str]] = {}
-        self.by_claim: dict[str, str] = {}
+        self.claims = Claims()
+        """Of agents that are not offline."""
         self.statuses: Counter[Status] = Counter()
         self.healths: Counter[str] = Counter({"healthy": 0, "degraded": 0, "unhealthy": 0})
         self.capabilities: Counter[str] = Counter()
@@ -47,7 +49,7 @@ class Catalog:
     def add(self, agent: Agent) -> None:
         """Add an agent that is not there yet."""
         self.agents[agent.agent_id] = agent
-        self._index(agent.record)
+        self._index(agent)
         self._count(agent, 1)
         self.moved(agent)
 
@@ -64,7 +66,7 @@ class Catalog:
         if agent.record is not record:
             self._unindex(agent.record)
             agent.record = record
-            self._index(record)
+            self._index(agent)
         self._count(agent, 1)
         self.moved(agent)
 
@@ -137,8 +139,8 @@ class Catalog:
         for tag in record.tags:
             yield self.by_tag, tag
 
-    def _index(self, record: Record) -> None:
-        agent_id = record.agent_id
+    def _index(self, agent: Agent) -> None:
+        record, agent_id = agent.record, agent.record.agent_id
         for index, name in self._postings(record):
             ids = index.get(name)
             if ids is None:
@@ -146,8 +148,7 @@ class Catalog:
             else:
                 ids.add(agent_id)
         if record.claims and record.status is not Status.OFFLINE:
-            for claim in record.claims:
-                self.by_claim.setdefault(claim, agent_id)
+            self.claims.add(record, agent.claims_revision)
 
     def _unindex(self, record: Record) -> None:
         for index, name in self._postings(record):
@@ -155,9 +156,8 @@ class Catalog:
             ids.discard(record.agent_id)
             if not ids:
                 del index[name]
-        for claim in record.claims:
-            if self.by_claim.get(claim) == record.agent_id:
-                del self.by_claim[claim]
+        if record.claims:
+            self.claims.discard(record)
 
     def _count(self, agent: Agent, step: int) -> None:
         record = agent.record
@@ -189,9 +189,10 @@ class Catalog:
                 for agent_id in ids:
                     record = self.agents[agent_id].record
                     assert name in (*record.capabilities, record.agent_type, *record.tags), f"{agent_id} under {name}"
-        for claim, holder in self.by_claim.items():
-            assert claim in self.agents[holder].record.claims
         alive = [agent for agent in self.agents.values() if agent.status is not Status.OFFLINE]
+        assert self.claims.claimants() == {
+            (claim, agent.agent_id, agent.claims_revision) for agent in alive for claim in agent.record.claims
+        }
         assert +self.statuses == Counter(agent.status for agent in self.agents.values())
         assert +self.healths == Counter(agent.bucket() for agent in alive)
         assert +self.capabilities == Counter(name for agent in alive for name in agent.record.capabilities)

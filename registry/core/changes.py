@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,18 +41,25 @@ def changed(
     known, now = agent.record, state.wall(at)
     note = command.note if isinstance(command, CommandRequested) else None
     trace = None if command is None else command.trace
-    epoch = state.epoch if command is None else None
+    epoch = state.epoch if command is None and state.leading else None
     return replace(
         known,
         **_vitals(state, agent),
         status=status,
         status_reason=reason,
+        status_note=note,
         status_since=known.status_since if status is known.status else now,
         change=Change(known.status, reason, now, agent.change_revision, note, removed, trace, epoch),
         change_revision=0,
+        claims_revision=agent.claims_revision,
         write_id=state.new_id() if command is None else command.write_id,
         commands=with_command(known.commands, command),
     )
+
+
+def with_reason_of(known: Record, record: Record) -> Record:
+    """Return a changed record whose status is there for the same reason as before."""
+    return replace(record, status_reason=known.status_reason, status_note=known.status_note)
 
 
 def with_command(known: tuple[str, ...], command: Command | None) -> tuple[str, ...]:
@@ -69,6 +76,7 @@ def checkpointed(state: RegistryState, agent: Agent) -> Record:
         **_vitals(state, agent),
         change=None,
         change_revision=agent.change_revision,
+        claims_revision=agent.claims_revision,
         write_id=state.new_id(),
     )
 
@@ -108,10 +116,20 @@ def write(
     return [PutRecord(record, expected, removed)]
 
 
+def without_claims(state: RegistryState, agent: Agent, at: float, lost: Collection[str]) -> Record:
+    """Return an agent's record without claims that another one holds."""
+    record = changed(state, agent, at, agent.status, "updated")
+    kept = tuple(claim for claim in record.claims if claim not in lost)
+    return replace(with_reason_of(agent.record, record), claims=kept)
+
+
 def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
     """Move an agent to the status that its condition asks for. The leader's to do; it does so after each write too."""
     if not state.leading:
         return []
+    lost = [claim for claim, _ in state.catalog.claims.lost(agent.record)]
+    if lost and agent.agent_id not in state.writes:  # a replica died before it took them back
+        return write(state, without_claims(state, agent, at, lost), agent.revision, None, 1)
     if agent.missed >= GONE and agent.status is not Status.OFFLINE:
         return change(state, agent, at, Cause.LOST, "no_responders")
     cause = grade(agent.health, agent.hung)

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from registry.core.agent import Agent
-from registry.core.changes import answer, changed, refuse, with_command, write
-from registry.core.effects import Effect, Probe, ReadRecord
+from registry.core.changes import answer, changed, refuse, with_command, with_reason_of, write
+from registry.core.effects import Effect, Probe, ReadRecord, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import CommandRequested, Outcome, ProbeFinished, Purpose, RegisterRequested, Verb
-from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, MAX_ID, PROBE_REPEAT
+from registry.core.health_subject import may_be_asked
+from registry.core.limits import GONE, HEARTBEATS_IN_TIMEOUT, HOLDER_PATIENCE, HOLDER_RETRY, MAX_ID, PROBE_REPEAT
 from registry.core.record import Change, Record
 from registry.core.state import NEVER, RegistryState, Removal
 from registry.core.status import Cause, Status, grade, move
@@ -27,6 +28,9 @@ _REGISTRATION = (
 
 def requested(state: RegistryState, command: Command) -> list[Effect]:
     """Decide a command, or let it wait for the agent's write that is on its way."""
+    if not state.path.is_current(command.at):
+        late = "this replica was cut off or stood still, and is catching up; try again"
+        return refuse(state, command.reply, RefusedError("unavailable", late))
     command.write_id = command.write_id or state.new_id()
     agent_id = command.agent_id = command.agent_id or _made_up(command)
     try:
@@ -49,18 +53,41 @@ def _made_up(command: Command) -> str:
 def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect]:
     """Decide a command on what is known now.
 
+    What leads to a write is judged by the bucket: it takes the write only if what was known is true. What leads to none
+    is judged by nobody, and another replica may have changed the agent a moment ago. So at the first attempt nothing is
+    denied, and nothing is said to be so already, before the bucket has been asked.
+
     Raises:
         RefusedError: If it is refused.
     """
-    if isinstance(command, RegisterRequested):
-        return _register(state, command, attempts, holder_is_gone=False)
+    try:
+        if isinstance(command, RegisterRequested):
+            effects = _register(state, command, attempts, holder_is_gone=False)
+        else:
+            effects = _change(state, command, attempts)
+    except RefusedError as refused:
+        if attempts > 1 or refused.code == "invalid_request":
+            raise
+        return _ask(state, command)
+    wrote = any(not isinstance(effect, SendReply) for effect in effects)
+    return effects if wrote or attempts > 1 else _ask(state, command)
+
+
+def _ask(state: RegistryState, command: Command) -> list[Effect]:
+    """Read the agent of a command; what is learnt decides it anew."""
+    assert command.agent_id is not None, "made up by requested"
+    known = state.known_revision(command.agent_id)
+    state.writes.start(Write(_placeholder(command), command=command, reading=True, known=known, sent=False))
+    return [ReadRecord(command.agent_id)]
+
+
+def _placeholder(command: Command) -> Record:
+    """Return what stands for a command's write while there is none yet."""
+    return Record(command.agent_id or "", "", (), write_id=command.write_id)
+
+
+def _change(state: RegistryState, command: CommandRequested, attempts: int) -> list[Effect]:
     agent = state.agents.get(command.agent_id)
-    known = 0 if agent is None else agent.record.incarnation
-    if attempts == 1 and (agent is None or (command.incarnation or 0) > known):
-        # Another replica may have registered it a moment ago: the bucket is asked before anything is denied.
-        unknown = Record(command.agent_id, "", (), write_id=command.write_id)
-        state.writes.start(Write(unknown, command=command, reading=True, known=state.known_revision(command.agent_id)))
-        return [ReadRecord(command.agent_id)]
     if agent is None:
         if command.verb is Verb.DEREGISTER:
             return answer(command.reply, _deregistered(state, command))
@@ -76,6 +103,8 @@ def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect
         return answer(command.reply, agent)
     status, reason = _after(agent, command.verb)
     record = changed(state, agent, command.at, status, reason, command)
+    if command.verb is not Verb.DRAIN:
+        record = replace(record, held=command.verb is Verb.SUSPEND)
     return write(state, record, agent.revision, command, attempts)
 
 
@@ -104,7 +133,7 @@ def _overtaken(agent_id: str) -> RefusedError:
 def _is_done(record: Record, verb: Verb) -> bool:
     """Return whether an agent already is what the verb asks for."""
     if verb is Verb.SUSPEND:
-        return record.held
+        return record.held and record.status is Status.SUSPENDED
     if verb is Verb.RESUME:  # what is suspended for its health alone, its health brings back
         return record.status in (Status.ACTIVE, Status.DEGRADED, Status.SUSPENDED) and not record.held
     return record.status is Status.DEREGISTERING
@@ -152,15 +181,17 @@ def _register(state: RegistryState, wanted: RegisterRequested, attempts: int, ho
         record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
     elif same:
         if replace(known, **fields) == known:
-            agent.heard = max(agent.heard, wanted.at)
+            agent.heard, agent.seq = max(agent.heard, wanted.at), -1
             return answer(wanted.reply, receipt(known, agent.revision))
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
-        record = replace(updated, status_reason=known.status_reason, **fields)
+        record = _claiming(replace(with_reason_of(known, updated), **fields), known)
     elif wanted.takeover or holder_is_gone:
         record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
-    elif known.health_subject is not None:
-        state.writes.start(Write(known, command=wanted, attempts=attempts, signs=agent.signs))
-        return [Probe(agent_id, known.incarnation, known.health_subject, Purpose.HOLDER)]
+    elif (subject := state.health_subject(known)) is not None:
+        state.writes.start(
+            Write(_placeholder(wanted), command=wanted, attempts=attempts, signs=agent.signs, sent=False)
+        )
+        return [Probe(agent_id, known.incarnation, subject, Purpose.HOLDER)]
     else:
         raise _already_registered(known)
     return write(state, record, agent.revision, wanted, attempts)
@@ -170,9 +201,15 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
     """Check what the wire cannot know, and fill in what was left out.
 
     Raises:
-        RefusedError: For unknown capabilities, or a lease shorter than the interval.
+        RefusedError: For unknown capabilities, a lease shorter than the interval, or a health subject that is not the
+            agent's to name.
     """
     state.vocabulary.check(wanted.capabilities)
+    subject = wanted.health_subject
+    if subject is not None and not may_be_asked(subject, state.prefix):
+        example = f"agent.{wanted.agent_id}.health_check"
+        wrong = f"must not begin with $, _ or {state.prefix!r}, where the registry itself listens"
+        raise invalid("health_subject", f"{wrong}; {example} would do; got {subject!r}")
     interval = wanted.heartbeat_interval = wanted.heartbeat_interval or state.limits.heartbeat_interval
     timeout = wanted.heartbeat_timeout
     if timeout is None:
@@ -233,7 +270,16 @@ def _reborn(
         "incarnation": incarnation,
     }
     record = changed(state, agent, wanted.at, status, reason, wanted)
-    return replace(record, status_reason="operator" if known.held else reason, **fields, **fresh)
+    if known.held:
+        record = replace(record, status_reason="operator", status_note=known.status_note)
+    return _claiming(replace(record, **fields, **fresh), known)
+
+
+def _claiming(record: Record, known: Record) -> Record:
+    """Return a record with the revision of its claims: they are new unless the agent has held them all along."""
+    if known.status is not Status.OFFLINE and set(record.claims) <= set(known.claims):
+        return record
+    return replace(record, claims_revision=0)
 
 
 def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
@@ -246,12 +292,16 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         holder = agent.record
         if event.incarnation != holder.incarnation or agent.signs != pending.signs:
             pending.missed = 0  # it is another one now, or has given a sign of life since
-        pending.missed, pending.signs = pending.missed + 1, agent.signs
-        if pending.missed < GONE and holder.health_subject is not None:
-            return [Probe(holder.agent_id, holder.incarnation, holder.health_subject, Purpose.HOLDER, PROBE_REPEAT)]
+        judged = state.path.can_judge(event.at)
+        pending.missed, pending.signs = pending.missed + judged, agent.signs
+        patient = judged or event.at - command.at < HOLDER_PATIENCE
+        subject = state.health_subject(holder)
+        if pending.missed < GONE and patient and subject is not None:
+            wait = PROBE_REPEAT if judged else HOLDER_RETRY
+            return [Probe(holder.agent_id, holder.incarnation, subject, Purpose.HOLDER, wait)]
     waiting = state.writes.end(event.agent_id)
     try:
-        gone = event.outcome is Outcome.NO_RESPONDERS
+        gone = pending.missed >= GONE
         if agent is not None and not gone:
             raise _already_registered(agent.record)
         effects = _register(state, command, pending.attempts, holder_is_gone=gone)
@@ -261,15 +311,15 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
 
 
 def _already_registered(record: Record) -> RefusedError:
-    holder = record.instance_id or "unknown"
-    message = (
-        f"{record.agent_id!r} is held by instance {holder}, incarnation {record.incarnation}, which is {record.status}"
-    )
+    instance = record.instance_id
+    holder = "an instance without an instance_id" if instance is None else f"instance {instance}"
+    message = f"{record.agent_id!r} is held by {holder}, incarnation {record.incarnation}, which is {record.status}"
+    rest = "or takeover: true" if instance is None else "the same instance_id, or takeover: true"
     return RefusedError(
         "already_registered",
-        f"agent_id: {message}; use another id, the same instance_id, or takeover: true",
+        f"agent_id: {message}; use another id, {rest}",
         ("agent_id", message),
-        ("instance_id", holder),
+        *(() if instance is None else (("instance_id", instance),)),
     )
 
 
@@ -296,7 +346,7 @@ def check_incarnation(agent: Agent, given: int | None) -> None:
         return
     message = f"is {given}, but {record.agent_id!r} is registered as incarnation {record.incarnation}"
     if given < record.incarnation:
-        message += "; stop, or register again"
+        message += "; stop: a newer instance has taken its place"
         raise RefusedError("stale_incarnation", f"incarnation: {message}", ("incarnation", message))
     message += "; register again"
     raise RefusedError("not_found", f"incarnation: {message}", ("incarnation", message))
@@ -307,10 +357,15 @@ def _check_claims(state: RegistryState, wanted: RegisterRequested) -> None:
         return
     coming = dict(state.writes.claims(wanted.agent_id or ""))
     for claim in wanted.claims:
-        holder = state.catalog.by_claim.get(claim) or coming.get(claim)
+        holder = state.catalog.claims.holder(claim) or coming.get(claim)
         if holder is not None and holder != wanted.agent_id:
-            message = f"{claim!r} is held by agent {holder!r}"
-            raise RefusedError("conflict", f"claims: {message}", ("claims", message))
+            raise claim_held(claim, holder)
+
+
+def claim_held(claim: str, holder: str) -> RefusedError:
+    """Return the refusal of a claim that another agent holds."""
+    message = f"{claim!r} is held by agent {holder!r}"
+    return RefusedError("conflict", f"claims: {message}", ("claims", message))
 
 
 def receipt(record: Record, revision: int) -> dict[str, Any]:

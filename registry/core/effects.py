@@ -33,6 +33,14 @@ class ReadRecord:
 
 
 @dataclass(slots=True)
+class AwaitRevision:
+    """Wait until the log has been applied up to a revision. Ends in `RevisionAwaited`."""
+
+    agent_id: str
+    revision: int
+
+
+@dataclass(slots=True)
 class SweepRemoval:
     """Replace what the log still has of a removed agent by a marker that ends by itself, if nothing newer came.
 
@@ -81,11 +89,32 @@ class PublishOrder:
 
 @dataclass(slots=True)
 class PutPolicy:
-    """Write a capability's policy, or remove it. Ends in `PolicyChanged`, or in an answer that it is unavailable."""
+    """Write a capability's policy, or remove it, if its revision is still `expected`; 0 means that it never had one.
+
+    Ends in `PolicyCommitted` or `PolicyUncertain`.
+    """
 
     capability: str
     policy: Mapping[str, Any] | None
-    reply: Any
+    expected: int
 
 
-Effect = PutRecord | ReadRecord | SweepRemoval | SendReply | Probe | TellAgent | PublishOrder | PutPolicy
+@dataclass(slots=True)
+class ReadPolicy:
+    """Read a capability's policy from the bucket's leader. Ends in `PolicyRead` or `PolicyReadFailed`."""
+
+    capability: str
+
+
+Effect = (
+    PutRecord
+    | ReadRecord
+    | AwaitRevision
+    | SweepRemoval
+    | SendReply
+    | Probe
+    | TellAgent
+    | PublishOrder
+    | PutPolicy
+    | ReadPolicy
+)

@@ -27,7 +27,5 @@ def invalid(field: str, message: str) -> RefusedError:
 def not_found(agent_id: str) -> RefusedError:
     """Return the refusal to speak of an agent that is not registered."""
     return RefusedError(
-        "not_found",
-        f"agent_id: no agent {agent_id!r} is registered; register it first",
-        ("agent_id", "is not registered"),
+        "not_found", f"agent_id: no agent {agent_id!r} is registered", ("agent_id", "is not registered")
     )

@@ -168,6 +168,20 @@ class RecordChanged:
 
 
 @dataclass(slots=True)
+class BucketReplaced:
+    """The bucket of agents is another one of the same name: its log begins again, with revision 1."""
+
+    at: float
+
+
+@dataclass(slots=True)
+class PoliciesReplaced:
+    """The bucket of policies is another one of the same name."""
+
+    at: float
+
+
+@dataclass(slots=True)
 class PolicyRequested:
     """Somebody asks for a change of a capability's scaling policy. `changes` holds only what is to change."""
 
@@ -179,13 +193,62 @@ class PolicyRequested:
 
 
 @dataclass(slots=True)
-class PolicyChanged:
-    """A policy is durable; None when the capability has none of its own any more."""
+class RevisionAwaited:
+    """The log is applied up to a revision, or has not come so far in time."""
+
+    at: float
+    agent_id: str
+    revision: int
+    reached: bool
+
+
+@dataclass(slots=True)
+class PolicyCommitted:
+    """The bucket acknowledged the change of a capability's policy that was on its way."""
+
+    at: float
+    capability: str
+    revision: int
+
+
+@dataclass(slots=True)
+class PolicyUncertain:
+    """The change lost against another one, or its outcome is unknown: the bucket has to be read."""
+
+    at: float
+    capability: str
+
+
+@dataclass(slots=True)
+class PolicyRead:
+    """The bucket was read. `policy` is None when the capability has none of its own; revision 0 if it never had."""
 
     at: float
     capability: str
     policy: Mapping[str, Any] | None
-    reply: Any = None
+    revision: int
+    readable: bool = True
+    """Whether what stands there is a policy, or none."""
+
+
+@dataclass(slots=True)
+class PolicyReadFailed:
+    """The bucket could not be read."""
+
+    at: float
+    capability: str
+    why: str = "JetStream does not answer"
+
+
+@dataclass(slots=True)
+class PolicyChanged:
+    """The bucket's log has a policy, written by whomever; None when the capability has none of its own any more."""
+
+    at: float
+    capability: str
+    policy: Mapping[str, Any] | None
+    revision: int
+    readable: bool = True
 
 
 @dataclass(slots=True)
@@ -200,6 +263,15 @@ class Disconnected:
     """NATS is away."""
 
     at: float
+
+
+@dataclass(slots=True)
+class PulseHeard:
+    """A pulse has come back, and all that was delivered before it has been handled; see `path`."""
+
+    at: float
+    sent: float
+    """Instant at which it was sent."""
 
 
 @dataclass(slots=True)
@@ -229,10 +301,18 @@ Event = (
     | RecordRead
     | ReadFailed
     | RecordChanged
+    | RevisionAwaited
+    | BucketReplaced
+    | PoliciesReplaced
     | PolicyRequested
+    | PolicyCommitted
+    | PolicyUncertain
+    | PolicyRead
+    | PolicyReadFailed
     | PolicyChanged
     | Connected
     | Disconnected
+    | PulseHeard
     | LeadershipChanged
     | Tick
 )

@@ -17,7 +17,8 @@ that lapse, health that moves a status, retentions that end, checkpoints, sweeps
 ordered here: they are a projection of the log (`record.event_of`).
 
 Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or
-from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS, a stall of this process.
+from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS. It is judged only as far as
+everybody could be heard (`path.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from registry.core import commands, events, outcomes, telemetry, upkeep
+from registry.core import commands, events, outcomes, scaling, telemetry, upkeep
 from registry.core.effects import Effect
 from registry.core.state import RegistryState
 
@@ -39,10 +40,18 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.RecordRead: outcomes.record_read,
     events.ReadFailed: outcomes.read_failed,
     events.RecordChanged: outcomes.record_changed,
-    events.PolicyRequested: upkeep.policy_requested,
-    events.PolicyChanged: upkeep.policy_changed,
+    events.RevisionAwaited: outcomes.revision_awaited,
+    events.BucketReplaced: outcomes.bucket_replaced,
+    events.PoliciesReplaced: scaling.policies_replaced,
+    events.PolicyRequested: scaling.policy_requested,
+    events.PolicyCommitted: scaling.policy_committed,
+    events.PolicyUncertain: scaling.policy_uncertain,
+    events.PolicyRead: scaling.policy_read,
+    events.PolicyReadFailed: scaling.policy_read_failed,
+    events.PolicyChanged: scaling.policy_changed,
     events.Connected: upkeep.connected,
     events.Disconnected: upkeep.disconnected,
+    events.PulseHeard: upkeep.pulse_heard,
     events.LeadershipChanged: upkeep.leadership_changed,
     events.Tick: upkeep.tick,
 }

@@ -21,6 +21,9 @@ class Limits:
     """Between two saves of the same agent's vitals."""
     scaling_interval: float = 5.0
     """Between two looks at the same capability."""
+    reconnect_grace: float = 5.0
+    """After NATS came, within which an agent that is not there may be on its way back. Clients of NATS try every 2 s
+    unless told otherwise."""
 
 
 HEARTBEATS_IN_TIMEOUT = 3
@@ -33,8 +36,20 @@ MAX_BUSY = 600.0
 """An agent that says it is busy is believed this long after its last sign of life."""
 
 LATE = 1.0
-"""A tick that comes this much later than the one before should have been followed means that this process stalled:
-beats may wait unread, so no lease is judged by them."""
+"""What arrives while the newest pulse is older than this may have been sent before a standstill, and its sender may
+have gone elsewhere with it since."""
+
+LATE_PULSE = 0.5
+SETTLING = 1.0
+"""A pulse that was longer on its way than the one means that the way was blocked; so much later, what was held up on
+other ways has come."""
+
+LAPSE_RETRY = 5.0
+"""Until the end of a lease is ordered again if the order came to nothing."""
+
+HOLDER_PATIENCE = 8.0
+HOLDER_RETRY = 0.5
+"""How long a registration waits until it can be told whether the id's holder is there, and how often that is tried."""
 
 MAX_COMMANDS = 8
 """Named commands that an agent's record remembers. A replica that stood still carries out what it had been sent before

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from registry.core.agent import Agent
-from registry.core.changes import answer, assess, refuse
-from registry.core.commands import decide, receipt, resume
-from registry.core.effects import Effect, ReadRecord, TellAgent
+from registry.core.changes import answer, assess, changed, refuse, without_claims
+from registry.core.commands import claim_held, decide, receipt, resume
+from registry.core.effects import AwaitRevision, Effect, PutRecord, ReadRecord, TellAgent
 from registry.core.errors import RefusedError
 from registry.core.events import (
+    BucketReplaced,
     ReadFailed,
     RecordChanged,
     RecordRead,
     RegisterRequested,
+    RevisionAwaited,
     Verb,
     WriteCommitted,
     WriteUncertain,
@@ -19,6 +21,7 @@ from registry.core.events import (
 from registry.core.limits import MAX_ATTEMPTS
 from registry.core.record import Record
 from registry.core.state import RegistryState
+from registry.core.status import Status
 from registry.core.writes import Command, Write
 
 
@@ -33,8 +36,16 @@ def committed(state: RegistryState, event: WriteCommitted) -> list[Effect]:
 def _finish(state: RegistryState, pending: Write, record: Record, revision: int, at: float) -> list[Effect]:
     """Apply what was written, answer who asked for it, and decide who waited."""
     state.learn(record.agent_id, record, revision, at)
+    claims = record.claims and not record.claims_revision and pending.refusal is None
+    if claims and isinstance(pending.command, RegisterRequested):
+        pending.settling = revision
+        return [AwaitRevision(record.agent_id, revision)]
     waiting = state.writes.end(record.agent_id)
-    effects = _answers(state, pending.command, record, revision, at) + resume(state, waiting)
+    if pending.refusal is not None and pending.command is not None:
+        effects = refuse(state, pending.command.reply, pending.refusal)
+    else:
+        effects = _answers(state, pending.command, record, revision, at)
+    effects += resume(state, waiting)
     agent = state.agents.get(record.agent_id)
     return effects if agent is None else effects + assess(state, agent, at)
 
@@ -58,6 +69,46 @@ def _answers(state: RegistryState, command: Command | None, record: Record, revi
         order = {"agent_id": record.agent_id, "reason": command.note or "drain", "deadline": deadline}
         effects.append(TellAgent(record.agent_id, "drain", order))
     return effects
+
+
+def revision_awaited(state: RegistryState, event: RevisionAwaited) -> list[Effect]:
+    """Answer a registration with claims, now that the log shows who made them first."""
+    pending = state.writes.get(event.agent_id)
+    if pending is None or pending.settling != event.revision:
+        return []
+    command, record = pending.command, pending.record
+    assert command is not None, "only registrations claim"
+    agent = state.agents.get(event.agent_id)
+    lost = {} if agent is None else dict(state.catalog.claims.lost(record))
+    if event.reached and agent is not None and lost:
+        return _undo(state, pending, agent, lost, event)
+    waiting = state.writes.end(event.agent_id)
+    if event.reached:
+        effects = _answers(state, command, record, event.revision, event.at)
+    else:
+        unknown = "the log of the registry is late; whether the claims are held is unknown, try again"
+        effects = refuse(state, command.reply, RefusedError("unavailable", f"claims: {unknown}"))
+    return effects + resume(state, waiting) + ([] if agent is None else assess(state, agent, event.at))
+
+
+def _undo(
+    state: RegistryState, pending: Write, agent: Agent, lost: dict[str, str], event: RevisionAwaited
+) -> list[Effect]:
+    """Take back a registration whose claims another one made first, as far as it made anything."""
+    removed = agent.revision == event.revision and _is_new(pending.record)
+    if removed:
+        record = changed(state, agent, event.at, agent.status, "deregistered", removed=True)
+    else:
+        record = without_claims(state, agent, event.at, lost)
+    refusal = claim_held(*next(iter(lost.items())))
+    undo = Write(record, removed, pending.command, waiting=pending.waiting, refusal=refusal)
+    state.writes.start(undo)
+    return [PutRecord(record, agent.revision, removed)]
+
+
+def _is_new(record: Record) -> bool:
+    """Return whether a record's change made its agent."""
+    return record.change is not None and record.change.previous is Status.REGISTERING
 
 
 def uncertain(state: RegistryState, event: WriteUncertain) -> list[Effect]:
@@ -103,9 +154,11 @@ def read_failed(state: RegistryState, event: ReadFailed) -> list[Effect]:
         return []
     waiting = state.writes.end(event.agent_id)
     effects: list[Effect] = []
-    for command in [pending.command, *waiting] if pending.command is not None else waiting:
-        unknown = f"{event.why}; whether the change took place is unknown, try again"
-        effects += refuse(state, command.reply, RefusedError("unavailable", unknown))
+    if pending.command is not None:
+        unknown = "; whether the change took place is unknown" if pending.sent else ""
+        effects += refuse(state, pending.command.reply, RefusedError("unavailable", f"{event.why}{unknown}, try again"))
+    for command in waiting:
+        effects += refuse(state, command.reply, RefusedError("unavailable", f"{event.why}, try again"))
     return effects
 
 
@@ -118,4 +171,13 @@ def record_changed(state: RegistryState, event: RecordChanged) -> list[Effect]:
         return _finish(state, pending, record, event.revision, event.at)  # the log was quicker than the acknowledgement
     state.learn(event.agent_id, record, event.revision, event.at, event.swept)
     state.unassessed[event.agent_id] = None
+    return []
+
+
+def bucket_replaced(state: RegistryState, _: BucketReplaced) -> list[Effect]:
+    """Forget what the bucket before held: none of it is durable any more, and its revisions compare with no new one.
+
+    Writes on their way stay: they lose against the new bucket, which is then read, and are decided anew.
+    """
+    state.begin_anew()
     return []

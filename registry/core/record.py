@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
+from registry.core.form import CHANGE_TYPES, MAX_NUMBER, RECORD_TYPES, check_free, check_metrics, check_names
 from registry.core.status import Status
 
 RECORD_VERSION = 1
@@ -48,7 +49,11 @@ class Record:
     capabilities: tuple[str, ...]
     status: Status = Status.REGISTERING
     status_reason: str = "registered"
+    status_note: str | None = None
+    """What whoever asked for the status gave as the reason, in their own words."""
     status_since: float = 0.0
+    held: bool = False
+    """Whether an operator suspended it, which outlives its being offline: only an operator's resume lifts it."""
     registered_at: float = 0.0
     incarnation: int = 1
     instance_id: str | None = None
@@ -70,6 +75,8 @@ class Record:
     load_reported_at: float | None = None
     change_revision: int = 0
     """Revision of the last change when this revision only saves a checkpoint; 0 when it is a change itself."""
+    claims_revision: int = 0
+    """Revision of the write that made its claims; 0 when this one did."""
     write_id: str = ""
     """Names the write that made this revision, so that a write of unknown outcome can be recognised."""
     commands: tuple[str, ...] = ()
@@ -78,11 +85,6 @@ class Record:
     change: Change | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a newer version, kept as they are."""
-
-    @property
-    def held(self) -> bool:
-        """Whether an operator suspended it."""
-        return self.status is Status.SUSPENDED and self.status_reason == "operator"
 
     @property
     def is_removal(self) -> bool:
@@ -98,7 +100,9 @@ class Record:
             "capabilities": self.capabilities,
             "status": self.status,
             "status_reason": self.status_reason,
+            "status_note": self.status_note,
             "status_since": self.status_since,
+            "held": self.held,
             "registered_at": self.registered_at,
             "incarnation": self.incarnation,
             "instance_id": self.instance_id,
@@ -118,6 +122,7 @@ class Record:
             "last_heartbeat": self.last_heartbeat,
             "load_reported_at": self.load_reported_at,
             "change_revision": self.change_revision,
+            "claims_revision": self.claims_revision,
             "write_id": self.write_id,
             "commands": self.commands,
         }
@@ -142,57 +147,105 @@ class Record:
         """Build from the JSON form.
 
         Raises:
-            KeyError, ValueError: If it is not a record.
+            KeyError, ValueError: If it is not a record, or holds what no record of the registry's own would.
         """
         try:
-            return cls._parsed(form)
+            record = cls._parsed(form)
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not a record: {error}") from error
+        _check(record)
+        return record
 
     @classmethod
     def _parsed(cls, form: Mapping[str, Any]) -> Record:
-        known: dict[str, Any] = {}
-        extra: dict[str, Any] = {}
-        for name, value in form.items():
-            if name in _PLAIN:
-                known[name] = value
-            elif name not in ("v", "change"):
-                extra[name] = value
+        # One loop, and values by position instead of by name: a cold start spends much of its time here.
+        values: list[Any] = []
+        for name, types, default in _FORM:
+            value = form.get(name, default)
+            if type(value) not in types:
+                raise KeyError(name) if value is MISSING else ValueError(f"{name} is {value!r:.80}")
+            values.append(value)
+        record = cls(*values)
+        record.status = _STATUS[record.status]
+        # What does not know of holds yet does not write them, or carries on one that it has lifted.
+        if "held" not in form:
+            record.held = record.status is Status.SUSPENDED and record.status_reason == "operator"
+        elif record.held:
+            record.held = record.status not in (Status.ACTIVE, Status.DEGRADED)
+        record.capabilities, record.tags = tuple(record.capabilities), tuple(record.tags)
+        record.claims, record.commands = tuple(record.claims), tuple(record.commands)
+        if record.change is not None:
+            record.change = _change(form["change"])
+        if not form.keys() <= _NAMES:
+            record.extra = {name: value for name, value in form.items() if name not in _NAMES}
         if form["v"] > RECORD_VERSION:
-            extra["v"] = form["v"]
-        for name in ("capabilities", "tags", "claims", "commands"):
-            known[name] = tuple(known.get(name, ()))
-        known["status"] = _STATUS[known["status"]]
-        change = form.get("change")
-        if change is not None:
-            known["change"] = Change(
-                previous=_STATUS[change["from"]],
-                reason=change["reason"],
-                at=change["at"],
-                previous_revision=change["previous_revision"],
-                note=change.get("note"),
-                removed=change.get("removed", False),
-                trace=change.get("trace"),
-                epoch=change.get("epoch"),
-            )
-        return cls(**known, extra=extra)
+            record.extra = {**record.extra, "v": form["v"]}
+        return record
 
 
-_PLAIN = frozenset(item.name for item in fields(Record)) - {"change", "extra"}
 _STATUS = {str(status): status for status in Status}
+_NAMES = frozenset((*RECORD_TYPES, "v"))
 
 
-def event_of(record: Record, revision: int, bucket: str) -> dict[str, Any] | None:
+def _default(item: Field[Any]) -> Any:
+    """Return what stands for a field that the form does not have: of an older version, or nothing for a checkpoint."""
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return list(default) if isinstance(default, tuple) else default
+
+
+_FORM = tuple((item.name, RECORD_TYPES[item.name], _default(item)) for item in fields(Record) if item.name != "extra")
+"""Name, types and default of each field, in the order in which `Record` takes them."""
+
+
+def _check(record: Record) -> None:
+    """Check what the types leave open.
+
+    Raises:
+        ValueError: Naming what is wrong.
+    """
+    if not (0.0 <= record.health_score <= 1.0 and 0.0 <= record.load_factor <= 1.0):
+        raise ValueError(f"health_score {record.health_score}, load_factor {record.load_factor}: not from 0 to 1")
+    if record.heartbeat_interval <= 0 or record.heartbeat_timeout <= 0:
+        raise ValueError(f"heartbeats: interval {record.heartbeat_interval}, timeout {record.heartbeat_timeout}")
+    if not (1 <= record.incarnation <= MAX_NUMBER and 0 <= record.change_revision <= MAX_NUMBER):
+        raise ValueError(f"incarnation {record.incarnation}, change_revision {record.change_revision}: out of range")
+    check_names("capabilities", record.capabilities)
+    check_names("tags", record.tags)
+    check_names("claims", record.claims)
+    check_names("commands", record.commands)
+    check_metrics(record.performance_metrics)
+    check_free("metadata or connection", (record.metadata, record.connection))
+    check_free("what is not known", record.extra.values())
+
+
+def _change(form: Mapping[str, Any]) -> Change:
+    for name, value in form.items():
+        if name in CHANGE_TYPES and type(value) not in CHANGE_TYPES[name]:
+            raise ValueError(f"change.{name} is {value!r:.80}")
+    return Change(
+        _STATUS[form["from"]],
+        form["reason"],
+        form["at"],
+        form["previous_revision"],
+        form.get("note"),
+        form.get("removed", False),
+        form.get("trace"),
+        form.get("epoch"),
+    )
+
+
+def event_of(record: Record, revision: int, log: str) -> dict[str, Any] | None:
     """Return the status event that a revision of a record stands for, or None if it changed nothing to speak of.
 
-    A pure function of one entry of the bucket's log, so that whoever publishes it publishes the same.
+    A pure function of one entry of the bucket's log, so that whoever publishes it publishes the same. The log's name is
+    that of the bucket and of when it was made: in a bucket that was made anew the same revision is another change.
     """
     change = record.change
     if change is None:
         return None
     return {
         "v": EVENT_VERSION,
-        "event_id": f"{bucket}:{revision}",
+        "event_id": f"{log}:{revision}",
         "agent_id": record.agent_id,
         "agent_type": record.agent_type,
         "capabilities": record.capabilities,
@@ -209,7 +262,11 @@ def event_of(record: Record, revision: int, bucket: str) -> dict[str, Any] | Non
     }
 
 
-def revision_of(event_id: str, bucket: str) -> int | None:
-    """Return the revision whose status event has an id, or None if that is no such id."""
+def revision_of(event_id: str, log: str) -> int | None:
+    """Return the revision whose status event has an id, or None if that is no such id, or one of another log.
+
+    Before logs had a name, ids were made of the bucket's alone; such an event is taken for this log's.
+    """
     name, _, number = event_id.rpartition(":")
-    return int(number) if name == bucket and number.isascii() and number.isdecimal() and len(number) < 20 else None
+    known = name in (log, log.partition(":")[0])
+    return int(number) if known and number.isascii() and number.isdecimal() and len(number) < 20 else None

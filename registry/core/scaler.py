@@ -1,63 +1,32 @@
 """The scaler: how many agents a capability should have, and the order that says so.
 
 Level-triggered: every look at a capability computes a desired number from its whole state, so a lost order costs
-nothing. One order at a time for each capability; while it is open nothing is repeated, and when it expires it is issued
-again.
+nothing. One order at a time for each capability. While it is open nothing is repeated, and what is less urgent waits;
+what is more urgent takes its place. When it expires it is issued again, if it still has a reason.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
 from typing import Any
 
 from registry.core.agent import Agent
-from registry.core.errors import invalid
+from registry.core.policies import Policies
+from registry.core.policy import Policy
 from registry.core.record import EVENT_VERSION
 from registry.core.status import DISCOVERABLE, Status
 
 FRESH = 3
 """A load report older than this many heartbeat intervals does not count."""
 
+URGENCY = {"scale_down": 0, "replace": 1, "scale_up": 2}
+"""An order gives way to a more urgent one: too many agents cost money, an unfit one serves badly, missing ones not."""
+
 MAX_NAMED = 100
 """At most this many agents are named in one order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How a capability is scaled. The defaults are the API reference's; durations are seconds."""
-
-    min_agents: int = 2
-    max_agents: int = 10
-    high_load: float = 0.8
-    low_load: float = 0.3
-    health_degraded: float = 0.6
-    target_load: float = 0.55
-    stabilisation: float = 300.0
-    order_timeout: float = 120.0
-
-    def check(self) -> None:
-        """Refuse a policy that contradicts itself or must oscillate.
-
-        Raises:
-            RefusedError: `invalid_request`, naming the field.
-        """
-        if self.min_agents > self.max_agents:
-            raise invalid("min_agents", f"must be at most max_agents, {self.max_agents}; got {self.min_agents}")
-        if self.max_agents < 1:
-            raise invalid("max_agents", f"must be at least 1; got {self.max_agents}")
-        if self.low_load >= self.high_load:
-            raise invalid("low_load", f"must be below high_load, {self.high_load:g}; got {self.low_load:g}")
-        if not self.low_load < self.target_load <= self.high_load:
-            between = f"low_load, {self.low_load:g}, and at most high_load, {self.high_load:g}"
-            raise invalid("target_load", f"must be above {between}; got {self.target_load:g}")
-        fewest = max(self.min_agents + 1, 2)
-        carried = self.low_load * fewest / (fewest - 1)
-        if fewest <= self.max_agents and carried >= self.high_load:
-            then = f"one of {fewest} agents removed at low_load {self.low_load:g} leaves the others at {carried:g}"
-            raise invalid("low_load", f"would oscillate: {then}, not below high_load {self.high_load:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +63,12 @@ class Order:
     expires: float
     wire: dict[str, Any] = field(default_factory=dict)
 
+    def gives_way(self, decision: Decision) -> bool:
+        """Return whether a decision cannot wait until this order is carried out or expires."""
+        mine, other = URGENCY[self.action], URGENCY[decision.action or ""]
+        # A replacement starts before the agent that it replaces leaves: then there are more, and more are not wanted.
+        return other > mine or (other == mine and self.action != "replace" and decision.desired > self.desired)
+
 
 @dataclass(slots=True)
 class Scaling:
@@ -119,32 +94,9 @@ class Scaler:
 
     def __init__(self, enabled: bool, default: Policy, new_id: Callable[[], str]) -> None:
         self.enabled = enabled
-        self.default = default
-        self.policies: dict[str, Mapping[str, Any]] = {}
-        """What a capability's own policy sets, over the default."""
+        self.policies = Policies(default)
         self._new_id = new_id
         self._scalings: dict[str, Scaling] = {}
-
-    def policy(self, capability: str) -> Policy:
-        """Return the policy that holds for a capability."""
-        return self._over_default(self.policies.get(capability, {}))
-
-    def changed_policy(self, capability: str, changes: Mapping[str, Any], reset: bool) -> Mapping[str, Any] | None:
-        """Return what a capability's own policy would be after a change; None when it would have none.
-
-        Raises:
-            RefusedError: If the policy would not do.
-        """
-        own = {**({} if reset else self.policies.get(capability, {})), **changes}
-        self._over_default(own).check()
-        return own or None
-
-    def _over_default(self, own: Mapping[str, Any]) -> Policy:
-        """Return a policy; a target that it does not set lies in the middle of its bounds."""
-        policy = replace(self.default, **own)
-        if "target_load" not in own and ("low_load" in own or "high_load" in own):
-            policy = replace(policy, target_load=round((policy.low_load + policy.high_load) / 2, 4))
-        return policy
 
     def look(
         self, capability: str, agents: Iterable[Agent], at: float, wall: float, epoch: int
@@ -158,19 +110,24 @@ class Scaler:
             wall: Unix time now.
             epoch: Of the leader that decides.
         """
-        policy, agents = self.policy(capability), list(agents)
+        policy, agents = self.policies.of(capability), list(agents)
         scaling = self._scalings.setdefault(capability, Scaling())
         serving = [agent for agent in agents if agent.status in DISCOVERABLE]
         self._close(scaling, agents, len(serving))
         scaling.observation = observe(serving, scaling.order, at)
-        decision = self._decide(scaling, policy, agents, serving, at)
+        fault = self.policies.fault(capability)
+        if fault is None:
+            decision = self._decide(scaling, policy, agents, serving, at)
+        else:
+            decision = Decision(None, len(serving), f"nothing done: {fault}")
         scaling.desired, scaling.reason = decision.desired, decision.reason
+        open_order = scaling.order if scaling.order is not None and at < scaling.order.expires else None
         if not self.enabled:
             scaling.reason = f"auto-scaling is off; would be: {decision.reason}"
-        elif decision.action is not None and scaling.order is not None and at < scaling.order.expires:
-            scaling.reason = f"order {scaling.order.order_id} is open; {decision.reason}"
+        elif decision.action is not None and open_order is not None and not open_order.gives_way(decision):
+            scaling.reason = f"order {open_order.order_id} is open; {decision.reason}"
         elif decision.action is not None:
-            order = self._issue(scaling, decision, serving, at + policy.order_timeout)
+            order = self._issue(scaling, decision, serving, at, policy.order_timeout)
             if decision.action == "scale_down":
                 scaling.low_since = at  # the next step down waits its own time
             order.wire = {
@@ -190,6 +147,9 @@ class Scaler:
                 "epoch": epoch,
             }
             return order.wire
+        if open_order is None and scaling.order is not None:  # nobody carried it out, and its reason has gone
+            scaling.order = None
+            scaling.observation = observe(serving, None, at)
         return None
 
     def _close(self, scaling: Scaling, agents: list[Agent], count: int) -> None:
@@ -236,7 +196,10 @@ class Scaler:
         count = len(serving)
         if load > policy.high_load:
             above = f"mean load {load:.2f} is above {policy.high_load:g}"
-            desired = min(policy.max_agents, max(count + 1, math.ceil(count * load / policy.target_load)))
+            # An agent that has not reported adds no load: else those that just came, because of the last order, would.
+            carried = sum(agent.load for agent in reporting(serving, at))
+            needed = math.ceil(round(carried / policy.target_load, 6))
+            desired = min(policy.max_agents, max(count + 1, needed))
             if desired == count:
                 return Decision(None, count, f"nothing done: {above}, but max_agents {policy.max_agents} is reached")
             return Decision("scale_up", desired, above)
@@ -249,26 +212,29 @@ class Scaler:
             return Decision("scale_down", count - 1, why)
         return Decision(None, count, f"nothing done: mean load {load:.2f} of {_agents(count)} is right")
 
-    def _issue(self, scaling: Scaling, decision: Decision, serving: list[Agent], expires: float) -> Order:
+    def _issue(self, scaling: Scaling, decision: Decision, serving: list[Agent], at: float, timeout: float) -> Order:
         """Open an order; the same decision after an expiry is its next attempt."""
         last, action, named = scaling.order, decision.action or "", decision.agents
         if action == "scale_down":
             named = victims(serving, len(serving) - decision.desired)
         attempt = 1
-        if last is not None and last.action == action and (action != "replace" or last.agents == named):
+        is_same = last is not None and last.action == action and (action != "replace" or last.agents == named)
+        if last is not None and is_same and at >= last.expires:
             attempt = last.attempt + 1
         else:
             scaling.generation += 1
-        scaling.order = Order(self._new_id(), action, decision.desired, named, scaling.generation, attempt, expires)
+        scaling.order = Order(
+            self._new_id(), action, decision.desired, named, scaling.generation, attempt, at + timeout
+        )
         return scaling.order
 
     def report(self, capability: str) -> dict[str, Any]:
         """Return the wire's view of one capability."""
         scaling = self._scalings.get(capability, Scaling())
-        own = "policy" if capability in self.policies else "default"
+        source = "policy" if capability in self.policies.own else "default"
         return {
             "capability": capability,
-            "policy": {"capability": capability, **asdict(self.policy(capability)), "source": own},
+            "policy": {"capability": capability, **asdict(self.policies.of(capability)), "source": source},
             "observed": asdict(scaling.observation),
             "desired": scaling.desired,
             "orders": [] if scaling.order is None else [scaling.order.wire],
@@ -286,29 +252,32 @@ class Scaler:
 
     def forget(self, known: Iterable[str]) -> None:
         """Forget capabilities that neither an agent nor a policy speaks of any more."""
-        keep = set(known) | set(self.policies)
+        keep = set(known) | set(self.policies.own)
         for capability in [name for name in self._scalings if name not in keep]:
             del self._scalings[capability]
 
 
 def observe(serving: list[Agent], order: Order | None, at: float) -> Observation:
     """Return what is seen of the agents that serve a capability. Loads count only while fresh, and only if most are."""
-    ages, loads, healths = [], [], 0.0
-    for agent in serving:
-        healths += agent.health
-        if agent.load_at is not None and at - agent.load_at <= FRESH * agent.record.heartbeat_interval:
-            ages.append(at - agent.load_at)
-            loads.append(agent.load)
-    count = len(serving)
-    enough = bool(loads) and len(loads) * 2 >= count
+    fresh, count = reporting(serving, at), len(serving)
+    enough = bool(fresh) and len(fresh) * 2 >= count
     pending = max(0, order.desired - count) if order is not None and order.action == "scale_up" else 0
     return Observation(
         agents=count,
         pending=pending,
-        mean_load=round(sum(loads) / len(loads), 4) if enough else None,
-        mean_health=round(healths / count, 4) if count else None,
-        sample_age=round(max(ages), 3) if enough else None,
+        mean_load=round(sum(agent.load for agent in fresh) / len(fresh), 4) if enough else None,
+        mean_health=round(sum(agent.health for agent in serving) / count, 4) if count else None,
+        sample_age=round(max(at - (agent.load_at or 0.0) for agent in fresh), 3) if enough else None,
     )
+
+
+def reporting(serving: list[Agent], at: float) -> list[Agent]:
+    """Return the agents whose load report is fresh."""
+    return [
+        agent
+        for agent in serving
+        if agent.load_at is not None and at - agent.load_at <= FRESH * agent.record.heartbeat_interval
+    ]
 
 
 def victims(serving: list[Agent], count: int) -> tuple[str, ...]:

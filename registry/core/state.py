@@ -10,13 +10,18 @@ from registry.core.capabilities import Vocabulary
 from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
 from registry.core.errors import not_found
+from registry.core.health_subject import may_be_asked
 from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, REMOVAL_KEPT, Limits
+from registry.core.path import Path
 from registry.core.query import Query
 from registry.core.record import Record
 from registry.core.scaler import Scaler
 from registry.core.statistics import Statistics
 from registry.core.status import Status
 from registry.core.writes import Writes
+
+_REGISTERED = ("registered", "takeover", "updated", "restored")
+"""Reasons of changes that begin a lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class RegistryState:
         scaler: Decides how many agents there should be.
         random: Returns a number from 0.0 up to but without 1.0.
         new_id: Returns a new unique id, usable as an agent id.
+        prefix: First token or tokens of the registry's own subjects.
     """
 
     def __init__(
@@ -50,12 +56,14 @@ class RegistryState:
         scaler: Scaler,
         random: Callable[[], float],
         new_id: Callable[[], str],
+        prefix: str = "registry",
     ) -> None:
         self.limits = limits
         self.vocabulary = vocabulary
         self.scaler = scaler
         self.random = random
         self.new_id = new_id
+        self.prefix = prefix
         self.catalog = Catalog(random)
         self.agents = self.catalog.agents
         self.writes = Writes()
@@ -75,12 +83,11 @@ class RegistryState:
         """Agents whose record somebody else changed since the last tick. Were they assessed at once, two replicas that
         both believe to lead, and disagree, would overwrite each other without end."""
         self.statistics = Statistics()
-        self.connected = False
+        self.path = Path(limits.reconnect_grace)
         self.leading = False
         self.epoch = 0
         self.amnesty = 0.0
         """Instant from which every lease runs again; see `pardon`."""
-        self.last_tick: float | None = None
         self.scaling_at = 0.0
         """Instant of the next look at all capabilities."""
         self.scaling_queue: list[str] = []
@@ -124,18 +131,26 @@ class RegistryState:
             return None
         record = agent.record
         if record.status is Status.OFFLINE:
-            return agent.since + self.limits.offline_retention
+            return max(agent.since + self.limits.offline_retention, agent.lapse_at)
         lease = max(agent.heard + record.heartbeat_timeout, min(agent.busy_until, agent.heard + MAX_BUSY))
         if self.amnesty > 0.0:
             grace = min(record.heartbeat_interval, MAX_GRACE)
             lease = max(lease, self.amnesty + record.heartbeat_timeout + grace)
         if record.status is Status.DEREGISTERING:
-            return min(lease, agent.since + self.limits.drain_timeout)
-        return lease
+            lease = min(lease, agent.since + self.limits.drain_timeout)
+        return max(lease, agent.lapse_at)
+
+    def health_subject(self, record: Record) -> str | None:
+        """Return where an agent is asked how it is; None if nowhere.
+
+        Anybody may have written the record, and before what is refused now was refused.
+        """
+        subject = record.health_subject
+        return subject if subject is not None and may_be_asked(subject, self.prefix) else None
 
     def _probe_at(self, agent_id: str) -> float | None:
         agent = self.agents.get(agent_id)
-        if agent is None or agent.record.health_subject is None or agent.status is Status.OFFLINE:
+        if agent is None or agent.status is Status.OFFLINE or self.health_subject(agent.record) is None:
             return None
         return agent.probe_at
 
@@ -156,20 +171,22 @@ class RegistryState:
             before = agent.record
             agent.revision = revision
             agent.change_revision = record.change_revision or revision
+            agent.claims_revision = record.claims_revision or revision
             if record.incarnation != before.incarnation or before.status is Status.OFFLINE:
                 _reset_vitals(agent, record)
             came_back = before.status is Status.OFFLINE and record.status is not Status.OFFLINE
-            registered = record.change is not None and record.change.reason in ("registered", "takeover", "updated")
+            registered = record.change is not None and record.change.reason in _REGISTERED
             if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
+                agent.seq = -1  # who registers may have been started anew, and then counts from the start
             if record.status is not before.status:
-                agent.since = at
-            if record.health_subject is None:
+                agent.since, agent.lapse_at = at, 0.0
+            if self.health_subject(record) is None:
                 agent.hung = False
                 agent.missed = 0
             self.catalog.replace(agent, record)
         self.deadlines.watch(record.agent_id)
-        if record.health_subject is not None and record.agent_id not in self.probes:
+        if record.agent_id not in self.probes and self.health_subject(record) is not None:
             agent.probe_at = at + self.random() * self.limits.health_check_interval
             self.probes.watch(record.agent_id)
         return agent
@@ -228,6 +245,14 @@ class RegistryState:
         if agent is not None:
             self.catalog.remove(agent)
             self.unsaved.pop(agent_id, None)
+
+    def begin_anew(self) -> None:
+        """Know nobody, neither who is there nor who was removed."""
+        for agent_id in list(self.agents):
+            self.forget(agent_id, 0, None)
+        self.removed.clear()
+        self.unswept.clear()
+        self.unassessed.clear()
 
     def validate(self) -> None:
         """Check every cross-reference.

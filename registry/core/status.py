@@ -61,10 +61,11 @@ TRANSITIONS: dict[tuple[Status, Cause], Status] = {
 }
 """(status, cause) to the next status. A pair that is not here does not move the agent.
 
-An agent that an operator suspended is *held*: of these causes only RESUME, DRAIN and LOST move it (see `move`).
+An agent that an operator suspended is *held*: of these causes only RESUME, DRAIN and LOST move it, and should it come
+back from where these two led, it is suspended again (see `move`).
 """
 
-_LIFT_HOLD = (Cause.RESUME, Cause.DRAIN, Cause.LOST)
+_MOVES_THE_HELD = (Cause.RESUME, Cause.DRAIN, Cause.LOST)
 
 
 def move(status: Status, held: bool, cause: Cause) -> Status:
@@ -72,10 +73,12 @@ def move(status: Status, held: bool, cause: Cause) -> Status:
 
     Args:
         status: The status now.
-        held: Whether an operator suspended it, which only `_LIFT_HOLD` undoes.
+        held: Whether an operator suspended it.
         cause: What happened.
     """
-    if held and cause not in _LIFT_HOLD:
+    if held and cause is Cause.REGISTER:
+        return Status.SUSPENDED
+    if held and cause not in _MOVES_THE_HELD:
         return status
     return TRANSITIONS.get((status, cause), status)
 

@@ -10,9 +10,13 @@ from registry.core.commands import check_identity, check_incarnation, holder_pro
 from registry.core.effects import Effect, Probe, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
-from registry.core.limits import GONE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
+from registry.core.limits import GONE, LATE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
+
+OVERTAKEN = 2
+"""A beat is old that comes a second time, or after the next one: over a reconnect, one can overtake another. One that
+is further behind is of an agent that was started anew; if its registration changed nothing, one replica knows of it."""
 
 MOVED = 0.1
 """Health, load or success rate that differs this much from its checkpoint is worth saving."""
@@ -26,7 +30,7 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         metrics = _merged(agent, event)
     except RefusedError as refused:
         return refuse(state, event.reply, refused)
-    if event.seq is not None and event.seq <= agent.seq:
+    if event.seq is not None and agent.seq - OVERTAKEN < event.seq <= agent.seq:
         state.statistics.heartbeats_dropped += 1
     else:
         agent.seq = agent.seq if event.seq is None else event.seq
@@ -59,9 +63,12 @@ def _sender(state: RegistryState, event: TelemetryReceived) -> Agent:
         RefusedError: If it is not registered, was replaced, or belongs to somebody else.
     """
     agent = state.agents.get(event.agent_id)
-    if agent is None or agent.status is Status.OFFLINE:
+    if agent is None:
         raise not_found(event.agent_id)
     record = agent.record
+    if record.status is Status.OFFLINE:
+        message = f"{event.agent_id!r} is offline ({record.status_reason}); register again"
+        raise RefusedError("not_found", f"agent_id: {message}", ("agent_id", message))
     if event.incarnation is not None and event.incarnation != record.incarnation:
         state.statistics.heartbeats_dropped += 1
     check_incarnation(agent, event.incarnation)
@@ -97,14 +104,19 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
     _count_check(state, event.outcome is Outcome.ANSWERED)
     if agent is None or agent.record.incarnation != event.incarnation or agent.status is Status.OFFLINE:
         return []
+    if event.outcome is not Outcome.ANSWERED and not state.path.can_judge(event.at):
+        agent.probe_at = state.path.judges_from(event.at + LATE)  # says nothing of the agent
+        state.probes.watch(event.agent_id)
+        return []
+    subject = state.health_subject(agent.record)
+    if subject is None:
+        return []  # it was changed meanwhile
     if event.outcome is Outcome.NO_RESPONDERS:
         agent.missed += 1
         if agent.missed >= GONE:
             return assess(state, agent, event.at)
         state.probing.add(event.agent_id)
-        return [
-            Probe(event.agent_id, event.incarnation, agent.record.health_subject or "", Purpose.HEALTH, PROBE_REPEAT)
-        ]
+        return [Probe(event.agent_id, event.incarnation, subject, Purpose.HEALTH, PROBE_REPEAT)]
     agent.missed = 0
     agent.hung = event.outcome is Outcome.TIMEOUT
     if not agent.hung:

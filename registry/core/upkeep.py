@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
 
-from registry.core.changes import assess, change, checkpointed, refuse, remove, write
-from registry.core.effects import Effect, Probe, PublishOrder, PutPolicy, SendReply, SweepRemoval
-from registry.core.errors import RefusedError
+from registry.core.changes import assess, change, checkpointed, remove, write
+from registry.core.effects import Effect, Probe, PublishOrder, SweepRemoval
 from registry.core.events import (
     Connected,
     Disconnected,
     LeadershipChanged,
-    PolicyChanged,
-    PolicyRequested,
+    PulseHeard,
     Purpose,
     Tick,
 )
-from registry.core.limits import LATE, MAX_EXPIRIES, MAX_PROBES, MAX_SWEEPS, SWEEP_RETRY
+from registry.core.limits import LAPSE_RETRY, MAX_EXPIRIES, MAX_PROBES, MAX_SWEEPS, SWEEP_RETRY
 from registry.core.state import RegistryState
 from registry.core.status import Cause, Status
 from registry.core.telemetry import differs
@@ -30,11 +27,8 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     """Do what is due. Only the leader acts, and only while it hears and is heard."""
     at = event.at
     state.wall_offset = event.wall - at
-    if state.last_tick is not None and at - state.last_tick > LATE:
-        state.pardon(at)
-    state.last_tick = at
     unassessed, state.unassessed = state.unassessed, {}
-    if not (state.leading and state.connected):
+    if not (state.leading and state.path.connected):
         return []
     effects: list[Effect] = []
     for agent_id in unassessed:
@@ -45,7 +39,7 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:
     effects: list[Effect] = []
-    for agent_id in list(state.deadlines.due(at, MAX_EXPIRIES)):
+    for agent_id in list(state.deadlines.due(min(at, state.path.judged_to), MAX_EXPIRIES)):
         agent = state.agents[agent_id]
         if agent.status is Status.OFFLINE:
             effects += remove(state, agent, at, "retention")
@@ -53,18 +47,21 @@ def _lapse(state: RegistryState, at: float) -> list[Effect]:
             effects += remove(state, agent, at, "draining")
         else:
             effects += change(state, agent, at, Cause.LOST, "heartbeat_timeout")
-        # Looked at again should the write not take place; one that does brings its own deadline.
+        # Should the write not take place; one that does brings its own deadline.
+        agent.lapse_at = at + LAPSE_RETRY
         state.deadlines.watch(agent_id)
     return effects
 
 
 def _probe(state: RegistryState, at: float) -> list[Effect]:
     effects: list[Effect] = []
+    if not state.path.can_judge(at):
+        return effects
     for agent_id in list(state.probes.due(at, MAX_PROBES - len(state.probing))):
         agent = state.agents[agent_id]
         agent.probe_at = at + state.limits.health_check_interval
         state.probes.watch(agent_id)
-        subject = agent.record.health_subject
+        subject = state.health_subject(agent.record)
         if subject is not None and agent_id not in state.probing:
             state.probing.add(agent_id)
             effects.append(Probe(agent_id, agent.record.incarnation, subject, Purpose.HEALTH))
@@ -102,7 +99,7 @@ def _scale(state: RegistryState, at: float) -> list[Effect]:
         state.scaling_at = at + state.limits.scaling_interval
         known = {name for name, count in state.catalog.capabilities.items() if count} | set(state.catalog.by_capability)
         state.scaler.forget(known)
-        state.scaling_queue = sorted(known | set(state.scaler.policies), reverse=True)
+        state.scaling_queue = sorted(known | set(state.scaler.policies.own), reverse=True)
     work = 0
     while state.scaling_queue and work < SCALING_WORK:
         capability = state.scaling_queue.pop()
@@ -117,14 +114,20 @@ def _scale(state: RegistryState, at: float) -> list[Effect]:
 
 def connected(state: RegistryState, event: Connected) -> list[Effect]:
     """Judge again, from now on."""
-    state.connected = True
+    state.path.connect(event.at)
     state.pardon(event.at)
     return []
 
 
 def disconnected(state: RegistryState, _: Disconnected) -> list[Effect]:
     """Judge nobody while nobody can be heard."""
-    state.connected = False
+    state.path.disconnect()
+    return []
+
+
+def pulse_heard(state: RegistryState, event: PulseHeard) -> list[Effect]:
+    """Know how far everybody has been heard."""
+    state.path.pulse(event.at, event.sent)
     return []
 
 
@@ -139,33 +142,3 @@ def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[E
             state.deadlines.watch(agent_id)
             effects += assess(state, agent, event.at)
     return effects
-
-
-def policy_requested(state: RegistryState, event: PolicyRequested) -> list[Effect]:
-    """Check a change of a scaling policy and have it written."""
-    try:
-        state.vocabulary.check((event.capability,), "capability")
-        policy = state.scaler.changed_policy(event.capability, event.changes, event.reset)
-    except RefusedError as refused:
-        return refuse(state, event.reply, refused)
-    return [PutPolicy(event.capability, policy, event.reply)]
-
-
-def policy_changed(state: RegistryState, event: PolicyChanged) -> list[Effect]:
-    """Apply a policy that is durable, and answer with the capability's scaling."""
-    state.scaler.withdraw(event.capability)
-    if event.policy is None:
-        state.scaler.policies.pop(event.capability, None)
-    else:
-        state.scaler.policies[event.capability] = event.policy
-    return [] if event.reply is None else [SendReply(event.reply, scaling_report(state, event.capability))]
-
-
-def scaling_report(state: RegistryState, capability: str | None) -> dict[str, Any]:
-    """Return the scaler's view of one capability, or of all that agents have or policies name."""
-    if capability is None:
-        names = sorted(set(state.catalog.by_capability) | set(state.scaler.policies))
-    else:
-        state.vocabulary.check((capability,), "capability")
-        names = [capability]
-    return {"enabled": state.scaler.enabled, "capabilities": [state.scaler.report(name) for name in names]}

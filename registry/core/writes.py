@@ -25,6 +25,10 @@ class Write:
         waiting: Commands for the same agent that came meanwhile, oldest first.
         missed: Probes of the id's holder, in a row, that found nobody; the write itself waits for them.
         signs: Signs of life of the holder when that was last probed.
+        settling: Revision up to which the log has to be known before it is settled who holds the claims; 0 if that is
+            not asked.
+        refusal: What its command is answered with once it is durable; the write then undoes what the command did.
+        sent: Whether it was sent to the bucket; otherwise it only holds the agent's place.
         reading: Whether the bucket is being asked how it ended.
         known: Revision that was known of the agent when the bucket was asked how the write ended.
     """
@@ -38,6 +42,9 @@ class Write:
     known: int = 0
     missed: int = 0
     signs: int = 0
+    settling: int = 0
+    refusal: RefusedError | None = None
+    sent: bool = True
 
 
 class Writes:
@@ -57,7 +64,7 @@ class Writes:
         return self._writes.get(agent_id)
 
     def start(self, write: Write) -> None:
-        """Note a write that has been ordered, keeping whoever waited for the one before."""
+        """Note a write that has been ordered, or what holds its place."""
         self._writes[write.record.agent_id] = write
 
     def wait(self, agent_id: str, command: Command) -> None:

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from registry.core.effects import Effect
-from registry.core.events import Event, RecordChanged, WriteCommitted
+from registry.core.events import BucketReplaced, Event, RecordChanged, WriteCommitted
 from registry.core.record import Record
 from registry.shell.clock import monotonic
+from registry.shell.entry import Entry
 from registry.shell.records import record_in
-from registry.shell.store_nats import Entry, Store
+from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
 
 if TYPE_CHECKING:
@@ -45,13 +46,15 @@ class BucketLog:
     ) -> None:
         self.revision = 0
         """Everything up to this revision is applied."""
-        self._tail = Tail(store, store.bucket, self._heard)
+        self._tail = Tail(store, store.bucket, self._heard, self._begin_anew)
         self._decide = decide
         self._perform = perform
         self._projector = projector
         self._own: dict[int, Record] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._restored = False
+        self._anew = False
+        """Whether the bucket was made anew, and has not been caught up with."""
 
     async def start(self) -> None:
         """Follow the log; return when all of it that exists now has been applied.
@@ -61,7 +64,7 @@ class BucketLog:
         """
         await self._tail.start()
         self._restored = True
-        self._projector.restored(self.revision)
+        self._projector.restored(self.revision, self._tail.log_name)
 
     @property
     def resyncs(self) -> int:
@@ -111,8 +114,19 @@ class BucketLog:
             if record is not None or entry.removed or not entry.value:
                 effects = self._decide(RecordChanged(monotonic(), entry.key, record, entry.revision, entry.swept))
         self._advance(entry.revision, record)
+        if self._anew and entry.pending == 0:
+            self._anew, self._restored = False, True
+            self._projector.restored(self.revision, self._tail.log_name)
         await self._projector.pump()
         await self._perform(effects)
+
+    async def _begin_anew(self) -> None:
+        self.revision = 0
+        self._own.clear()
+        self._restored = False
+        self._anew = True
+        self._projector.begin_anew()
+        await self._perform(self._decide(BucketReplaced(monotonic())))
 
     def _advance(self, revision: int, record: Record | None) -> None:
         if revision <= self.revision:

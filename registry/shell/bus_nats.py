@@ -9,18 +9,17 @@ import asyncio
 import itertools
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 import nats
 import nats.errors
 import orjson
-from nats.aio.client import Client
+from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 from registry.shell.logs import get_logger
 
@@ -29,12 +28,23 @@ log = get_logger(__name__)
 PING_INTERVAL = 5
 """Seconds between pings; two unanswered ones end the connection. The default is 2 minutes."""
 
-RECONNECT_WAIT = 0.1
-"""Seconds between attempts on the same server, with up to as much again as jitter."""
+RECONNECT_WAIT = (0.05, 0.2)
+"""Seconds before an attempt to reconnect, at random between the two: not all replicas at the same instant."""
 
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5.0
+"""Seconds until a start is given up when there is no clear refusal."""
+
 ACK_TIMEOUT = 5.0
 """Seconds after which the outcome of an acknowledged publish counts as unknown; a JetStream election takes 4 to 8 s."""
+
+HAND_OVER = 0.001
+"""Seconds between two looks at how far the handlers have come."""
+
+MAX_ERRORS = 100
+"""Different errors that are counted until they are forgotten."""
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds that what has come may take to be handled when a subscription ends."""
 
 PENDING_BYTES = 64 * 1024 * 1024
 """What one subscription may queue before messages are dropped and counted."""
@@ -82,10 +92,11 @@ class Bus:
     Args:
         url: Where NATS listens; several, comma-separated, for a cluster.
         name: Name of the connection.
-        credentials: Credentials file, if the deployment has them.
+        login: What else nats-py is to be told to be let in, such as `user_credentials`.
+        prefix: First token or tokens of the registry's own subjects.
     """
 
-    def __init__(self, url: str, name: str, credentials: Path | None = None) -> None:
+    def __init__(self, url: str, name: str, login: Mapping[str, Any] | None = None, prefix: str = "registry") -> None:
         self.url = re.sub(r"//[^/@,]*@", "//", url)
         """Where NATS listens, without the password: for logs and errors."""
         self._servers = url.split(",")
@@ -95,18 +106,23 @@ class Bus:
         self.on_connected: Callable[[], Awaitable[None]] | None = None
         self.on_disconnected: Callable[[], Awaitable[None]] | None = None
         self._name = name
-        self._credentials = credentials
+        self._login = dict(login or {})
+        self._no_inboxes = ("$", f"{prefix}.")
         self._nc = Client()
         self._ack_inbox = ""
         self._acks: dict[str, tuple[float, OnAck]] = {}
         self._tokens = itertools.count()
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._subscriptions: list[Subscription] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._opened = False
+        self._refusals = 0
+        """How often a server has refused the first connection."""
         self._last_error = ""
-        self._repeated = 0
-        """How often the last error came in a row."""
+        self._last_errors: Counter[str] = Counter()
+        """How often each error came since NATS was last reached."""
 
     @property
     def client(self) -> Client:
@@ -127,19 +143,16 @@ class Bus:
         """Connect.
 
         Raises:
-            UnreachableError: If NATS does not answer within `CONNECT_TIMEOUT`.
+            UnreachableError: If nobody listens at any of the servers, or none lets us in within `CONNECT_TIMEOUT`.
         """
         self._loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {}
-        if self._credentials is not None:
-            options["user_credentials"] = str(self._credentials)
         try:
             await asyncio.wait_for(
                 self._nc.connect(
                     servers=self._servers,
                     name=self._name,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+                    reconnect_to_server_handler=_next_server,
                     ping_interval=PING_INTERVAL,
                     max_outstanding_pings=2,
                     connect_timeout=2,
@@ -148,14 +161,14 @@ class Bus:
                     disconnected_cb=self._on_disconnect,
                     reconnected_cb=self._on_reconnect,
                     closed_cb=self._on_close,
-                    **options,
+                    **self._login,
                 ),
                 CONNECT_TIMEOUT,
             )
         except (TimeoutError, OSError, nats.errors.Error) as error:
-            raise UnreachableError(
-                f"NATS at {self.url} cannot be reached: {str(error) or type(error).__name__}"
-            ) from error
+            why = self._last_error or str(error) or "no answer"
+            raise UnreachableError(f"NATS at {self.url} cannot be reached: {why}") from error
+        self._opened = True
         self._ack_inbox = self._nc.new_inbox()
         await self._nc.subscribe(f"{self._ack_inbox}.*", cb=self._on_ack)
 
@@ -170,13 +183,38 @@ class Bus:
             except (TimeoutError, nats.errors.Error) as error:
                 log.warning("drain_failed", error=repr(error))
         if not self._nc.is_closed:
+            # NATS is away. nats-py would write what waits to be sent to the connection that was lost, fail, and leave
+            # its tasks and that connection behind.
+            self._nc._pending.clear()  # noqa: SLF001
+            self._nc._pending_data_size = 0  # noqa: SLF001
             await self._nc.close()
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
         """Call `handler` for each message, one after the other."""
-        return await self._nc.subscribe(
+        subscription = await self._nc.subscribe(
             subject, queue=queue, cb=handler, pending_msgs_limit=-1, pending_bytes_limit=PENDING_BYTES
         )
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def handed_over(self, besides: Subscription) -> None:
+        """Wait until the handlers of all other subscriptions were given every message that has come so far."""
+        received = [(each, each.delivered) for each in self._subscriptions if each is not besides]
+        for subscription, count in received:
+            # nats-py tells nobody how far a handler has come.
+            while subscription.delivered - subscription.pending_msgs < count:  # noqa: ASYNC110
+                await asyncio.sleep(HAND_OVER)
+
+    async def unsubscribe(self, subscriptions: Iterable[Subscription]) -> None:
+        """Take no more messages, and return when those that had come have been given to their handlers."""
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                if self._nc.is_connected:
+                    await asyncio.gather(*(subscription.drain() for subscription in subscriptions))  # type: ignore[no-untyped-call]
+                else:
+                    await asyncio.gather(*(subscription.unsubscribe() for subscription in subscriptions))
+        except (TimeoutError, nats.errors.Error) as error:
+            log.warning("unsubscribe_failed", error=repr(error))
 
     async def publish(self, subject: str, payload: bytes, headers: Headers | None = None) -> None:
         """Publish without waiting for anybody; what cannot be sent is counted and logged, for nobody waits here."""
@@ -185,6 +223,14 @@ class Bus:
         except nats.errors.Error as error:
             self.errors += 1
             log.warning("publish_failed", subject=subject, error=repr(error))
+
+    def inbox(self, reply: str) -> str:
+        """Return the reply subject of a request if that can be somebody's inbox, else nothing: nobody is answered.
+
+        Whoever asks names it, and servers do not check whether he may publish there: he would have the registry
+        overwrite a key of a bucket, or announce an event.
+        """
+        return "" if reply.startswith(self._no_inboxes) else reply
 
     async def request(self, subject: str, payload: bytes, within: float) -> Msg:
         """Ask and return the first answer.
@@ -265,11 +311,20 @@ class Bus:
         self.errors += 1
         if self._closing:
             return
-        text = str(error) or type(error).__name__
-        self._repeated = self._repeated + 1 if text == self._last_error else 1
-        self._last_error = text
-        if self._repeated & (self._repeated - 1) == 0:  # an outage is many attempts that fail alike
-            log.warning("nats_error", error=text, times=self._repeated)
+        text = _text(error)
+        if not self._opened:
+            if not isinstance(error, ConnectionResetError):  # follows what a server said before it hung up
+                self._last_error = text
+            self._refusals += isinstance(error, ConnectionRefusedError | socket.gaierror)
+            if self._refusals >= len(self._servers):  # what is raised here ends `connect`, which has no end of its own
+                raise UnreachableError(f"NATS at {self.url} cannot be reached: {text}")
+            return
+        if len(self._last_errors) >= MAX_ERRORS:
+            self._last_errors.clear()  # such that differ each time
+        self._last_errors[text] += 1
+        times = self._last_errors[text]
+        if times & (times - 1) == 0:  # an outage is many attempts that fail alike, or in two or three ways in turn
+            log.warning("nats_error", error=text, times=times)
 
     async def _on_disconnect(self) -> None:
         if self._closing:
@@ -283,7 +338,7 @@ class Bus:
 
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
-        await asyncio.sleep(random.uniform(0.0, RECONNECT_WAIT))  # not all replicas at the same instant
+        self._last_errors.clear()
         log.info("nats_reconnected", url=str(self._nc.connected_url and self._nc.connected_url.netloc))
         if self.on_connected is not None:
             await self.on_connected()
@@ -300,6 +355,19 @@ class Bus:
 
     on_closed: Callable[[], None] | None = None
     """Called when the server ended the connection for good, for example because a token expired."""
+
+
+def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+    """Choose the server to try next and the wait before: tried least, at random among equals."""
+    fewest = min(server.reconnects for server in servers)
+    least = [server for server in servers if server.reconnects == fewest]
+    return random.choice(least), random.uniform(*RECONNECT_WAIT)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return (error.strerror if isinstance(error, OSError) else str(error).removeprefix("nats: ")) or type(error).__name__
 
 
 def _parse_ack(msg: Msg) -> Ack:

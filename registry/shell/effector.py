@@ -11,32 +11,38 @@ import orjson
 
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
+    AwaitRevision,
     Effect,
     Probe,
     PublishOrder,
     PutPolicy,
     PutRecord,
+    ReadPolicy,
     ReadRecord,
     SendReply,
     SweepRemoval,
     TellAgent,
 )
-from registry.core.errors import RefusedError
 from registry.core.events import (
     Event,
     Outcome,
-    PolicyChanged,
+    PolicyCommitted,
+    PolicyRead,
+    PolicyReadFailed,
+    PolicyUncertain,
     ProbeFinished,
     ReadFailed,
     RecordRead,
+    RevisionAwaited,
     WriteCommitted,
     WriteUncertain,
 )
 from registry.shell.bus_nats import Ack, Bus, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
+from registry.shell.policies import key_of, policy_in
 from registry.shell.records import is_of_newer_form, record_in
-from registry.shell.store_nats import Store, StoreError, is_conflict
+from registry.shell.store_nats import NoLeaderError, Store, StoreError, is_conflict
 
 if TYPE_CHECKING:
     from registry.shell.bucket_log import BucketLog
@@ -44,9 +50,17 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+LOG_WAIT = 5.0
+"""Seconds to wait for the log to show a revision; it lags by milliseconds, or until it is followed anew."""
+
 READ_ATTEMPTS = 4
+"""Refusals after which a read is given up."""
+
+READ_PATIENCE = 10.0
+"""Seconds after which a read that finds no leader is given up; JetStream chooses a new one in 4 to 9."""
+
 READ_WAIT = 0.25
-"""Seconds before a read is repeated, doubling; ADR-22 suggests this for JetStream's changes of leader."""
+"""Seconds before a read is repeated, half as much more or less; ADR-22 suggests this for changes of leader."""
 
 
 class Effector:
@@ -84,11 +98,13 @@ class Effector:
             SendReply: self._send_reply,
             PutRecord: self._put,
             ReadRecord: self._spawned(self._read),
+            AwaitRevision: self._spawned(self._await),
             SweepRemoval: self._sweep,
             Probe: self._spawned(self._probe),
             TellAgent: self._tell,
             PublishOrder: self._publish_order,
             PutPolicy: self._spawned(self._put_policy),
+            ReadPolicy: self._spawned(self._read_policy),
         }
 
     async def perform(self, effects: Iterable[Effect]) -> None:
@@ -144,27 +160,31 @@ class Effector:
             await self._store.sweep(effect.agent_id, effect.revision, ended)
 
     async def _read(self, effect: ReadRecord) -> None:
-        wait, failed = READ_WAIT, ReadFailed(0.0, effect.agent_id)
-        for attempt in range(READ_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(random.uniform(0.5, 1.5) * wait)
-                wait *= 2
-            if not self._bus.connected:
-                break
+        failed = ReadFailed(0.0, effect.agent_id)
+        refusals, deadline = 0, monotonic() + READ_PATIENCE
+        while self._bus.connected:
             try:
                 entry = await self._store.read(effect.agent_id)
             except StoreError as error:
-                log.warning("read_failed", agent_id=effect.agent_id, error=str(error))
+                refusals += not isinstance(error, NoLeaderError)
+                if refusals == READ_ATTEMPTS or monotonic() > deadline:
+                    log.warning("read_failed", agent_id=effect.agent_id, error=str(error))
+                    break
+                await asyncio.sleep(random.uniform(0.5, 1.5) * READ_WAIT)
                 continue
             record = None if entry is None else record_in(entry)
             if entry is not None and record is None and is_of_newer_form(entry):
                 failed.why = "the agent's record is of a newer version of the registry"
-                continue
+                break
             revision = 0 if entry is None else entry.revision
             await self._dispatch(RecordRead(monotonic(), effect.agent_id, record, revision))
             return
         failed.at = monotonic()
         await self._dispatch(failed)
+
+    async def _await(self, effect: AwaitRevision) -> None:
+        reached = await self._bucket_log.reached(effect.revision, LOG_WAIT)
+        await self._dispatch(RevisionAwaited(monotonic(), effect.agent_id, effect.revision, reached))
 
     async def _probe(self, effect: Probe) -> None:
         if effect.delay:
@@ -190,12 +210,35 @@ class Effector:
         await self._projector.publish_order(effect.order)
 
     async def _put_policy(self, effect: PutPolicy) -> None:
+        capability = effect.capability
         try:
-            await self._store.put_control(f"policy.{effect.capability}", effect.policy)
+            revision = await self._store.put_control(key_of(capability), effect.policy, effect.expected)
         except StoreError as error:
-            await effect.reply.send(RefusedError("unavailable", f"the policy was perhaps not stored: {error}"))
+            log.warning("policy_uncertain", capability=capability, error=str(error))
+            revision = None
+        if revision is None:
+            await self._dispatch(PolicyUncertain(monotonic(), capability))
+        else:
+            await self._dispatch(PolicyCommitted(monotonic(), capability, revision))
+
+    async def _read_policy(self, effect: ReadPolicy) -> None:
+        capability, wait = effect.capability, READ_WAIT
+        for attempt in range(READ_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(random.uniform(0.5, 1.5) * wait)
+                wait *= 2
+            if not self._bus.connected:
+                break
+            try:
+                entry = await self._store.read_control(key_of(capability))
+            except StoreError as error:
+                log.warning("read_failed", capability=capability, error=str(error))
+                continue
+            policy, readable = (None, True) if entry is None else policy_in(entry)
+            revision = 0 if entry is None else entry.revision
+            await self._dispatch(PolicyRead(monotonic(), capability, policy, revision, readable))
             return
-        await self._dispatch(PolicyChanged(monotonic(), effect.capability, effect.policy, effect.reply))
+        await self._dispatch(PolicyReadFailed(monotonic(), capability))
 
 
 def _vitals(payload: bytes) -> tuple[float | None, float | None]:

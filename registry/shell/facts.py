@@ -69,5 +69,9 @@ def performance(message: PerformanceReport, at: float, reply: Reply | None, iden
 
 def policy_change(message: PolicyChange, at: float, reply: Reply | None, _: str | None) -> PolicyRequested:
     """Return the fact that somebody asks for another scaling policy."""
-    changes = message.model_dump(exclude={"capability", "reset"}, exclude_none=True)
-    return PolicyRequested(at, reply, message.capability, changes, message.reset)
+    return PolicyRequested(at, reply, message.capability, changes_in(message), message.reset)
+
+
+def changes_in(message: PolicyChange) -> dict[str, Any]:
+    """Return what a change of a policy sets."""
+    return message.model_dump(exclude={"capability", "reset"}, exclude_none=True)

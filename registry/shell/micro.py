@@ -71,8 +71,9 @@ class MicroService:
         for verb, answer in (("PING", self.ping), ("INFO", self.info), ("STATS", self.stats)):
 
             async def respond(msg: Message, answer: Any = answer) -> None:
-                if msg.reply:
-                    await bus.publish(msg.reply, orjson.dumps(answer()))
+                inbox = bus.inbox(msg.reply)
+                if inbox:
+                    await bus.publish(inbox, orjson.dumps(answer()))
 
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{self._name}", f"$SRV.{verb}.{self._name}.{self._instance}"):
                 await bus.subscribe(subject, respond)

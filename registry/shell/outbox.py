@@ -67,10 +67,12 @@ class Mark:
     Attributes:
         revision: The stream has, or had, the event of every entry of the log up to this revision.
         sequence: In the stream, the events of later entries come after this sequence.
+        log: Name of the log; in another one the same revisions are others.
     """
 
     revision: int = 0
     sequence: int = 0
+    log: str = ""
 
 
 Message = tuple[str, bytes, dict[str, str]]
@@ -123,6 +125,8 @@ class Outbox:
         """The last unconfirmed event of each lane; the first is the one that was sent."""
         self._ahead: set[int] = set()
         """Revisions of events that are in the stream and were not put here yet."""
+        self._log = ""
+        """Name of the log whose events are published."""
         self._put = 0
         """Newest revision whose event was put here."""
         self._seen = 0
@@ -141,6 +145,7 @@ class Outbox:
 
     def begin(self, mark: Mark) -> None:
         """Publish from now on what comes after a mark."""
+        self._log = mark.log
         self._put, self._seen, self._ahead = mark.revision, mark.sequence, set()
         self._wait, self._refusals, self._lenient_until = 0.0, 0, 0.0
         for event in self._unconfirmed.values():
@@ -187,8 +192,8 @@ class Outbox:
         self._ahead = {known for known in self._ahead if known > revision}
         for key, event in self._unconfirmed.items():
             if isinstance(key, int):
-                return Mark(key - 1, event.since)
-        return Mark(revision, self._seen)
+                return Mark(key - 1, event.since, self._log)
+        return Mark(revision, self._seen, self._log)
 
     async def _send(self, event: _Event) -> None:
         """Send the first event of a lane, unless this is not the time."""
@@ -277,7 +282,7 @@ class Outbox:
         newest = await self._store.last_revision()
         seen = end
         for event_id, sequence in found.items():
-            revision = revision_of(event_id, self._store.bucket)
+            revision = revision_of(event_id, self._log)
             if self._unconfirmed.pop(event_id if revision is None else revision, None) is not None:
                 continue
             if revision is not None and self._put < revision <= newest:

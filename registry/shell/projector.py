@@ -34,10 +34,12 @@ from agents_sdk.protocol.events import cloud_event_headers
 from agents_sdk.protocol.fields import AGENT_ID_PATTERN
 from registry.core.record import EVENT_VERSION, Record, event_of
 from registry.shell.clock import wall
+from registry.shell.entry import Entry
+from registry.shell.log_reader import reading
 from registry.shell.logs import get_logger
 from registry.shell.outbox import Mark, Message, Outbox
 from registry.shell.records import record_in
-from registry.shell.store_nats import Entry, Store, StoreError
+from registry.shell.store_nats import Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -52,9 +54,6 @@ MARK_INTERVAL = 1.0
 
 RETRY_WAIT = 0.5
 """Seconds, with as much again as jitter, before what failed is tried again."""
-
-READ_TIMEOUT = 10.0
-"""Seconds without another entry after which the log is read anew."""
 
 MAX_BACKLOG = 10_000
 """Changes remembered until they are published; older ones are read from the log."""
@@ -84,6 +83,8 @@ class Projector:
         self._replica = replica
         self._source = f"/{subjects.prefix}"
         self._outbox = Outbox(store, may_publish)
+        self._log = ""
+        """Name of the log that is heard."""
         self._seen = 0
         """Newest revision of the log that this replica has heard."""
         self._backlog: deque[tuple[int, Record]] = deque()
@@ -113,14 +114,30 @@ class Projector:
         """Whether the stream has the event of every entry that was heard."""
         return self._live and self.published_up_to >= self._seen
 
-    def restored(self, revision: int) -> None:
-        """Note that the log is heard entry by entry after this revision."""
+    def restored(self, revision: int, log_name: str) -> None:
+        """Note that the log of this name is heard entry by entry after this revision."""
+        self._log = log_name
         self._seen = revision
         self._complete_from = revision + 1
+        self._live = False
+        self._behind.set()
+
+    def begin_anew(self) -> None:
+        """Take note that the log is another one: what was heard of the one before is none of it."""
+        leading = bool(self._tasks)
+        self._end()
+        self._backlog.clear()
+        self._log = ""
+        self._seen = self._taken = 0
+        self._complete_from = 1
+        if leading:
+            self._begin()
 
     def noticed(self, entry: Entry) -> None:
         """Forget what a mark in the control bucket says is published."""
-        self._forget(_mark_in(entry).revision)
+        mark = _mark_in(entry)
+        if mark.log == self._log:
+            self._forget(mark.revision)
 
     def take(self, revision: int, record: Record | None) -> None:
         """Take the next entry of the log; `pump` publishes it."""
@@ -143,11 +160,17 @@ class Projector:
 
     async def lead(self) -> None:
         """Publish from now on, beginning with what the predecessor left."""
+        self._begin()
+
+    def _begin(self) -> None:
         self._taken = 0
         self._tasks = [asyncio.ensure_future(self._project()), asyncio.ensure_future(self._keep_mark())]
 
     async def follow(self) -> None:
         """Publish no longer."""
+        self._end()
+
+    def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
@@ -183,7 +206,7 @@ class Projector:
                 await self._outbox.put(str(record.agent_id), revision, partial(self._status, revision, record))
 
     def _status(self, revision: int, record: Record) -> Message | None:
-        event = event_of(record, revision, self._store.bucket)
+        event = event_of(record, revision, self._log)
         if event is None or record.change is None:
             return None
         subject = self._subjects.status_event(event["to"], record.agent_id)
@@ -238,7 +261,7 @@ class Projector:
         while True:
             try:
                 await work()
-            except (StoreError, TimeoutError) as error:
+            except StoreError as error:
                 log.warning("events_wait", error=str(error))
             except Exception:
                 log.exception("events_wait")
@@ -250,9 +273,15 @@ class Projector:
         """Begin at the mark."""
         mark = _mark_in(await self._store.read_control(KEY))
         newest = await self._store.last_revision()
+        name = await self._store.log_name()
+        if self._log and name != self._log:
+            raise StoreError(f"{name} is not the log that is followed, {self._log}")
+        self._log = name
+        if mark.log != name:
+            mark = Mark(log=name)
         if mark.revision > newest:
             log.warning("mark_not_believed", revision=mark.revision, newest=newest)
-            mark = Mark()
+            mark = Mark(log=name)
         self._taken = mark.revision
         self._forget(mark.revision)
         self._outbox.begin(mark)
@@ -269,7 +298,6 @@ class Projector:
 
         Raises:
             StoreError: If the log cannot be read.
-            TimeoutError: If it stopped coming.
         """
         self._behind.clear()
         in_turn = 0
@@ -288,18 +316,14 @@ class Projector:
     async def _read(self, end: int) -> None:
         """Publish what the log has of the entries that come next, up to a revision."""
         newest = await self._store.newest_revision(self._store.bucket)
-        entries: asyncio.Queue[Entry] = asyncio.Queue(1)
         if newest > self._taken:
-            subscription = await self._store.follow(entries.put, start=self._taken + 1)
-            try:
+            async with reading(self._store, start=self._taken + 1) as next_entry:
                 while self._taken < min(newest, end):
-                    entry = await asyncio.wait_for(entries.get(), READ_TIMEOUT)
+                    entry = await next_entry()
                     if entry.revision > end:
                         break
                     await self._outbox.room.wait()
                     await self._put(entry.revision, record_in(entry))
-            finally:
-                await self._store.unfollow(subscription)
         self._taken = max(self._taken, end)
 
 
@@ -307,7 +331,7 @@ def _mark_in(entry: Entry | None) -> Mark:
     """Return the mark that an entry holds; the beginning for nothing and for nonsense."""
     try:
         form = orjson.loads(entry.value) if entry is not None and entry.value else {}
-        mark = Mark(int(form.get("revision", 0)), int(form.get("sequence", 0)))
+        mark = Mark(int(form.get("revision", 0)), int(form.get("sequence", 0)), str(form.get("log", "")))
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         log.error("mark_unreadable", error=repr(error))  # noqa: TRY400
         return Mark()

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from agents_sdk.protocol.discovery import ServiceQuery
+from agents_sdk.protocol.discovery import REVISION_WAIT, ServiceQuery
 from agents_sdk.protocol.registration import AgentQuery
 from agents_sdk.protocol.scaling import ScalingQuery
 from agents_sdk.protocol.statistics import Empty
 from registry.core.errors import RefusedError
 from registry.core.query import Query
-from registry.core.upkeep import scaling_report
+from registry.core.scaling import scaling_report
 from registry.shell.wire import encode_agent, encode_listing, to_query
 
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
     from registry.shell.bucket_log import BucketLog
-
-REVISION_WAIT = 1.0
-"""Seconds a query waits for the revision that it asks for; replicas lag by milliseconds."""
 
 
 class Queries:

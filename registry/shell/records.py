@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 
 from registry.core.record import RECORD_VERSION, Record
+from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Entry
 
 log = get_logger(__name__)
 
@@ -25,7 +25,10 @@ def record_in(entry: Entry) -> Record | None:
     if not entry.value:
         return None
     try:
-        return Record.from_json(orjson.loads(entry.value))
+        record = Record.from_json(orjson.loads(entry.value))
+        if record.agent_id != entry.key:
+            raise ValueError(f"agent_id is {record.agent_id!r:.80}")
+        return record
     except (ValueError, KeyError) as error:
         log.error("record_unreadable", key=entry.key, revision=entry.revision, error=repr(error))  # noqa: TRY400
         return None

@@ -41,7 +41,7 @@ class NatsReply:
         self, bus: Bus, subject: str, endpoint: Endpoint, started: int, on_end: Callable[[str | None], None] | None
     ) -> None:
         self._bus = bus
-        self._subject = subject
+        self._subject = bus.inbox(subject)
         self._endpoint = endpoint
         self._started = started
         self._on_end = on_end

@@ -109,7 +109,9 @@ class Routes:
         self._state = state
         self._queries = queries
         self._dispatch = dispatch
+        self._subscriptions: list[Any] = []
         self._waiting: set[asyncio.Task[None]] = set()
+        """Queries that wait for a revision."""
         self._verify_identity = verify_identity
         self._observability = observability
         self._operations = [
@@ -152,11 +154,18 @@ class Routes:
                 own = self._subjects.operation(operation.name, replica_id=self._replica_id)
                 await self._serve(operation, own, queue="")
 
+    async def stop(self) -> None:
+        """Serve no longer; return when all that was asked has been answered, or is in the core's hands."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        await self._bus.unsubscribe(subscriptions)
+        if self._waiting:
+            await asyncio.wait(self._waiting)
+
     async def _serve(self, operation: Operation, subject: str, queue: str) -> None:
         handler = self._handler(operation, subject)
-        await self._bus.subscribe(subject, handler, queue)
+        self._subscriptions.append(await self._bus.subscribe(subject, handler, queue))
         if operation.name in operations.AGENT_BOUND:
-            await self._bus.subscribe(self._subjects.bound(subject), handler, queue)
+            self._subscriptions.append(await self._bus.subscribe(self._subjects.bound(subject), handler, queue))
 
     def _handler(self, operation: Operation, subject: str) -> Callable[[Message], Awaitable[None]]:
         async def handle(msg: Message) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -25,6 +25,8 @@ from nats.js.api import (
 
 from agents_sdk.protocol.subjects import MESSAGE_ID
 from registry.shell.bus_nats import Ack, Bus, Headers, OnAck
+from registry.shell.clock import monotonic
+from registry.shell.entry import Entry, OnEntry, entry_of, position
 from registry.shell.logs import get_logger
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from nats.js.client import JetStreamContext
 
     from agents_sdk.protocol.subjects import Subjects
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -62,26 +66,29 @@ READ_TIMEOUT = 5.0
 MARKER_SECONDS = 3600
 """How long the marker of a swept removal stays in the log, for replicas that were away."""
 
+LEADER_TIMEOUT = 30.0
+"""Seconds to wait for a leader where nothing goes on without; servers that start together choose theirs within 10."""
+
+LEADER_WAIT = 0.25
+"""Seconds, with as much again as jitter, before it is tried again."""
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds for one answer of JetStream."""
+
+PROMPT_TIMEOUT = 0.5
+"""Seconds for one answer where the question is asked again: while there is no leader, nobody may answer at all, and who
+waits long for nobody is late for the new one."""
+
+NO_LEADER = (10005, 10008, 10009, 10118)
+"""No peer to place a copy on, no leader of the cluster, not this server, or none of a stream's servers is there."""
+
 
 class StoreError(Exception):
     """JetStream does not answer, or refuses what the registry needs; the message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a bucket's log. `value` is empty for a removal made by hand, and for one that was swept."""
-
-    key: str
-    revision: int
-    value: bytes
-    removed: bool
-    swept: bool
-    """Whether nothing older of the key is left."""
-    pending: int
-    """Entries that follow before the log is caught up with."""
-
-
-OnEntry = Callable[[Entry], Awaitable[None]]
+class NoLeaderError(StoreError):
+    """JetStream, or the stream, has no leader; it should have one within seconds."""
 
 
 class Store:
@@ -97,7 +104,8 @@ class Store:
         self._bus = bus
         self._subjects = subjects
         self._replicas = replicas
-        self._js: JetStreamContext = bus.client.jetstream(timeout=5.0)
+        self._js: JetStreamContext = bus.client.jetstream(timeout=ANSWER_TIMEOUT)
+        self._prompt: JetStreamContext = bus.client.jetstream(timeout=PROMPT_TIMEOUT)
         self.bucket = subjects.agents_bucket
         self._put_subject = f"$KV.{self.bucket}."
         self._follower: Any = None
@@ -108,31 +116,36 @@ class Store:
         return self._bus.max_payload - HEADERS_ROOM
 
     async def open(self) -> None:
-        """Make the buckets and the stream, or find them as they are.
+        """Make the buckets and the stream, or find them as they are; wait for a cluster that is still forming.
 
         Raises:
-            StoreError: If JetStream is off or does not answer.
+            StoreError: If JetStream is off, or has no leader within `LEADER_TIMEOUT`.
         """
-        try:
-            for bucket, history in ((self.bucket, HISTORY), (self._subjects.control_bucket, 1)):
-                await self._open_bucket(bucket, history)
-            await self._open_events()
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"JetStream at {self._bus.url} does not do what is needed: {error!r}") from error
+        await self._led(f"JetStream at {self._bus.url} does not do what is needed", self._make)
 
-    async def _open_bucket(self, bucket: str, history: int) -> None:
+    async def _make(self) -> None:
+        for bucket, history in ((self.bucket, HISTORY), (self._subjects.control_bucket, 1)):
+            if not await self._is_there(f"KV_{bucket}"):
+                await self._js.create_key_value(
+                    KeyValueConfig(
+                        bucket=bucket, history=history, replicas=self._replicas, storage=StorageType.FILE,
+                        direct=True, limit_marker_ttl=MARKER_SECONDS,
+                    )
+                )  # fmt: skip
+        if not await self._is_there(self._subjects.events_stream):
+            await self._js.add_stream(self._events_config())
+
+    async def _is_there(self, stream: str) -> bool:
         try:
-            await self._js.stream_info(f"KV_{bucket}")
+            info = await self._prompt.stream_info(stream)
         except nats.js.errors.NotFoundError:
-            await self._js.create_key_value(
-                KeyValueConfig(
-                    bucket=bucket, history=history, replicas=self._replicas, storage=StorageType.FILE,
-                    direct=True, limit_marker_ttl=MARKER_SECONDS,
-                )
-            )  # fmt: skip
+            return False
+        if info.config.num_replicas != self._replicas:
+            log.warning("copies_differ", stream=stream, has=info.config.num_replicas, wanted=self._replicas)
+        return True
 
-    async def _open_events(self) -> None:
-        config = StreamConfig(
+    def _events_config(self) -> StreamConfig:
+        return StreamConfig(
             name=self._subjects.events_stream,
             description="Status and scaling events of the agent registry",
             subjects=[self._subjects.all_events],
@@ -144,10 +157,6 @@ class Store:
             duplicate_window=DUPLICATE_WINDOW,
             allow_direct=True,
         )
-        try:
-            await self._js.stream_info(self._subjects.events_stream)
-        except nats.js.errors.NotFoundError:
-            await self._js.add_stream(config)
 
     async def put(self, key: str, value: bytes, expected: int, removed: bool, on_ack: OnAck) -> None:
         """Write a key if its last revision is still `expected`.
@@ -178,20 +187,27 @@ class Store:
         return await self._read(self.bucket, key)
 
     async def _read(self, bucket: str, key: str) -> Entry | None:
-        found = await self._newest(f"KV_{bucket}", f"$KV.{bucket}.{key}")
+        try:
+            return await self._last(self._prompt, bucket, key)
+        except (nats.errors.Error, TimeoutError) as error:
+            kind = NoLeaderError if _lacks_leader(error) else StoreError
+            raise kind(f"{bucket}/{key} cannot be read: {error!r}") from error
+
+    async def _last(self, js: JetStreamContext, bucket: str, key: str) -> Entry | None:
+        found = await self._newest(js, f"KV_{bucket}", f"$KV.{bucket}.{key}")
         if found is None:
             return None
         assert found.seq is not None
-        return _entry(key, found.seq, found.data or b"", found.headers, 0)
+        return entry_of(key, found.seq, found.data or b"", found.headers, 0)
 
-    async def _newest(self, stream: str, subject: str) -> RawStreamMsg | None:
+    async def _newest(self, js: JetStreamContext, stream: str, subject: str) -> RawStreamMsg | None:
         """Return the newest message on a subject, as the stream's leader knows it."""
         try:
-            return await self._js.get_last_msg(stream, subject)
-        except (nats.errors.Error, TimeoutError) as error:
-            if isinstance(error, nats.js.errors.NotFoundError) and error.err_code == NO_MESSAGE:
+            return await js.get_last_msg(stream, subject)
+        except nats.js.errors.NotFoundError as error:
+            if error.err_code == NO_MESSAGE:
                 return None  # unlike a stream that is not there
-            raise StoreError(f"{subject} cannot be read: {error!r}") from error
+            raise
 
     async def last_revision(self) -> int:
         """Return the newest revision that the bucket ever had.
@@ -214,16 +230,19 @@ class Store:
         After a gap only the newest entries of keys may come. Returns the subscription.
 
         Raises:
-            StoreError: If JetStream does not answer.
+            StoreError: If JetStream refuses, or has no leader within `LEADER_TIMEOUT`.
         """
         bucket = bucket or self.bucket
         prefix = len(f"$KV.{bucket}.")
 
         async def hear(msg: Msg) -> None:
-            revision, pending = _position(msg.reply)
-            await on_entry(_entry(msg.subject[prefix:], revision, msg.data, msg.headers, pending))
+            revision, pending = position(msg.reply)
+            await on_entry(entry_of(msg.subject[prefix:], revision, msg.data, msg.headers, pending))
 
-        return await self._subscribe(f"KV_{bucket}", f"$KV.{bucket}.>", hear, start)
+        async def subscribe() -> Any:
+            return await self._subscribe(f"KV_{bucket}", f"$KV.{bucket}.>", hear, start)
+
+        return await self._led(f"{bucket} cannot be followed", subscribe)
 
     async def _subscribe(
         self, stream: str, subject: str, hear: Callable[[Msg], Awaitable[None]], start: int, headers_only: bool = False
@@ -233,13 +252,10 @@ class Store:
             opt_start_seq=start or None,
             headers_only=headers_only or None,
         )
-        try:
-            return await self._js.subscribe(
-                subject, stream=stream, cb=hear, ordered_consumer=True,
-                idle_heartbeat=IDLE_HEARTBEAT, config=config, pending_msgs_limit=-1, pending_bytes_limit=-1,
-            )  # fmt: skip
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{stream} cannot be followed: {error!r}") from error
+        return await self._js.subscribe(
+            subject, stream=stream, cb=hear, ordered_consumer=True,
+            idle_heartbeat=IDLE_HEARTBEAT, config=config, pending_msgs_limit=-1, pending_bytes_limit=-1,
+        )  # fmt: skip
 
     async def unfollow(self, subscription: Any) -> None:
         """End what `follow` began, whatever has become of it."""
@@ -248,14 +264,64 @@ class Store:
         except nats.errors.Error as error:
             log.warning("unsubscribe_failed", error=repr(error))
 
-    async def newest_revision(self, bucket: str) -> int:
-        """Return the revision of the newest entry that a bucket still has; 0 if it has none.
+    async def made(self, bucket: str) -> str:
+        """Return when a bucket was made, in Unix milliseconds; "" if it is not there.
+
+        It tells a bucket from one of the same name that was there before, in which the same revisions were others.
 
         Raises:
             StoreError: If it cannot be learnt now.
         """
-        newest = await self._read(bucket, ">")
+        try:
+            info = await self._js.stream_info(f"KV_{bucket}")
+        except nats.js.errors.NotFoundError:
+            return ""
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{bucket} cannot be asked: {error!r}") from error
+        assert info.created is not None
+        return str(int(info.created.timestamp() * 1000))
+
+    async def log_name(self) -> str:
+        """Return what names the log of agents in the ids of events: the bucket, and when it was made.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        made = await self.made(self.bucket)
+        if not made:
+            raise StoreError(f"{self.bucket} is not there")
+        return f"{self.bucket}:{made}"
+
+    async def newest_revision(self, bucket: str) -> int:
+        """Return the revision of the newest entry that a bucket still has; 0 if it has none.
+
+        Raises:
+            StoreError: If JetStream refuses, or has no leader within `LEADER_TIMEOUT`.
+        """
+        newest = await self._led(f"{bucket} cannot be read", lambda: self._last(self._js, bucket, ">"))
         return 0 if newest is None else newest.revision
+
+    async def _led(self, otherwise: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what needs a leader; do it again while there is none.
+
+        Args:
+            otherwise: What it means if it cannot be done, for the error.
+            work: What to do.
+
+        Raises:
+            StoreError: If JetStream refuses it, or has no leader within `LEADER_TIMEOUT`.
+        """
+        deadline, told = monotonic() + LEADER_TIMEOUT, False
+        while True:
+            try:
+                return await work()
+            except (nats.errors.Error, TimeoutError) as error:
+                if not _lacks_leader(error) or monotonic() > deadline:
+                    raise StoreError(f"{otherwise}: {str(error) or repr(error)}") from error
+                if not told:
+                    log.warning("waiting_for_leader", otherwise=otherwise, error=repr(error), seconds=LEADER_TIMEOUT)
+                    told = True
+            await asyncio.sleep(LEADER_WAIT + random.uniform(0.0, LEADER_WAIT))
 
     def publish_event(self, subject: str, payload: bytes, headers: Headers, on_ack: OnAck) -> Awaitable[None]:
         """Publish an event to the stream; a second copy with the same `Nats-Msg-Id` is dropped there."""
@@ -272,7 +338,10 @@ class Store:
         """
         stream = self._subjects.events_stream
         end = await self._end(stream)
-        newest = await self._newest(stream, self._subjects.all_events)
+        try:
+            newest = await self._newest(self._js, stream, self._subjects.all_events)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{stream} cannot be read: {error!r}") from error
         last = 0 if newest is None else newest.seq or 0
         heard = start = 0 if sequence > end else sequence  # beyond its end it was made anew
         found: dict[str, int] = {}
@@ -280,7 +349,7 @@ class Store:
 
         async def hear(msg: Msg) -> None:
             nonlocal heard
-            heard, _ = _position(msg.reply)
+            heard, _ = position(msg.reply)
             event_id = (msg.headers or {}).get(MESSAGE_ID)
             if event_id:
                 found[event_id] = heard
@@ -288,7 +357,10 @@ class Store:
 
         if last <= start:
             return end, found
-        subscription = await self._subscribe(stream, self._subjects.all_events, hear, start + 1, headers_only=True)
+        try:
+            subscription = await self._subscribe(stream, self._subjects.all_events, hear, start + 1, headers_only=True)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{stream} cannot be followed: {error!r}") from error
         try:
             while heard < last:
                 more.clear()
@@ -308,10 +380,19 @@ class Store:
         """
         return await self._read(self._subjects.control_bucket, key)
 
-    async def put_control(self, key: str, value: Any, expected: int | None = None) -> int | None:
+    async def put_control(
+        self, key: str, value: Any, expected: int | None = None, within: float = ANSWER_TIMEOUT
+    ) -> int | None:
         """Write a key of the control bucket, or remove it if `value` is None.
 
-        Returns the new revision, or None if the compare-and-set was lost.
+        Args:
+            key: Which.
+            value: A JSON value.
+            expected: Revision that the key must have; any if left out.
+            within: Seconds after which the outcome counts as unknown.
+
+        Returns:
+            The new revision, or None if the compare-and-set was lost.
 
         Raises:
             StoreError: If the outcome is unknown.
@@ -321,7 +402,9 @@ class Store:
             headers["KV-Operation"] = "DEL"
         payload = b"" if value is None else orjson.dumps(value)
         try:
-            ack = await self._js.publish(f"$KV.{self._subjects.control_bucket}.{key}", payload, headers=headers)
+            ack = await self._js.publish(
+                f"$KV.{self._subjects.control_bucket}.{key}", payload, timeout=within, headers=headers
+            )
         except nats.js.errors.APIError as error:
             if is_conflict(Ack(err_code=error.err_code or 0)):
                 return None
@@ -331,24 +414,13 @@ class Store:
         return ack.seq
 
 
+def _lacks_leader(error: Exception) -> bool:
+    """Return whether a failure may be the lack of a leader; of JetStream that is off it is not."""
+    if isinstance(error, nats.js.errors.APIError):
+        return error.err_code in NO_LEADER
+    return isinstance(error, TimeoutError)
+
+
 def is_conflict(ack: Ack) -> bool:
     """Return whether a write was refused because somebody else's came first."""
     return ack.err_code in WRONG_LAST_SEQUENCE
-
-
-def _position(reply: str) -> tuple[int, int]:
-    """Return the sequence in the stream, and how many messages follow, from a consumer's reply subject (ADR-15).
-
-    `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, with domain and account
-    before the stream where there are domains.
-    """
-    tokens = reply.split(".")
-    first = 2 if len(tokens) < 11 else 4
-    return int(tokens[first + 3]), int(tokens[first + 6])
-
-
-def _entry(key: str, revision: int, value: bytes, headers: Headers | None, pending: int) -> Entry:
-    headers = headers or {}
-    operation = headers.get("KV-Operation")
-    swept = operation == "PURGE" or "Nats-Marker-Reason" in headers
-    return Entry(key, revision, value, swept or operation == "DEL", swept, pending)

@@ -1,22 +1,29 @@
 """Following a bucket's log for good: what is there, then each entry as it comes, also after its consumer was lost.
 
 An ordered consumer that loses its server or its messages is made again by nats-py, which misses the idle heartbeats.
-Should it ever stay silent all the same, this compares what was heard with what the bucket holds, and begins anew.
+Should it ever stay silent all the same, this compares what was heard with what the bucket holds, and goes on from
+there. A bucket that was deleted and made anew is followed from its beginning; nobody would hear of it otherwise, for
+its revisions have been heard before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from registry.shell.entry import Entry, OnEntry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Entry, OnEntry, Store, StoreError
+from registry.shell.store_nats import Store, StoreError
 
 log = get_logger(__name__)
 
 WATCH_INTERVAL = 2.0
 """Seconds between two looks at the bucket; twice this without an entry that is there is a stall."""
+
+STALLED = 10.0
+"""Seconds without an entry after which a start gives up a log that should have more; by then it was followed anew."""
 
 
 class Tail:
@@ -26,14 +33,20 @@ class Tail:
         store: Where the bucket is.
         bucket: Its name.
         on_entry: Takes each entry; first the newest of each key.
+        on_replaced: Told that all entries up to now were of a bucket that is gone.
     """
 
-    def __init__(self, store: Store, bucket: str, on_entry: OnEntry) -> None:
+    def __init__(
+        self, store: Store, bucket: str, on_entry: OnEntry, on_replaced: Callable[[], Awaitable[None]]
+    ) -> None:
         self.resyncs = 0
         """Times that the log had to be followed anew because nothing came."""
         self._store = store
         self._bucket = bucket
         self._on_entry = on_entry
+        self._on_replaced = on_replaced
+        self._made = ""
+        """When the bucket that is followed was made."""
         self._heard = 0
         """Revision of the newest entry that came."""
         self._caught_up = asyncio.Event()
@@ -44,13 +57,20 @@ class Tail:
         """Follow the log; return when all of it that exists now has been heard.
 
         Raises:
-            StoreError: If JetStream does not answer.
+            StoreError: If JetStream does not answer, or the log stops coming.
         """
+        self._made = await self._store.made(self._bucket)
         if await self._store.newest_revision(self._bucket) == 0:
             self._caught_up.set()
         self._subscription = await self._store.follow(self._hear, self._bucket)
         self._watcher = asyncio.ensure_future(self._watch())
-        await self._caught_up.wait()
+        while not self._caught_up.is_set():
+            await self._come_closer()
+
+    @property
+    def log_name(self) -> str:
+        """What names the log that is followed, as `Store.log_name` does."""
+        return f"{self._bucket}:{self._made}"
 
     async def stop(self) -> None:
         """Follow no longer."""
@@ -58,9 +78,30 @@ class Tail:
             self._watcher.cancel()
         await self._unsubscribe()
 
+    async def _come_closer(self) -> None:
+        """Wait until the log has been caught up with, or some more of it has come.
+
+        Raises:
+            StoreError: If none came for too long.
+        """
+        before = self._heard
+        try:
+            await asyncio.wait_for(self._caught_up.wait(), STALLED)
+        except TimeoutError:
+            if self._heard > before:
+                return
+            newest = await self._store.newest_revision(self._bucket)
+            if self._heard < newest:
+                message = f"{self._bucket}: no entry after {self._heard} came within {STALLED:g} s, {newest} is there"
+                raise StoreError(message) from None
+            self._caught_up.set()  # what was still to come has ended by its own time
+
     async def _hear(self, entry: Entry) -> None:
         self._heard = max(self._heard, entry.revision)
-        await self._on_entry(entry)
+        try:
+            await self._on_entry(entry)
+        except Exception:  # a defect; the entries that follow are heard all the same
+            log.exception("entry_failed", bucket=self._bucket, key=entry.key, revision=entry.revision)
         if entry.pending == 0:
             self._caught_up.set()
 
@@ -69,20 +110,40 @@ class Tail:
         while True:
             await asyncio.sleep(WATCH_INTERVAL * random.uniform(0.8, 1.2))
             try:
-                newest = await self._store.newest_revision(self._bucket)
-                if self._heard < newest and self._heard == before:
-                    log.warning("log_stalled", bucket=self._bucket, heard=self._heard, newest=newest)
-                    await self._begin_anew()
+                made = await self._store.made(self._bucket)
+                if not made:
+                    log.warning("bucket_gone", bucket=self._bucket)
+                    # nats-py would go on at the old position in whatever is made in its place.
+                    await self._unsubscribe()
+                elif made != self._made:
+                    log.warning("bucket_replaced", bucket=self._bucket, made=made, before=self._made)
+                    await self._replaced(made)
+                elif await self._has_stalled(before):
+                    await self._go_on()
                 before = self._heard
-                if self._heard >= newest:
-                    self._caught_up.set()  # what was waited for has ended by its own time
             except StoreError as error:
                 log.warning("log_unwatched", bucket=self._bucket, error=str(error))
 
-    async def _begin_anew(self) -> None:
+    async def _has_stalled(self, before: int) -> bool:
+        """Return whether there is more than was heard, and nothing was heard since the last look."""
+        if self._subscription is None:
+            return True
+        newest = await self._store.newest_revision(self._bucket)
+        if self._heard >= newest or self._heard != before:
+            return False
+        log.warning("log_stalled", bucket=self._bucket, heard=self._heard, newest=newest)
+        return True
+
+    async def _go_on(self) -> None:
         self.resyncs += 1
         await self._unsubscribe()
         self._subscription = await self._store.follow(self._hear, self._bucket, start=self._heard + 1)
+
+    async def _replaced(self, made: str) -> None:
+        await self._unsubscribe()
+        self._made, self._heard = made, 0
+        await self._on_replaced()
+        self._subscription = await self._store.follow(self._hear, self._bucket)
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None

@@ -34,6 +34,7 @@ def agent_fields(agent: Agent) -> dict[str, Any]:
         "version": record.version,
         "tags": record.tags,
         "status_reason": record.status_reason,
+        "status_note": record.status_note,
         "status_since": record.status_since,
         "instance_id": record.instance_id,
         "incarnation": record.incarnation,

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agent_registry.main import run
-from tests.cli.running import Up
+from tests.cli.running import Up, run_here
 
 
 class Outcome(NamedTuple):
@@ -48,7 +47,7 @@ def do(capsys: pytest.CaptureFixture[str]) -> Do:
     """Runs one command in this process."""
 
     def outcome(*arguments: str) -> Outcome:
-        code = run(arguments)
+        code = run_here(*arguments)
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 

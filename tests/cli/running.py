@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from agent_registry.main import run
 from agents_sdk import AgentStatus, RegistryClient, ServiceQuery
 
 T = TypeVar("T")
@@ -50,6 +52,17 @@ def finished(*arguments: str | Path, env: Mapping[str, str] | None = None) -> su
         timeout=WITHIN,
         check=False,
     )
+
+
+def run_here(*arguments: str | Path) -> int:
+    """Run `agent-registry` in this process, but for its logs: how it sets them up ends with it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        return run([str(argument) for argument in arguments])
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def until(condition: Callable[[], T | bool | None], within: float = WITHIN) -> T | bool:

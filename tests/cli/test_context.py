@@ -9,7 +9,8 @@ import pytest
 
 from agent_registry.context import load
 from agent_registry.failure import CommandError, Exit
-from agent_registry.target import DEFAULT_URL, Target
+from agent_registry.target import Target
+from agents_sdk.servers import DEFAULT_URL
 
 
 @pytest.fixture

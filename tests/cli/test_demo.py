@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from agent_registry.demo import stage
 from agent_registry.demo.ledger import Ledger
 from agent_registry.demo.screen import draw
-from agent_registry.demo.story import SCENES, rate_at
+from agent_registry.demo.story import OPENING, SCENES, SHORTENED, rate_at
+from agent_registry.demo.telling import closing
 from agents_sdk.protocol.discovery import AgentInfo
 from agents_sdk.protocol.vocabulary import AgentStatus
+from registry.settings import Settings
 from tests.cli.running import Running, command, environment, until
 
 
@@ -67,6 +70,10 @@ def test_the_whole_loop_happens_and_leaves_nothing_behind(tmp_path: Path) -> Non
         r"What you saw:",
         r"was found dead \d\.\d s after kill -9",
     )
+    stamps = [float(stamp) for stamp in re.findall(r"^ *(\d+\.\d) s  ", told, re.MULTILINE)]
+    assert stamps == sorted(stamps)
+    assert len(set(stamps)) > len(stamps) / 4, "what happens while it starts has times of its own"
+    assert stamps[0] > 0.0
     position = 0
     for pattern in in_order:
         found = re.compile(pattern).search(told, position)
@@ -104,6 +111,17 @@ def test_a_registry_that_does_not_start_is_one_clear_line(tmp_path: Path) -> Non
     assert demo.stderr.startswith("error: the registry does not start: ")
     assert "/no/such/nats-server" in demo.stderr
     assert "Traceback" not in demo.stderr
+
+
+def test_it_says_that_its_times_are_shortened() -> None:
+    """And what they are otherwise."""
+    usual = Settings()
+    health, look = re.findall(r"(\d+) s instead of (\d+)", SHORTENED)
+    assert health == (f"{stage.HEALTH_CHECK_INTERVAL:g}", f"{usual.health_check_interval:g}")
+    assert look == (f"{stage.SCALING_INTERVAL:g}", f"{usual.scaling_interval:g}")
+    assert f"low load, not {usual.scale_down_stabilisation:g}," in SHORTENED
+    assert SHORTENED in OPENING
+    assert " ".join(closing(Ledger(70.0)).split()).count(SHORTENED) == 1
 
 
 def test_the_load_rises_and_falls() -> None:

@@ -26,6 +26,13 @@ SUANOTASEED
 """
 
 
+def _saves(*login: str | Path, env: dict[str, str] | None = None) -> None:
+    """A backup, which asks NATS and not the registry, is let in, too."""
+    found = finished("export", *login, env=env)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout.splitlines()[0])["agents"] == 0
+
+
 @pytest.fixture
 def closed_port() -> int:
     """A port on which nobody listens."""
@@ -39,7 +46,15 @@ def test_no_nats(do: Do, closed_port: int) -> None:
     assert code == 4
     error, hint = err.splitlines()
     assert error == f"error: cannot reach NATS at nats://127.0.0.1:{closed_port}: connection refused"
-    assert "agent-registry up" in hint
+    assert hint == "hint: is NATS running there? agent-registry up brings its own", "it was said where"
+
+
+def test_where_nats_is_can_be_said(do: Do, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only to who has not said it."""
+    monkeypatch.setattr("agent_registry.target.DEFAULT_URL", f"nats://127.0.0.1:{closed_port}")
+    assert "with --nats URL" in do("agents").err
+    monkeypatch.setenv("NATS_URL", f"nats://127.0.0.1:{closed_port}")
+    assert "with --nats URL" not in do("agents").err
 
 
 def test_no_nats_for_a_replica(closed_port: int) -> None:
@@ -55,6 +70,14 @@ def test_a_url_that_is_none(do: Do) -> None:
     code, _, err = do("agents", "--nats", "nats:///nowhere")
     assert code == 4
     assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("name", ["agents", "serve"])
+def test_a_url_of_something_else(do: Do, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "NATS is not reached by http://; known are nats://, tls://, ws://, wss://\n"
+    assert do(name, "--nats", "http://ada:secret@127.0.0.1:4222")[::2] == (2, f"error: --nats: {said}")
+    monkeypatch.setenv("NATS_URL", "nats://127.0.0.1:4222,http://127.0.0.1:4223")
+    assert do(name)[::2] == (2, f"error: NATS_URL: {said}")
 
 
 async def test_nats_without_a_registry(nats_server: NatsServer) -> None:
@@ -82,6 +105,23 @@ async def test_the_wrong_user(guarded: Server) -> None:
         await guarded.kill()
 
 
+async def test_what_nats_does_not_allow(tmp_path: Path) -> None:
+    """Waiting for an answer that cannot come ends in the reason, not in a guess."""
+    server = Server(
+        tmp_path,
+        'authorization { users: [ { user: low, password: low, permissions: { publish: "x", subscribe: ">" } } ] }',
+    )
+    await server.start()
+    try:
+        found = finished("agents", "--nats", server.url.replace("//", "//low:low@"))
+    finally:
+        await server.kill()
+    assert found.returncode == 3
+    error, hint = found.stderr.splitlines()
+    assert error == "error: forbidden: NATS does not allow this user to publish to registry.discover"
+    assert hint == "hint: give the --creds or --context of somebody who may"
+
+
 async def test_a_context_lets_replica_and_operator_in(guarded: Server, tmp_path: Path) -> None:
     """`serve` and the operator's commands log in with what the context says."""
     folder = tmp_path / "config" / "nats" / "context"
@@ -98,13 +138,15 @@ async def test_a_context_lets_replica_and_operator_in(guarded: Server, tmp_path:
             found = finished("agents", "--json", "--context", "guarded", env=env)
             assert found.returncode == 0, found.stderr
             assert json.loads(found.stdout)["agents"] == []
+            _saves("--context", "guarded", env=env)
             assert serve.end() == 0
             assert not ready.exists()
     finally:
         await guarded.kill()
 
 
-async def test_a_credentials_file_lets_replica_and_operator_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["option", "setting"])
+async def test_a_credentials_file_lets_replica_and_operator_in(tmp_path: Path, way: str) -> None:
     login = Login()
     server = Server(tmp_path, login.config)
     creds, ready = tmp_path / "user.creds", tmp_path / "ready.json"
@@ -112,12 +154,15 @@ async def test_a_credentials_file_lets_replica_and_operator_in(tmp_path: Path) -
     options = ("--nats", server.url, "--creds", creds)
     await server.start()
     try:
-        with Running(command("serve", *options, "--ready-file", ready), tmp_path / "serve") as serve:
+        given = options if way == "option" else options[:2]
+        env = environment() if way == "option" else environment(AGENT_REGISTRY_CREDENTIALS=str(creds))
+        with Running(command("serve", *given, "--ready-file", ready), tmp_path / "serve", env) as serve:
             until(lambda: ready.exists() or serve.process.poll() is not None)
             assert serve.process.poll() is None, serve.stderr
             found = finished("agents", "--json", *options)
             assert found.returncode == 0, found.stderr
             assert json.loads(found.stdout)["agents"] == []
+            _saves(*options)
             agent = Agent("trading_agent", capabilities=["trading"], nats=server.url, credentials=creds)
             await agent.start()
             found = finished("agents", "--json", *options)
@@ -165,6 +210,7 @@ async def test_a_context_with_an_nkey_lets_the_operator_in(guarded: Server, tmp_
             assert "secret" not in serve.stdout + ready.read_text()
             found = finished("agents", "--json", "--context", "key", env=env)
             assert found.returncode == 0, found.stderr
+            _saves("--context", "key", env=env)
             found = finished("serve", "--context", "key", env=env)
             assert found.returncode == 2, "a replica takes a URL and a credentials file"
     finally:

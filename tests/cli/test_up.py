@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import nats
 import pytest
 
+from agent_registry.serving import banner
 from tests.cli.conftest import Do
 from tests.cli.running import Running, Up, command, environment, finished, is_alive, until
 
@@ -31,7 +33,7 @@ async def test_the_ready_file_is_true(tmp_path: Path) -> None:
 
 def test_it_says_where_nats_listens_and_what_to_try(up: Up) -> None:
     until(lambda: "Ctrl-C" in up.stdout)
-    assert f"running on {up.url}" in up.stdout
+    assert f"running on {up.url}, as process {up.process.pid}\n" in up.stdout
     assert f"export NATS_URL={up.url}" in up.stdout
     assert "nats req registry.discover ''" in up.stdout
     assert str(up.store) in up.stdout
@@ -47,8 +49,27 @@ def test_asked_to_end_it_drains_and_takes_nats_with_it(tmp_path: Path, number: s
         assert not is_alive(up.nats_pid)
         assert not up.ready_file.exists()
         assert "Traceback" not in up.stderr
+        assert up.stdout.endswith(f"\nstopped; everything is kept in {up.store}\n")
     with Up(tmp_path) as up:
         assert up.agents() == {"ada": "active"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_nats_that_ends_is_started_again_and_told_of(tmp_path: Path) -> None:
+    with Up(tmp_path) as up:
+        os.kill(up.nats_pid, signal.SIGKILL)
+        until(lambda: "nats_server_ended" in up.stderr)
+        line = next(line for line in up.stderr.splitlines() if "nats_server_ended" in line)
+        assert "by=SIGKILL" in line
+        assert "restart='1 of 5'" in line
+        until(lambda: up.agents() == {})
+
+
+def test_who_has_no_nats_command_is_told_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "nats" else f"/usr/bin/{name}")
+    assert "go install github.com/nats-io/natscli/nats@latest" in banner("nats://127.0.0.1:4222", "registry", None, 7)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert "natscli" not in banner("nats://127.0.0.1:4222", "registry", None, 7)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -129,12 +150,13 @@ def test_another_prefix(do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("env", "arguments", "code", "said"),
     [
-        ({"AGENT_REGISTRY_KV_REPLICAS": "many"}, (), 2, "AGENT_REGISTRY_KV_REPLICAS"),
+        ({"AGENT_REGISTRY_KV_REPLICAS": "many"}, (), 2, "AGENT_REGISTRY_KV_REPLICAS: must be a whole number"),
+        ({"AGENT_REGISTRY_SCALE_UP": "0.7"}, (), 2, "did you mean AGENT_REGISTRY_SCALE_UP_LOAD?"),
         ({"AGENT_REGISTRY_NATS_SERVER": "/no/such/nats-server"}, (), 4, "/no/such/nats-server"),
         ({}, ("--ready-file", "/no/such/folder/ready.json"), 2, "/no/such/folder"),
         ({}, ("--store", "/dev/null/store"), 2, "--store"),
     ],
-    ids=["setting", "server", "ready file", "store"],
+    ids=["setting", "name", "server", "ready file", "store"],
 )
 def test_what_cannot_work_is_one_clear_line(
     tmp_path: Path, env: dict[str, str], arguments: tuple[str, ...], code: int, said: str

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from agent_registry.watching import _Teller
+from agents_sdk import AgentInfo, AgentStatus, Joined, Snapshot
 from tests.cli.running import Running, Up, command, environment, until
 
 
@@ -59,6 +65,55 @@ def test_people_get_a_line_for_each(up: Up, tmp_path: Path) -> None:
         until(lambda: "- gone" in watch.stdout)
         assert watch.end(signal.SIGINT) == 0
         assert "Traceback" not in watch.stderr
+
+
+def test_the_first_listing_is_no_news(tmp_path: Path) -> None:
+    """A heading says what is watched, also when nobody is there; who was there already has no time of day."""
+    with Up(tmp_path / "up") as up:
+        with watching(up, tmp_path / "empty") as watch:
+            until(lambda: "no agents yet" in watch.stdout)
+            assert watch.stdout.splitlines()[0] == f"watching {up.url}: no agents yet  (+ came, - gone; Ctrl-C ends)"
+            up.register("ada")
+            until(lambda: "+ active" in watch.stdout)
+        with watching(up, tmp_path / "one") as watch:
+            until(lambda: "ada" in watch.stdout)
+            heading, line = watch.stdout.splitlines()
+            assert heading.startswith(f"watching {up.url}: 1 agent ")
+            assert re.fullmatch(r" {10}ada +active +registered  \[trading\]", line)
+
+
+def test_after_an_outage_people_are_told_what_is_new(tmp_path: Path) -> None:
+    with Up(tmp_path / "up") as up, watching(up, tmp_path / "watch") as watch:
+        up.register("ada")
+        up.register("bob")
+        until(lambda: watch.stdout.count("[trading]") == 2)
+        port = up.url.rpartition(":")[2]
+        up.process.kill()
+        up.process.wait()
+        with Up(tmp_path / "up", "--port", port):
+            until(lambda: "connected again" in watch.stdout)
+            told = watch.stdout
+            assert re.search(r"registry +connected again +2 agents, 0 changes meanwhile\n", told)
+            assert told.count("ada") == told.count("bob") == 1
+
+
+def test_what_an_outage_hid_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    ada, bob, eve = (AgentInfo(name, "trader", {"trading"}, AgentStatus.ACTIVE) for name in ("ada", "bob", "eve"))
+    tell = _Teller("nats://127.0.0.1:4222")
+    tell(Snapshot((ada,), 1))
+    tell(Joined(bob))
+    tell(Snapshot((replace(ada, status=AgentStatus.DEGRADED), eve), 9))
+    tell(Snapshot((replace(ada, status=AgentStatus.DEGRADED, load_factor=0.9), eve), 9))
+    told = [line[10:] for line in capsys.readouterr().out.splitlines()[3:]]
+    expected = [
+        "registry +connected again +2 agents, 3 changes meanwhile",
+        "ada +degraded .*",
+        r"eve +\+ active .*",
+        "bob +- gone",
+        "registry +connected again +2 agents, 0 changes meanwhile",
+    ]
+    assert len(told) == len(expected)
+    assert [line for line, wanted in zip(told, expected, strict=True) if not re.fullmatch(wanted, line)] == []
 
 
 def test_only_some_agents(up: Up, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_registry.wording import bar, count, duration, health_style, number
+from agent_registry.wording import bar, because, count, duration, either, health_style, number, size
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,22 @@ def test_a_duration_is_said_in_the_largest_unit_that_fits(seconds: float, words:
 
 
 @pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2, "1 MiB"),
+        (1024**3, "1 GiB"),
+        (5 * 1024**4, "5120 GiB"),
+    ],
+)
+def test_a_size_is_said_in_the_largest_unit_that_fits(amount: int, words: str) -> None:
+    assert size(amount) == words
+
+
+@pytest.mark.parametrize(
     ("share", "drawn"), [(0.0, "    "), (0.5, "██  "), (0.53, "██▏ "), (1.0, "████"), (1.7, "████"), (-1.0, "    ")]
 )
 def test_a_bar_is_as_long_as_its_share(share: float, drawn: str) -> None:
@@ -38,6 +54,18 @@ def test_bounds_of_health_are_those_of_the_statuses() -> None:
 
 def test_no_number_is_a_dash() -> None:
     assert [number(None), number(0.5)] == ["-", "0.50"]
+
+
+def test_a_choice_is_said_as_one() -> None:
+    assert [either(["a"]), either(["a", "b"]), either(["a", "b", "c"])] == ["a", "a or b", "a, b or c"]
+
+
+def test_a_reason_comes_with_what_was_said() -> None:
+    assert [because("operator", "lunch"), because("health", None), because(None, None)] == [
+        "operator: lunch",
+        "health",
+        "",
+    ]
 
 
 def test_one_is_not_many() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +120,14 @@ REGISTRATIONS = [
     _register("health subject with a wildcard", "health_subject", health_subject="agent.*.health"),
     _register("health subject with a space", "health_subject", health_subject="agent x"),
     _register("health subject with an empty token", "health_subject", health_subject="agent..x"),
+    *[
+        _register(f"health subject that is not the agent's: {subject}", "health_subject", health_subject=subject)
+        for subject in (
+            "$KV.registry_agents.trader-1", "$JS.API.STREAM.DELETE.KV_registry_agents", "$SYS.REQ.SERVER.PING",
+            "$SRV.PING.registry", "_INBOX.trader-1", "_INBOX_trader-1.x", "_R_.x", "registry",
+            "registry.deregister.trader-1", "registry.replica.x", "registry.events.status.offline.trader-1",
+        )
+    ],
     _register("no concurrency", "max_concurrency", max_concurrency=0),
     _register("half a task", "max_concurrency", max_concurrency=1.5),
     _register("claim with a space", "claims[0]", claims=["a b"]),
@@ -160,6 +169,10 @@ REPORTS = [
     Case("metrics is a list", "performance.trader-1", {"metrics": [1]}, "metrics"),
     Case("metric is text", "performance.trader-1", {"metrics": {"uptime": "99"}}, "metrics.uptime"),
     Case("metric is a boolean", "heartbeat.trader-1", {"metrics": {"up": True}}, "metrics.up"),
+    Case("success rate above 1", "performance.trader-1", {"metrics": {"success_rate": 1_000_000}},
+         "metrics.success_rate"),
+    Case("success rate below 0", "heartbeat.trader-1", {"metrics": {"success_rate": -5}}, "metrics.success_rate"),
+    Case("success rate above 1", "health.trader-1", {"success_rate": 99.5}, "success_rate"),
     Case("65 metrics", "performance.trader-1", {"metrics": {f"m{n}": n for n in range(65)}}, "metrics"),
     Case("metric without a name", "performance.trader-1", {"metrics": {"": 1}}, None),
     Case("metric with too long a name", "performance.trader-1", {"metrics": {"m" * 65: 1}}, None),
@@ -272,6 +285,10 @@ CASES = [
 ]  # fmt: skip
 
 
+PYTHON = re.compile(r"\b(Input|should|valid|validation|tuple|frozenset|dict|list|str|int|bool|None|True|False)\b")
+"""Words of what checks the requests, not of what is written in them."""
+
+
 async def _refused(nc: Client) -> dict[str, int]:
     refused: dict[str, int] = (await stats(nc))["requests_refused"]
     return refused
@@ -311,6 +328,7 @@ async def test_is_refused_and_changes_nothing(shared: Client, case: Case, caplog
     async with listening(nc, "registry.events.status.>") as events:
         answer = await ask(nc, f"registry.{case.subject}", case.payload)
         assert_error(answer, case.code, case.names)
+        assert PYTHON.search(answer.body["error"]["message"]) is None, answer.body
         assert await everything(nc) == before
         assert events.empty()
     assert await _refused(nc) == {**refused, case.code: refused.get(case.code, 0) + 1}

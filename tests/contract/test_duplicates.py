@@ -10,6 +10,8 @@ from nats.aio.client import Client
 
 from registry.replica import Replica
 from registry.settings import Settings
+from registry.shell.embedded import NatsServer
+from tests.conftest import eventually
 from tests.contract.wire import (
     TRADER,
     Answer,
@@ -26,11 +28,12 @@ from tests.contract.wire import (
 
 FIRST = {**TRADER, "instance_id": "run-1", "health_subject": "agent.trader-1.health_check"}
 SECOND = {**FIRST, "instance_id": "run-2"}
+ANY = {"agent_type": "trading_agent", "capabilities": ["trading"]}
 
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(probe_timeout=0.2)
+    return Settings(probe_timeout=0.2, reconnect_grace=0.0)
 
 
 async def test_the_same_instance_registers_as_often_as_it_likes(registry: Replica, nc: Client) -> None:
@@ -105,10 +108,11 @@ async def test_takeover_of_nobody_is_a_registration(registry: Replica, nc: Clien
 
 async def test_an_operator_s_suspend_outlives_a_takeover(registry: Replica, nc: Client) -> None:
     await told(nc, "registry.register", FIRST)
-    await told(nc, "registry.suspend.trader-1")
+    await told(nc, "registry.suspend.trader-1", {"reason": "lunch"})
     receipt = await told(nc, "registry.register", {**SECOND, "takeover": True})
     assert receipt["status"] == "suspended"
-    assert (await agent(nc))["status_reason"] == "operator"
+    seen = await agent(nc)
+    assert (seen["status_reason"], seen["status_note"]) == ("operator", "lunch")
 
 
 async def test_of_many_at_once_one_wins(registry: Replica, nc: Client) -> None:
@@ -145,3 +149,26 @@ async def test_after_a_removal_an_old_instance_cannot_speak_for_the_new_one(regi
     await told(nc, "registry.register", SECOND)
     answer = await ask(nc, "registry.heartbeat.trader-1", {"incarnation": old["incarnation"], "health_score": 0.6})
     assert_error(answer, "stale_incarnation", "incarnation")
+
+
+async def test_two_replicas_grant_a_claim_once(nats_server: NatsServer, registry: Replica, nc: Client) -> None:
+    """However close together it is asked for; who is refused is not registered."""
+    other = Replica(Settings(), nats_server.url)
+    await other.start()
+    try:
+        for number in range(20):
+            asked = [
+                ask(nc, f"registry.replica.{replica.replica_id}.register", {**ANY, "agent_id": name, "claims": ["db"]})
+                for replica, name in ((registry, f"a-{number}"), (other, f"b-{number}"))
+            ]
+            answers = await asyncio.gather(*asked)
+            assert sorted(str(answer.code) for answer in answers) == ["None", "conflict"]
+            (holder,) = [answer.body["agent_id"] for answer in answers if answer.code is None]
+            listing = await told(
+                nc, "registry.discover", {"min_revision": (await told(nc, "registry.stats"))["revision"]}
+            )
+            assert [agent["agent_id"] for agent in listing["agents"]] == [holder]
+            gone = await told(nc, f"registry.deregister.{holder}")
+            await eventually(lambda gone=gone: registry.log.revision == other.log.revision >= gone["revision"])
+    finally:
+        await other.stop()

@@ -21,6 +21,7 @@ from registry.replica import Replica
 from registry.settings import Settings
 from tests.conftest import eventually
 from tests.contract.wire import (
+    AGENTS_STREAM,
     EVENTS_STREAM,
     TRADER,
     agent,
@@ -93,7 +94,9 @@ async def test_headers_are_cloud_events_in_binary_mode(registry: Replica, nc: Cl
         await told(nc, "registry.register", TRADER)
         msg = await live.next()
     event, headers = decoded(msg.data), dict(msg.headers or {})
-    assert event["event_id"] == f"registry_agents:{event['revision']}"
+    made = (await nc.jetstream().stream_info(AGENTS_STREAM)).created
+    assert made is not None
+    assert event["event_id"] == f"registry_agents:{int(made.timestamp() * 1000)}:{event['revision']}"
     at = headers.pop("ce-time")
     assert datetime.fromisoformat(at).timestamp() == pytest.approx(event["at"], abs=0.001)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", at)
@@ -436,7 +439,7 @@ PROBED = {**TRADER, "health_subject": "agent.trader-1.health_check"}
 class TestProbes:
     @pytest.fixture
     def settings(self) -> Settings:
-        return Settings(health_check_interval=0.1, probe_timeout=0.2)
+        return Settings(health_check_interval=0.1, probe_timeout=0.2, reconnect_grace=0.0)
 
     async def test_who_answers_stays_and_is_believed(self, registry: Replica, nc: Client) -> None:
         vitals = {"status": "active", "health_score": 0.9, "load_factor": 0.35}

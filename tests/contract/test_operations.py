@@ -247,14 +247,16 @@ async def test_deregister_says_whether_there_was_one(registry: Replica, nc: Clie
 
 async def test_suspend_is_sticky_and_resume_lifts_it(registry: Replica, nc: Client) -> None:
     await told(nc, "registry.register", TRADER)
-    suspended = await told(nc, "registry.suspend.trader-1")
+    suspended = await told(nc, "registry.suspend.trader-1", {"reason": "lunch"})
     assert (suspended["status"], suspended["status_reason"]) == ("suspended", "operator")
+    assert suspended["status_note"] == (await agent(nc))["status_note"] == "lunch"
     await told(nc, "registry.health.trader-1", {"health_score": 1.0})
     assert (await agent(nc))["status"] == "suspended"
     assert await found(nc) == []
     assert await found(nc, statuses=["suspended"]) == ["trader-1"]
     resumed = await told(nc, "registry.resume.trader-1")
     assert (resumed["status"], resumed["status_reason"]) == ("active", "operator")
+    assert resumed["status_note"] is None, "it was said of the status before"
     assert await found(nc) == ["trader-1"]
 
 

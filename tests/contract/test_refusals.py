@@ -56,11 +56,24 @@ async def test_a_refusal_says_what_would_be_right(registry: Replica, nc: Client)
     for subject, payload, text in (
         ("register", {**TRADER, "capabilites": []}, "capabilites: is not a field of this request"),
         ("register", {"agent_typ": "x"}, "did you mean 'agent_type'"),
-        ("register", {**TRADER, "agent_id": "a.b"}, '1 to 128 characters of A-Z, a-z, 0-9, _ and -; got "a.b"'),
+        ("register", {**TRADER, "agent_id": "a.b"}, "1 to 128 characters of A-Z, a-z, 0-9, _ and -; got 'a.b'"),
         ("register", {**TRADER, "capabilities": ["juggling"]}, "known are backtesting, chart_analysis"),
-        ("discover", {"limit": 5000}, "less than or equal to 1000; got 5000"),
+        ("discover", {"limit": 5000}, "limit: must be at most 1000; got 5000"),
         ("discover", {"sort_by": "price"}, "'performance', 'health', 'load' or 'random'"),
         ("discover", {"version": "newest"}, "such as '>=2,<3'"),
+        ("register", {**TRADER, "capabilities": ["tradng"]}, "'tradng' is not known here; did you mean 'trading'?"),
+        ("register", {**TRADER, "tags": "crypto"}, "tags: must be an array; got 'crypto'"),
+        (
+            "register",
+            {**TRADER, "connection": {"server_id": "N1", "client_id": 1, "port": 2}},
+            "connection.port: is not a field of connection",
+        ),
+        ("register", [TRADER], "payload: must be a JSON object; is an array"),
+        ("register", {**TRADER, "capabilities": []}, "capabilities: must have 1 or more entries; has 0"),
+        ("stats", {"reset": True}, "reset: is not a field of this request, which has none"),
+        ("heartbeat.trader-1", '{"load_factor":NaN}', "NaN and Infinity are not JSON numbers: line 1 column 16"),
+        ("performance.trader-1", {"metrics": {f"m{n}": n for n in range(65)}}, "64 or fewer entries; has 65"),
+        ("get.a.b", None, "1 to 128 characters of A-Z, a-z, 0-9, _ and -; got 'a.b'"),
     ):
         answer = await ask(nc, f"registry.{subject}", payload)
         assert text in answer.body["error"]["message"]

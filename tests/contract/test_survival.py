@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,14 @@ from agents_sdk import RegistryClient
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.bucket_log import BucketLog
+from registry.shell.bus_nats import Ack, OnAck
+from registry.shell.effector import READ_ATTEMPTS
 from registry.shell.embedded import NatsServer
-from registry.shell.store_nats import Entry, Store
-from tests.conftest import eventually
+from registry.shell.entry import Entry
+from registry.shell.store_nats import NoLeaderError, Store
+from tests.conftest import Start, eventually
 from tests.contract.wire import (
+    AGENTS_STREAM,
     TRADER,
     agent,
     answering,
@@ -42,29 +45,10 @@ from tests.contract.wire import (
 )
 from tests.sdk.outage import Server
 
-Start = Callable[..., Awaitable[Replica]]
-
 
 @pytest.fixture
 def settings() -> Settings:
     return Settings(scaling_interval=0.1)
-
-
-@pytest.fixture
-async def start(nats_server: NatsServer, settings: Settings) -> AsyncIterator[Start]:
-    """Starts replicas; what still runs is stopped at the end."""
-    running: list[Replica] = []
-
-    async def begin(**changed: Any) -> Replica:
-        replica = Replica(settings.model_copy(update=changed), nats_server.url)
-        running.append(replica)
-        await replica.start()
-        return replica
-
-    yield begin
-    for replica in running:
-        await replica.stop()
-        replica.state.validate()
 
 
 async def answered(nc: Client) -> None:
@@ -99,11 +83,13 @@ async def test_a_killed_server_comes_back_with_everything(
     await told(nc, "registry.suspend.trader-3")
     await told(nc, "registry.deregister.trader-4")
     before, events = await everything(nc), await stored_events(nc, 22)
+    log_name = await registry.store.log_name()
     pid = nats_server.pid
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: nats_server.pid != pid and registry.bus.connected and nc.is_connected)
     await answered(nc)
     assert await everything(nc) == before
+    assert await registry.store.log_name() == log_name, "or a new leader would tell everything again"
     assert [msg.data for msg in await stored_events(nc, 22)] == [msg.data for msg in events]
     receipt = await told(nc, "registry.register.trader-20", {**TRADER, "agent_id": "trader-20"})
     assert (await told(nc, "registry.discover", {"min_revision": receipt["revision"]}))["total"] == 19
@@ -372,6 +358,53 @@ async def test_a_leader_that_stops_hands_over(start: Start, nc: Client) -> None:
         assert moves([await live.next()]) == [("active", "offline", "heartbeat_timeout")]
 
 
+async def test_a_leader_that_cannot_renew_for_a_while_goes_on(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while JetStream chooses a leader: it tries again well within its lease."""
+    put, refused = Store.put_control, 0
+
+    async def refuse(self: Store, key: str, value: Any, *rest: Any) -> int | None:
+        nonlocal refused
+        if key != "leader" or refused == 3:
+            return await put(self, key, value, *rest)
+        refused += 1
+        raise NoLeaderError("leader cannot be written")
+
+    leader = await start(leader_lease=1.0)
+    follower = await start(leader_lease=1.0)
+    monkeypatch.setattr(Store, "put_control", refuse)
+    await eventually(lambda: refused == 3)
+    before = leader.election._revision
+    await eventually(lambda: leader.election._revision > before)
+    assert (leader.state.leading, leader.state.epoch, follower.state.leading) == (True, 1, False)
+
+
+async def test_a_write_of_unknown_outcome_waits_for_a_leader_that_can_tell(
+    registry: Replica, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JetStream takes longer to choose one than a read takes; then the answer is what took place."""
+    read, asked = Store.read, 0
+
+    async def nobody(self: Store, key: str) -> Entry | None:
+        nonlocal asked
+        asked += 1
+        if asked < 2 * READ_ATTEMPTS:
+            raise NoLeaderError("there is no leader")
+        return await read(self, key)
+
+    async def unheard(self: Store, key: str, value: bytes, expected: int, removed: bool, on_ack: OnAck) -> None:
+        await on_ack(Ack(lost=True))
+
+    monkeypatch.setattr(Store, "read", nobody)
+    with monkeypatch.context() as away:
+        away.setattr(Store, "put", unheard)
+        registering = asyncio.ensure_future(told(nc, "registry.register", TRADER, within=10.0))
+        await eventually(lambda: asked > 0)
+    assert (await registering)["incarnation"] == 1
+    assert asked == 2 * READ_ATTEMPTS
+
+
 @pytest.mark.parametrize("look", ["events_after", "last_revision"])
 async def test_what_happens_while_a_leader_looks_where_its_predecessor_stopped_is_told(
     start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch, look: str
@@ -438,6 +471,77 @@ async def test_a_change_of_leader_loses_no_event_and_doubles_none(start: Start, 
             assert after["previous_revision"] == (0 if before["removed"] else before["revision"])
 
 
+async def test_a_bucket_that_is_made_anew_tells_of_all_its_changes(start: Start, nc: Client) -> None:
+    """Its revisions are those of the bucket before, whose events are in the stream already; they are other changes."""
+    first = await start()
+    for number in range(5):
+        await told(nc, f"registry.register.old-{number}", {**TRADER, "agent_id": f"old-{number}"})
+    await stored_events(nc, 5)
+    await first.stop()
+    assert await nc.jetstream().delete_stream(AGENTS_STREAM)
+    second = await start()
+    for number in range(3):
+        await told(nc, f"registry.register.new-{number}", {**TRADER, "agent_id": f"new-{number}"})
+    await stored_events(nc, 8)
+    await second.stop()
+    await start()  # it finds out how far the new log was told of, and tells nothing twice
+    await told(nc, "registry.suspend.new-0")
+    events = payloads(await stored_events(nc, 9))
+    assert [(event["agent_id"], event["revision"]) for event in events[5:]] == [
+        ("new-0", 1), ("new-1", 2), ("new-2", 3), ("new-0", 4),
+    ]  # fmt: skip
+    assert len({event["event_id"] for event in events}) == 9
+
+
+async def test_running_replicas_begin_anew_with_a_bucket_that_is_made_anew(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the loss of NATS' store: what is not in the new bucket is not there any more, for anybody."""
+    monkeypatch.setattr("registry.shell.tail.WATCH_INTERVAL", 0.2)
+    running = [await start(leader_lease=1.0), await start(leader_lease=1.0)]
+    for number in range(5):
+        await told(nc, f"registry.register.old-{number}", {**TRADER, "agent_id": f"old-{number}"})
+    await told(nc, "registry.deregister.old-4")
+    await told(nc, "registry.scaling.set", {"capability": "trading", "max_agents": 7})
+    await stored_events(nc, 6)
+    js = nc.jetstream()
+    assert await js.delete_stream(AGENTS_STREAM)
+    assert await js.delete_stream("KV_registry_control")
+    await running[0].store.open()
+    await eventually(lambda: not any(replica.state.agents or replica.log.revision for replica in running))
+    await eventually(lambda: not any(replica.state.scaler.policies.own for replica in running))
+    # An epoch that came again would have orders of the new leader ignored.
+    await eventually(lambda: any(replica.state.leading and replica.state.epoch == 2 for replica in running))
+    for replica in running:
+        replica.state.validate()
+    for number in range(3, 6):
+        receipt = await told(nc, f"registry.register.old-{number}", {**TRADER, "agent_id": f"old-{number}"})
+        assert (receipt["incarnation"], receipt["revision"]) == (1, number - 2)
+    await eventually(lambda: all(set(r.state.agents) == {"old-3", "old-4", "old-5"} for r in running))
+    events = payloads(await stored_events(nc, 9))
+    assert [(event["agent_id"], event["revision"]) for event in events[6:]] == [
+        ("old-3", 1),
+        ("old-4", 2),
+        ("old-5", 3),
+    ]
+
+
+async def test_a_bucket_that_is_missing_is_waited_for(
+    registry: Replica, nc: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Agents are found meanwhile; the log is not followed at the old position once there is a bucket again."""
+    monkeypatch.setattr("registry.shell.tail.WATCH_INTERVAL", 0.2)
+    await told(nc, "registry.register", TRADER)
+    assert await nc.jetstream().delete_stream(AGENTS_STREAM)
+    await eventually(lambda: "bucket_gone" in caplog.text)
+    assert await found(nc) == ["trader-1"]
+    await registry.store.open()
+    for number in range(4):
+        await (await nc.jetstream().key_value("registry_agents")).put(f"trader-{number}", b"not a record")
+    await eventually(lambda: registry.log.revision == 4)
+    assert await found(nc) == []
+
+
 @pytest.mark.parametrize("value", [b"not a record", b'{"v":1,"agent_id":"trader-9","status":"asleep"}'])
 async def test_an_unreadable_record_does_not_silence_a_new_leader(start: Start, nc: Client, value: bytes) -> None:
     """Somebody wrote into the bucket; the new leader passes that by when it looks what is left to tell."""
@@ -449,6 +553,33 @@ async def test_an_unreadable_record_does_not_silence_a_new_leader(start: Start, 
     await start()
     await told(nc, "registry.suspend.trader-1")
     assert moves(await stored_events(nc, 2))[1:] == [("active", "suspended", "operator")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"agent_id": "somebody-else"},
+        {"health_score": 5},
+        {"heartbeat_timeout": "90s"},
+        {"capabilities": "trading"},
+        {"performance_metrics": {"success_rate": "high"}},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+async def test_a_record_with_a_wrong_value_harms_no_other(start: Start, nc: Client, wrong: dict[str, Any]) -> None:
+    """It is left out by a replica that runs, by one that starts and finds it newest, and of every answer."""
+    first = await start()
+    await told(nc, "registry.register", TRADER)
+    bucket = await nc.jetstream().key_value("registry_agents")
+    record = {**decoded((await bucket.get("trader-1")).value), "agent_id": "trader-4", "write_id": "by-hand", **wrong}
+    revision = await bucket.put("trader-4", encoded(record))
+    assert await first.log.reached(revision, 5.0)
+    assert await found(nc) == ["trader-1"]
+    assert (await ask(nc, "registry.get.somebody-else")).code == "not_found"
+    await first.stop()
+    await asyncio.wait_for(start(), 10.0)
+    assert await found(nc) == ["trader-1"]
+    assert (await told(nc, "registry.register.trader-4", {**TRADER, "agent_id": "trader-4"}))["incarnation"] == 1
 
 
 NONSENSE = pytest.mark.parametrize(
@@ -558,7 +689,7 @@ async def test_a_log_that_falls_silent_is_followed_anew(
         assert other.log.revision == leader.log.revision
     else:
         await told(nc, "registry.scaling.set", {"capability": "trading", "max_agents": 7})
-        await eventually(lambda: other.state.scaler.policy("trading").max_agents == 7)
+        await eventually(lambda: other.state.scaler.policies.of("trading").max_agents == 7)
     assert tail.resyncs >= 1
     resyncs = tail.resyncs
     await told(nc, "registry.register", {**TRADER, "agent_id": "trader-2"})

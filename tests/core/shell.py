@@ -6,7 +6,7 @@ import json
 from collections import deque
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import count
 from random import Random
@@ -15,11 +15,13 @@ from typing import Any
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
 from registry.core.effects import (
+    AwaitRevision,
     Effect,
     Probe,
     PublishOrder,
     PutPolicy,
     PutRecord,
+    ReadPolicy,
     ReadRecord,
     SendReply,
     SweepRemoval,
@@ -34,11 +36,18 @@ from registry.core.events import (
     LeadershipChanged,
     Outcome,
     PolicyChanged,
+    PolicyCommitted,
+    PolicyRead,
+    PolicyReadFailed,
+    PolicyRequested,
+    PolicyUncertain,
     ProbeFinished,
+    PulseHeard,
     ReadFailed,
     RecordChanged,
     RecordRead,
     RegisterRequested,
+    RevisionAwaited,
     TelemetryReceived,
     Tick,
     Verb,
@@ -46,10 +55,12 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.handler import handle
+from registry.core.health_subject import may_be_asked
 from registry.core.limits import Limits
+from registry.core.policy import Policy
 from registry.core.query import Query
 from registry.core.record import Record, event_of
-from registry.core.scaler import Policy, Scaler
+from registry.core.scaler import Scaler
 from registry.core.state import RegistryState
 
 START = 1000.0
@@ -186,6 +197,35 @@ class Bucket:
                 del newest[entry.key], before[entry.key]
 
 
+class PolicyBucket:
+    """Policies with revisions, compare-and-set and a log. A policy of None is a removal."""
+
+    def __init__(self) -> None:
+        self.log: list[PolicyChanged] = []
+        self.last: dict[str, PolicyChanged] = {}
+
+    def put(self, put: PutPolicy) -> int:
+        """Write if the revision is as expected; return the new revision, 0 if it was not."""
+        if put.expected != self.newest(put.capability).revision:
+            return 0
+        return self.append(put.capability, put.policy)
+
+    def append(self, capability: str, policy: Any, readable: bool = True) -> int:
+        """Write without asking, as somebody with the `nats` CLI would."""
+        entry = PolicyChanged(0.0, capability, policy, len(self.log) + 1, readable)
+        self.log.append(entry)
+        self.last[capability] = entry
+        return entry.revision
+
+    def newest(self, capability: str) -> PolicyChanged:
+        """Return the newest entry of a key; one of revision 0 if there is none."""
+        return self.last.get(capability) or PolicyChanged(0.0, capability, None, 0)
+
+    def live(self) -> dict[str, Any]:
+        """Return the policies that there are."""
+        return {key: last.policy for key, last in self.last.items() if last.policy is not None}
+
+
 class Shell:
     """One replica: its state, and what is under way for it.
 
@@ -200,13 +240,16 @@ class Shell:
         self.deaf = False
         self.fates: deque[Fate] = deque()
         """Of the writes to come; acknowledged when empty."""
-        self.todo: list[PutRecord | ReadRecord] = []
+        self.todo: list[PutRecord | ReadRecord | PutPolicy | ReadPolicy] = []
         self.facts: list[Event] = []
         self.probes: list[Probe] = []
+        self.awaiting: list[AwaitRevision] = []
         self.told: list[TellAgent] = []
         self.orders: list[dict[str, Any]] = []
         self.heard = 0
         """How far the log was heard."""
+        self.policies_heard = 0
+        """How far the log of policies was heard."""
         self.journal: list[tuple[Event | Query, list[Any]]] = []
         """Everything that was handled or asked, and what it led to, for a replay."""
         self._known: dict[str, int] = {}
@@ -252,20 +295,18 @@ class Shell:
             case PutRecord() | ReadRecord():
                 self._check_write(effect)
                 self.todo.append(effect)
-            case Probe():
-                self.probes.append(effect)
-            case TellAgent():
-                self.told.append(effect)
+            case AwaitRevision() | Probe() | TellAgent():
+                assert not isinstance(effect, Probe) or may_be_asked(effect.subject, self.state.prefix), effect
+                kept: list[Any] = {AwaitRevision: self.awaiting, Probe: self.probes, TellAgent: self.told}[type(effect)]
+                kept.append(effect)
             case SweepRemoval():
                 assert self.state.leading, "only the leader sweeps"
-                if self.state.connected:
+                if self.state.path.connected:
                     self.world.bucket.sweep(effect.agent_id, effect.revision)
             case PublishOrder():
                 self.orders.append(dict(effect.order))
-            case PutPolicy():
-                for shell in self.world.shells:
-                    reply = effect.reply if shell is self else None
-                    shell.handle(PolicyChanged(self.world.now, effect.capability, effect.policy, reply))
+            case PutPolicy() | ReadPolicy():
+                self.todo.append(effect)
 
     def _check_write(self, order: PutRecord | ReadRecord) -> None:
         if isinstance(order, PutRecord):
@@ -288,6 +329,13 @@ class Shell:
         self.handle(LeadershipChanged(self.world.now, False, self.world.epoch))
 
     def tick(self) -> None:
+        """Let it look at the time, having heard everything that was sent until now."""
+        if self.state.path.connected:
+            self.handle(PulseHeard(self.world.now, self.world.now))
+        self.stall()
+
+    def stall(self) -> None:
+        """Let it look at the time, its pulse not having come back yet."""
         self.handle(Tick(self.world.now, WALL + self.world.now))
 
     # What is asked of it.
@@ -301,6 +349,11 @@ class Shell:
     def command(self, verb: Verb, agent_id: str = "a", identity: str | None = None, **fields: Any) -> Reply:
         reply = self.world.reply()
         self.handle(CommandRequested(self.world.now, reply, identity, verb, agent_id, **fields))
+        return reply
+
+    def set_policy(self, capability: str = "analysis", reset: bool = False, **changes: Any) -> Reply:
+        reply = self.world.reply()
+        self.handle(PolicyRequested(self.world.now, reply, capability, changes, reset))
         return reply
 
     def beat(self, agent_id: str = "a", identity: str | None = None, **fields: Any) -> Reply:
@@ -325,14 +378,17 @@ class Shell:
         """Carry out an order at the bucket; how it ended is then a fact to deliver."""
         order, bucket, now = self.todo.pop(index), self.world.bucket, self.world.now
         if isinstance(order, ReadRecord):
-            if self.state.connected:
+            if self.state.path.connected:
                 last = bucket.last.get(order.agent_id)
                 found = (None, 0) if last is None else (last.record, last.revision)
                 self.facts.append(RecordRead(now, order.agent_id, *found))
             else:
                 self.facts.append(ReadFailed(now, order.agent_id))
             return
-        self.facts.append(self._put(order, fate))
+        if isinstance(order, ReadPolicy):
+            self.facts.append(self._read_policy(order.capability))
+            return
+        self.facts.append(self._put_policy(order, fate) if isinstance(order, PutPolicy) else self._put(order, fate))
         self.world.run()
 
     def _put(self, order: PutRecord, fate: Fate) -> Event:
@@ -340,11 +396,27 @@ class Shell:
         revision = 0
         if fate is Fate.LATE:
             self.world.late.append(order)
-        elif self.state.connected and fate is not Fate.LOST:
+        elif self.state.path.connected and fate is not Fate.LOST:
             revision = self.world.bucket.put(order)
         if revision and fate is Fate.ACKED:
             return WriteCommitted(now, agent_id, write_id, revision)
         return WriteUncertain(now, agent_id, write_id)
+
+    def _put_policy(self, order: PutPolicy, fate: Fate) -> Event:
+        revision = 0
+        if fate is Fate.LATE:
+            self.world.late.append(order)
+        elif self.state.path.connected and fate is not Fate.LOST:
+            revision = self.world.policies.put(order)
+        if revision and fate is Fate.ACKED:
+            return PolicyCommitted(self.world.now, order.capability, revision)
+        return PolicyUncertain(self.world.now, order.capability)
+
+    def _read_policy(self, capability: str) -> Event:
+        if not self.state.path.connected:
+            return PolicyReadFailed(self.world.now, capability)
+        newest = self.world.policies.newest(capability)
+        return PolicyRead(self.world.now, capability, newest.policy, newest.revision, newest.readable)
 
     def deliver(self, index: int = 0) -> None:
         """Hand over a fact that was under way."""
@@ -366,6 +438,14 @@ class Shell:
             if entry.revision > self.heard:
                 self.handle(RecordChanged(self.world.now, entry.key, entry.record, entry.revision, entry.swept))
         self.heard = len(self.world.bucket.log)
+        self.hear_policies()
+
+    def hear_policies(self) -> None:
+        """Hear the rest of the log of policies."""
+        while self.policies_heard < len(self.world.policies.log):
+            entry = self.world.policies.log[self.policies_heard]
+            self.policies_heard += 1
+            self.handle(replace(entry, at=self.world.now))
 
     def replay(self) -> None:
         """The same events and queries give the same effects and answers."""
@@ -376,17 +456,31 @@ class Shell:
             else:
                 assert [settled(effect) for effect in handle(again, copy(given))] == known, given
 
+    def give_up_awaiting(self) -> None:
+        """Let the time be up for every revision that is waited for."""
+        while self.awaiting:
+            order = self.awaiting.pop(0)
+            self.handle(RevisionAwaited(self.world.now, order.agent_id, order.revision, reached=False))
+
+    def _arrived(self) -> AwaitRevision | None:
+        return next((order for order in self.awaiting if order.revision <= self.heard), None)
+
     def step(self) -> bool:
         """Do the next thing that is under way, unless it waits for the test; return whether there was one."""
         if self.manual:
             return False
         if self.todo:
-            is_write = isinstance(self.todo[0], PutRecord)
+            is_write = isinstance(self.todo[0], PutRecord | PutPolicy)
             self.carry_out(0, self.fates.popleft() if is_write and self.fates else Fate.ACKED)
         elif self.facts:
             self.deliver()
-        elif self.state.connected and not self.deaf and self.heard < len(self.world.bucket.log):
+        elif (order := self._arrived()) is not None:
+            self.awaiting.remove(order)
+            self.handle(RevisionAwaited(self.world.now, order.agent_id, order.revision, reached=True))
+        elif self.state.path.connected and not self.deaf and self.heard < len(self.world.bucket.log):
             self.hear(1)
+        elif self.state.path.connected and not self.deaf and self.policies_heard < len(self.world.policies.log):
+            self.hear_policies()
         else:
             return False
         return True
@@ -400,10 +494,13 @@ class Shell:
         """Nothing is under way but probes, and what is known is what the bucket holds."""
         self.state.validate()
         assert not self.todo
+        assert not self.awaiting
         assert not self.facts
         assert len(self.state.writes) <= len(self.probes)
         known = {agent_id: (agent.revision, agent.record) for agent_id, agent in self.state.agents.items()}
         assert known == self.world.bucket.live()
+        assert not self.state.scaler.policies.writes
+        assert self.state.scaler.policies.own == self.world.policies.live()
 
 
 class World:
@@ -418,12 +515,13 @@ class World:
     def __init__(self, scaling: bool = False, policy: Policy | None = None, limits: Limits | None = None) -> None:
         self.now = START
         self.bucket = Bucket()
+        self.policies = PolicyBucket()
         self.shells: list[Shell] = []
-        self.late: list[PutRecord] = []
+        self.late: list[PutRecord | PutPolicy] = []
         self.epoch = 0
         self.scaling = scaling
         self.policy = policy or Policy()
-        self.limits = limits or Limits()
+        self.limits = limits or Limits(reconnect_grace=0.0)
         self.replies: list[Reply] = []
         self._running = False
 
@@ -459,15 +557,15 @@ class World:
                 self.beat(agent_id)
 
     def stall(self, seconds: float) -> None:
-        """Let time pass without a tick, as when the processes did not run."""
+        """Let time pass without a tick, as when the processes did not run; what was sent meanwhile is unread."""
         self.now += seconds
         for shell in self.shells:
-            shell.tick()
+            shell.stall()
 
     def beat(self, agent_id: str = "a", **fields: Any) -> None:
         """Let every replica that is connected hear an agent's report; nobody waits for an answer."""
         for shell in self.shells:
-            if shell.state.connected:
+            if shell.state.path.connected:
                 shell.handle(TelemetryReceived(self.now, None, None, agent_id, **fields))
 
     def run(self) -> None:
@@ -486,7 +584,11 @@ class World:
     def land_late(self) -> None:
         """Let the writes arrive that are late."""
         while self.late:
-            self.bucket.put(self.late.pop(0))
+            put = self.late.pop(0)
+            if isinstance(put, PutPolicy):
+                self.policies.put(put)
+            else:
+                self.bucket.put(put)
         self.run()
 
     def settle(self) -> None:
@@ -494,8 +596,9 @@ class World:
         self.land_late()
         for shell in self.shells:
             shell.release()
-            if not shell.state.connected:
+            if not shell.state.path.connected:
                 shell.connect()
+            shell.tick()
         self.run()
 
     def check(self) -> None:

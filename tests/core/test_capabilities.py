@@ -25,8 +25,15 @@ def test_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(RefusedError) as refused:
         Vocabulary(BUILTIN, ["weather"]).check(["trading", "Trading"])
     assert refused.value.code == "invalid_request"
-    assert refused.value.message == "capabilities: 'Trading' is not known here; known are analysis, trading, weather"
+    known = "known are analysis, trading, weather"
+    assert refused.value.message == f"capabilities: 'Trading' is not known here; did you mean 'trading'? {known}"
     assert [field for field, _ in refused.value.details] == ["capabilities"]
+
+
+def test_what_is_like_no_known_name_is_not_guessed():
+    """A name that resembles none gets the list alone."""
+    with pytest.raises(RefusedError, match=r"'juggling' is not known here; known are analysis, trading$"):
+        Vocabulary(BUILTIN).check(["juggling"])
 
 
 def test_star_opens_the_vocabulary():

@@ -38,11 +38,11 @@ def test_indexes_follow_an_agent():
     assert catalog.by_capability == {"vision": {"a"}}
     assert catalog.by_type == {"seer": {"a"}}
     assert catalog.by_tag == {}
-    assert catalog.by_claim == {"disk": "a"}
+    assert catalog.claims.holders() == {"disk": "a"}
     catalog.remove(agent)
     catalog.validate()
     assert not catalog.agents
-    assert catalog.by_capability == catalog.by_type == catalog.by_tag == catalog.by_claim == {}
+    assert catalog.by_capability == catalog.by_type == catalog.by_tag == catalog.claims.holders() == {}
 
 
 def test_offline_agents_hold_no_claims():
@@ -50,12 +50,13 @@ def test_offline_agents_hold_no_claims():
     catalog = make_catalog(make_agent("a", claims=("db",)))
     first = catalog.agents["a"]
     catalog.replace(first, replace(first.record, status=Status.OFFLINE))
-    assert catalog.by_claim == {}
+    assert catalog.claims.holders() == {}
     catalog.add(make_agent("b", claims=("db",)))
+    first.claims_revision = catalog.agents["b"].claims_revision + 1
     catalog.replace(first, replace(first.record, status=Status.ACTIVE))
-    assert catalog.by_claim == {"db": "b"}
+    assert catalog.claims.holders() == {"db": "b"}
     catalog.remove(first)
-    assert catalog.by_claim == {"db": "b"}
+    assert catalog.claims.holders() == {"db": "b"}
     catalog.validate()
 
 
@@ -211,7 +212,7 @@ def test_validate_sees_what_is_wrong(broken: str):
         case "empty":
             catalog.by_tag["eu"] = set()
         case "claim":
-            catalog.by_claim["disk"] = "a"
+            catalog.claims.add(make_agent("b", claims=("disk",)).record, 1)
         case "status":
             catalog.statuses[Status.ACTIVE] += 1
         case "health":

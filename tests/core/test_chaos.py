@@ -35,6 +35,7 @@ LIMITS = Limits(
     offline_retention=15.0,
     drain_timeout=8.0,
     checkpoint_interval=2.0,
+    reconnect_grace=0.0,
 )
 LEASE = 6.0
 ENOUGH = 40.0
@@ -89,7 +90,7 @@ class Chaos(RuleBasedStateMachine):
     def beat(self, agent_id: str, health: float | None, load: float | None, busy: int | None) -> None:
         now = self.world.now
         for shell in self.world.shells:
-            if shell.state.connected:
+            if shell.state.path.connected:
                 self.signs[shell.name, agent_id] = now
         until = None if busy is None else shell.state.wall(now) + busy
         self.world.beat(agent_id, health_score=health, load_factor=load, busy_until=until)
@@ -128,11 +129,12 @@ class Chaos(RuleBasedStateMachine):
     def time_passes(self, halves: int) -> None:
         self.world.advance(halves / 2)
 
-    @rule(seconds=st.sampled_from([2.0, 20.0]))
-    def stall(self, seconds: float) -> None:
-        for shell in self.world.shells:
-            self.mercy[shell.name] = self.world.now + seconds
+    @rule(seconds=st.sampled_from([0.5, 2.0, 20.0]), beating=st.frozensets(AGENTS))
+    def stall(self, seconds: float, beating: frozenset[str]) -> None:
+        """Nothing runs for a while; then the beats that came meanwhile are read, after the clock was looked at."""
         self.world.stall(seconds)
+        for agent_id in beating:
+            self.beat(agent_id, None, None, None)
 
     @rule(which=REPLICAS)
     def lead(self, which: int) -> None:
@@ -146,7 +148,7 @@ class Chaos(RuleBasedStateMachine):
     @rule(which=REPLICAS)
     def nats_goes_or_comes(self, which: int) -> None:
         shell = self.shell(which)
-        if shell.state.connected:
+        if shell.state.path.connected:
             shell.disconnect()
         else:
             self.mercy[shell.name] = self.world.now
@@ -181,7 +183,7 @@ class Chaos(RuleBasedStateMachine):
 
     def behind(self) -> list[Shell]:
         log = self.world.bucket.log
-        return [shell for shell in self.world.shells if shell.state.connected and shell.heard < len(log)]
+        return [shell for shell in self.world.shells if shell.state.path.connected and shell.heard < len(log)]
 
     @precondition(lambda self: self.behind())
     @rule(which=ANY, entries=st.integers(1, 3), gap=st.sampled_from([False, False, False, True]))
@@ -211,7 +213,7 @@ class Chaos(RuleBasedStateMachine):
     def rest(self) -> None:
         """Everything that is under way comes to its end: all agree, and everybody has an answer."""
         for shell in self.world.shells:
-            if not shell.state.connected:
+            if not shell.state.path.connected:
                 self.nats_goes_or_comes(self.world.shells.index(shell))
         self.world.settle()
         while probing := self.having("probes"):

@@ -161,6 +161,26 @@ def test_draining_a_held_agent(shell: Shell):
     assert shell.command(Verb.DRAIN)["status"] is Status.DEREGISTERING
 
 
+@pytest.mark.parametrize("instance", ["i1", "i2"])
+@pytest.mark.parametrize("how", ["silence", "drain"])
+def test_a_hold_outlives_the_agent_s_absence(world: World, shell: Shell, instance: str, how: str):
+    """Only an operator lifts it: a crash and a restart do not."""
+    shell.register("a", instance_id="i1")
+    shell.command(Verb.SUSPEND)
+    if how == "silence":
+        world.advance(101.0)
+    else:
+        shell.command(Verb.DRAIN)
+    assert shell.command(Verb.SUSPEND).code == "conflict"
+    shell.register("a", instance_id=instance, takeover=True)
+    if how == "silence" or instance == "i2":
+        assert (shell.state.get("a").status, shell.state.get("a").record.status_reason) == (
+            Status.SUSPENDED,
+            "operator",
+        )
+        assert shell.command(Verb.RESUME)["status"] is Status.ACTIVE
+
+
 def test_drain_ends_when_the_agent_says_so(world: World, shell: Shell):
     """A draining agent deregisters itself when it is done."""
     shell.register("a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from registry.core.effects import PutRecord
-from registry.core.events import Verb
+from registry.core.events import PulseHeard, Verb
 from registry.core.limits import MAX_BUSY, MAX_EXPIRIES
 from registry.core.status import Status
 from tests.core.shell import WALL, Shell, World
@@ -89,6 +89,47 @@ def test_what_is_not_accepted_does_not_renew(
     assert quiet.state.get("a").load == 0.0
     world.advance(0.5)
     assert is_offline(quiet)
+
+
+def beats(world: World, numbers: range, **fields: object) -> None:
+    """A beat a second, counted."""
+    for number in numbers:
+        world.advance(1.0)
+        world.beat("a", seq=number, load_factor=number / 1000, **fields)
+
+
+@pytest.mark.parametrize("changed", [{}, {"version": "2.0.0"}], ids=["the same", "changed"])
+def test_who_registers_again_counts_anew(world: World, quiet: Shell, changed: dict[str, object]):
+    """An agent that was started anew under the same instance_id counts its beats from the start, and is heard."""
+    quiet.register("a", instance_id="pod-7", heartbeat_interval=1.0)
+    beats(world, range(1, 101))
+    quiet.register("a", instance_id="pod-7", heartbeat_interval=1.0, **changed)
+    beats(world, range(1, 11))
+    assert not is_offline(quiet)
+    assert quiet.state.get("a").load == 0.01
+    assert quiet.state.statistics.heartbeats_dropped == 0
+
+
+def test_who_registers_again_elsewhere_counts_anew(world: World, quiet: Shell):
+    """A registration that changes nothing is known to one replica; the leader, another one, takes the beats as well."""
+    follower = world.replica("two")
+    quiet.register("a", instance_id="pod-7", heartbeat_interval=1.0)
+    beats(world, range(1, 101))
+    assert follower.register("a", instance_id="pod-7", heartbeat_interval=1.0).code is None
+    beats(world, range(1, 11))
+    for replica in (quiet, follower):
+        assert not is_offline(replica)
+        assert replica.state.get("a").load == 0.01
+
+
+def test_a_checkpoint_is_no_registration(world: World, shell: Shell):
+    """Saved vitals are the registry's own doing: old beats stay old."""
+    shell.register("a")
+    shell.beat("a", seq=5, load_factor=0.9)
+    world.advance(shell.state.limits.checkpoint_interval + 1.0)
+    assert len(world.bucket.log) == 2
+    shell.beat("a", seq=5, load_factor=0.1)
+    assert shell.state.get("a").load == 0.9
 
 
 def test_beating_agents_stay(world: World, quiet: Shell):
@@ -225,6 +266,7 @@ def test_a_beat_during_the_write_of_a_lapse(world: World, quiet: Shell):
 def test_amnesty_after_a_start(world: World):
     """After a start every lease gets its full time again plus grace: one interval."""
     world.replica("one", leading=True).register("a", heartbeat_interval=2.0)
+    world.shells.clear()
     world.now += 1000.0
     late = world.replica("two", leading=True)
     world.advance(7.5)
@@ -270,21 +312,49 @@ def test_nobody_s_lease_runs_while_nats_is_away(world: World, quiet: Shell):
 
 
 def test_nobody_s_lease_runs_while_this_process_does_not(world: World, quiet: Shell):
-    """After a stall of this process every lease has its full time plus grace: beats may wait unread."""
+    """Beats may wait unread: silence counts only once a pulse has come that was sent after them."""
     quiet.register("a", heartbeat_interval=2.0)
+    quiet.register("b", heartbeat_interval=2.0)
     world.advance(5.5)
     world.stall(30.0)
     assert not is_offline(quiet)
-    world.advance(7.5)
-    assert not is_offline(quiet)
+    quiet.beat("a")
     world.advance(0.5)
+    assert not is_offline(quiet)
+    assert quiet.state.get("b").status is Status.OFFLINE, "who was silent all the time is not spared"
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.95])
+def test_a_short_stall_buries_nobody_with_a_short_lease(world: World, quiet: Shell, seconds: float):
+    quiet.register("a", heartbeat_interval=0.1)
+    world.stall(seconds)
+    assert not is_offline(quiet)
+    quiet.beat("a")
+    world.advance(0.2, step=0.1)
+    assert not is_offline(quiet)
+
+
+def test_stalls_again_and_again_spare_nobody_for_ever(world: World, quiet: Shell):
+    quiet.register("a", heartbeat_interval=2.0)
+    for _ in range(4):
+        world.stall(1.1)
+        world.advance(0.5)
     assert is_offline(quiet)
 
 
-def test_a_tick_in_time_is_no_stall(world: World, quiet: Shell):
-    """A tick that is late by less than the bound gives nobody more time."""
-    quiet.register("a", heartbeat_interval=2.0)
-    world.advance(6.0, step=1.0)
+def test_after_a_blocked_way_what_was_held_up_is_waited_for(world: World, quiet: Shell):
+    """NATS stood still: when it goes on, the pulses of that time come at once, and beats on other ways later."""
+    quiet.register("a", heartbeat_interval=1.0)
+    world.now += 6.0
+    sent = world.now - 0.2
+    for pulse in (sent - 5.5, sent):
+        quiet.handle(PulseHeard(world.now, pulse))
+    quiet.stall()
+    assert not is_offline(quiet)
+    quiet.beat("a")
+    world.advance(2.0, beating=["a"])
+    assert not is_offline(quiet)
+    world.advance(3.0)
     assert is_offline(quiet)
 
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from registry.core.effects import PutRecord, ReadRecord
-from registry.core.events import RecordChanged, Verb
+from registry.core.events import BucketReplaced, RecordChanged, Verb
 from registry.core.status import Status
-from tests.core.shell import Fate, Shell, World
+from tests.core.shell import Bucket, Fate, Shell, World
 
 
 def hear_again(shell: Shell, revision: int) -> None:
@@ -240,6 +240,23 @@ def test_an_answer_to_a_read_that_is_no_longer_needed(world: World, shell: Shell
     assert (suspend.code, resume["status"], shell.todo[0].record.status) == (None, Status.ACTIVE, Status.DEGRADED)
     shell.release()
     assert len(world.bucket.log) == 4
+
+
+def test_a_bucket_that_was_made_anew(world: World, shell: Shell):
+    """Nobody is known any more, not even as removed; a write that was on its way is decided on the new bucket."""
+    shell.register("a", instance_id="i1")
+    shell.register("b")
+    shell.command(Verb.DEREGISTER, "b")
+    shell.manual = True
+    reply = shell.register("a", instance_id="i2", takeover=True)
+    world.bucket = Bucket()
+    shell.heard, shell._known = 0, {}
+    shell.handle(BucketReplaced(world.now))
+    shell.state.validate()
+    assert (shell.state.agents, shell.state.removed, shell.state.unswept) == ({}, {}, {})
+    shell.release()
+    assert (reply["incarnation"], reply["revision"]) == (1, 1)
+    assert shell.register("b")["revision"] == 2
 
 
 def test_a_record_by_hand(world: World, shell: Shell):

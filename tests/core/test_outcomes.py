@@ -9,7 +9,7 @@ import pytest
 from registry.core.effects import PutRecord, ReadRecord
 from registry.core.events import ReadFailed, RecordRead, Verb, WriteCommitted, WriteUncertain
 from registry.core.handler import handle
-from registry.core.limits import MAX_ATTEMPTS, MAX_WAITING
+from registry.core.limits import LAPSE_RETRY, MAX_ATTEMPTS, MAX_WAITING
 from registry.core.status import Status
 from tests.core.shell import Fate, Shell, World
 
@@ -269,7 +269,7 @@ def test_the_leader_s_own_write_of_unknown_outcome(world: World, shell: Shell):
     shell.fates.append(Fate.LOST)
     world.advance(4.0)
     assert shell.state.get("a").status is Status.ACTIVE
-    world.advance(0.5)
+    world.advance(LAPSE_RETRY)
     assert shell.state.get("a").status is Status.OFFLINE
     assert len(world.bucket.log) == 2
 

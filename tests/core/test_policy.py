@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from registry.core.errors import RefusedError
-from registry.core.scaler import Policy, Scaler
+from registry.core.policies import Policies
+from registry.core.policy import Policy
 
 
-def make_scaler(**policies: dict[str, Any]) -> Scaler:
-    scaler = Scaler(True, Policy(), lambda: "id")
-    scaler.policies.update(policies)
-    return scaler
+def make_policies(**policies: dict[str, Any]) -> Policies:
+    known = Policies(Policy())
+    known.own.update(policies)
+    return known
 
 
 def test_defaults_are_the_reference_s():
@@ -78,59 +79,59 @@ def test_accepted(fields: dict[str, Any]):
 
 def test_a_capability_s_policy_is_over_the_default():
     """What a capability sets holds for it; the rest is the default's, also when that changes."""
-    scaler = make_scaler(vision={"min_agents": 4})
-    assert scaler.policy("vision") == Policy(min_agents=4)
-    assert scaler.policy("trading") == Policy()
-    scaler.default = Policy(max_agents=7)
-    assert scaler.policy("vision") == Policy(min_agents=4, max_agents=7)
+    policies = make_policies(vision={"min_agents": 4})
+    assert policies.of("vision") == Policy(min_agents=4)
+    assert policies.of("trading") == Policy()
+    policies.default = Policy(max_agents=7)
+    assert policies.of("vision") == Policy(min_agents=4, max_agents=7)
 
 
 def test_changes_are_merged():
     """A change sets what it names and keeps the rest; nothing is applied before it is durable."""
-    scaler = make_scaler(vision={"min_agents": 4})
-    assert scaler.changed_policy("vision", {"max_agents": 6}, reset=False) == {"min_agents": 4, "max_agents": 6}
-    assert scaler.policies == {"vision": {"min_agents": 4}}
+    policies = make_policies(vision={"min_agents": 4})
+    assert policies.changed("vision", {"max_agents": 6}, reset=False) == {"min_agents": 4, "max_agents": 6}
+    assert policies.own == {"vision": {"min_agents": 4}}
 
 
 def test_reset():
     """A reset drops the capability's own policy first; without further changes it then has none."""
-    scaler = make_scaler(vision={"min_agents": 4})
-    assert scaler.changed_policy("vision", {}, reset=True) is None
-    assert scaler.changed_policy("vision", {"max_agents": 6}, reset=True) == {"max_agents": 6}
-    assert scaler.changed_policy("trading", {}, reset=False) is None
+    policies = make_policies(vision={"min_agents": 4})
+    assert policies.changed("vision", {}, reset=True) is None
+    assert policies.changed("vision", {"max_agents": 6}, reset=True) == {"max_agents": 6}
+    assert policies.changed("trading", {}, reset=False) is None
 
 
 def test_a_change_that_would_not_do_is_refused():
     """A change is checked together with what the capability has."""
     with pytest.raises(RefusedError, match="min_agents: must be at most max_agents, 3; got 4"):
-        make_scaler(vision={"min_agents": 4}).changed_policy("vision", {"max_agents": 3}, reset=False)
+        make_policies(vision={"min_agents": 4}).changed("vision", {"max_agents": 3}, reset=False)
 
 
-def applied(scaler: Scaler, **changes: float) -> Policy:
-    own = scaler.changed_policy("vision", changes, reset=False)
+def applied(policies: Policies, **changes: float) -> Policy:
+    own = policies.changed("vision", changes, reset=False)
     assert own is not None
-    scaler.policies["vision"] = own
-    return scaler.policy("vision")
+    policies.own["vision"] = own
+    return policies.of("vision")
 
 
 def test_target_follows_the_thresholds():
     """Who moves a threshold and names no target aims at the middle."""
-    assert applied(make_scaler(), high_load=0.9).target_load == pytest.approx(0.6)
-    assert applied(make_scaler(), low_load=0.1, high_load=0.5).target_load == pytest.approx(0.3)
+    assert applied(make_policies(), high_load=0.9).target_load == pytest.approx(0.6)
+    assert applied(make_policies(), low_load=0.1, high_load=0.5).target_load == pytest.approx(0.3)
 
 
 def test_target_follows_later_changes_too():
     """A target that nobody named never stands in the way of a later change of a threshold."""
-    scaler = make_scaler()
-    applied(scaler, high_load=0.9)
-    assert applied(scaler, low_load=0.55).target_load == pytest.approx(0.725)
-    assert applied(scaler, low_load=0.59, high_load=0.99).target_load == pytest.approx(0.79)
+    policies = make_policies()
+    applied(policies, high_load=0.9)
+    assert applied(policies, low_load=0.55).target_load == pytest.approx(0.725)
+    assert applied(policies, low_load=0.59, high_load=0.99).target_load == pytest.approx(0.79)
 
 
 def test_a_named_target_is_kept():
     """A target that was named stays, and a threshold that contradicts it is refused."""
-    scaler = make_scaler()
-    applied(scaler, target_load=0.5)
-    assert applied(scaler, high_load=0.9).target_load == 0.5
+    policies = make_policies()
+    applied(policies, target_load=0.5)
+    assert applied(policies, high_load=0.9).target_load == 0.5
     with pytest.raises(RefusedError, match=r"target_load: must be above low_load, 0\.5"):
-        applied(scaler, low_load=0.5)
+        applied(policies, low_load=0.5)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from registry.core import upkeep
-from registry.core.events import Outcome, ProbeFinished, Purpose, Verb
-from registry.core.limits import PROBE_REPEAT
+from registry.core.events import Outcome, ProbeFinished, PulseHeard, Purpose, Verb
+from registry.core.limits import PROBE_REPEAT, Limits
 from registry.core.status import Status
 from tests.core.shell import Shell, World
 
@@ -87,6 +87,39 @@ def test_no_responders_twice_is_gone(world: World, probing: Shell):
     assert status(probing) is Status.OFFLINE
     assert world.bucket.events()[-1]["reason"] == "no_responders"
     assert probing.state.statistics.failed_health_checks == 2
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NO_RESPONDERS, Outcome.TIMEOUT])
+@pytest.mark.parametrize("trouble", ["stall", "outage", "return", "blocked"])
+def test_what_is_not_the_agents_fault_is_nothing(outcome: Outcome, trouble: str):
+    """Whoever is not there while NATS or this process was not, or has just come back, is asked again later."""
+    world = World(limits=Limits(reconnect_grace=5.0))
+    shell = world.replica("one", leading=True)
+    world.advance(5.0)
+    shell.register("a", health_subject=SUBJECT)
+    world.advance(30.0, beating=["a"])
+    if trouble == "stall":
+        world.stall(2.0)
+    elif trouble == "blocked":
+        world.now += 2.0
+        shell.handle(PulseHeard(world.now, world.now - 2.0))
+        shell.handle(PulseHeard(world.now, world.now - 0.1))
+    else:
+        shell.disconnect()
+        if trouble == "return":
+            shell.connect()
+    for _ in range(3):
+        if shell.probes:
+            shell.answer(outcome)
+    assert status(shell) is Status.ACTIVE
+    assert not shell.state.get("a").hung
+    shell.connect()
+    world.advance(4.5, beating=["a"])
+    assert not shell.probes, "it is on its way back"
+    world.advance(2.0, beating=["a"])
+    shell.answer(Outcome.NO_RESPONDERS)
+    shell.answer(Outcome.NO_RESPONDERS)
+    assert status(shell) is Status.OFFLINE
 
 
 @pytest.mark.parametrize("sign", ["beat", "answer", "time-out"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry.core.record import RECORD_VERSION, Change, Record, event_of
+from registry.core.record import RECORD_VERSION, Change, Record, event_of, revision_of
 from registry.core.status import Status
 from tests.core.make import make_record
 
@@ -16,9 +16,11 @@ FULL = Record(
     agent_id="trader-1",
     agent_type="trader",
     capabilities=("analysis", "trading"),
-    status=Status.DEGRADED,
-    status_reason="health",
+    status=Status.SUSPENDED,
+    status_reason="operator",
+    status_note="lunch",
     status_since=1700.5,
+    held=True,
     registered_at=1600.25,
     incarnation=3,
     instance_id="i-7",
@@ -39,6 +41,7 @@ FULL = Record(
     load_reported_at=1700.0,
     change_revision=0,
     write_id="w-1",
+    claims_revision=5,
     commands=("c-1", "c-2"),
     change=Change(Status.ACTIVE, "health", 1700.5, 41, note="slow disk", removed=False),
     extra={"zone": "b"},
@@ -115,6 +118,32 @@ GOOD: dict[str, Any] = {"v": 1, "agent_id": "a", "agent_type": "w", "capabilitie
         {name: value for name, value in GOOD.items() if name != "agent_id"},
         {**GOOD, "v": "one"},
         {**GOOD, "capabilities": 5},
+        {**GOOD, "capabilities": "trading"},
+        {**GOOD, "tags": ["eu", 5]},
+        {**GOOD, "commands": [None]},
+        {**GOOD, "agent_id": 7},
+        {**GOOD, "version": None},
+        {**GOOD, "health_score": 5},
+        {**GOOD, "health_score": "good"},
+        {**GOOD, "health_score": True},
+        {**GOOD, "load_factor": -0.1},
+        {**GOOD, "heartbeat_interval": 0},
+        {**GOOD, "heartbeat_timeout": "90s"},
+        {**GOOD, "heartbeat_timeout": -1.0},
+        {**GOOD, "registered_at": None},
+        {**GOOD, "incarnation": 0},
+        {**GOOD, "incarnation": 2**64 - 1},
+        {**GOOD, "incarnation": 1.5},
+        {**GOOD, "change_revision": -1},
+        {**GOOD, "metadata": []},
+        {**GOOD, "performance_metrics": {"success_rate": "high"}},
+        {**GOOD, "performance_metrics": {"success_rate": None}},
+        {**GOOD, "max_concurrency": "many"},
+        {**GOOD, "connection": "mine"},
+        {**GOOD, "change": "active"},
+        {**GOOD, "change": {"from": "active", "reason": "x", "at": "now", "previous_revision": 0}},
+        {**GOOD, "change": {"from": "active", "reason": "x", "at": 1.0, "previous_revision": None}},
+        {**GOOD, "change": {"from": "active", "reason": "x", "at": 1.0, "previous_revision": 0, "removed": 1}},
         [],
         [GOOD],
         "record",
@@ -129,6 +158,29 @@ def test_what_is_not_a_record_is_refused(form: Any):
         Record.from_json(form)
 
 
+@pytest.mark.parametrize("field", ["metadata", "connection", "future"])
+def test_what_cannot_be_written_as_json_again_is_no_record(field: str):
+    """JSON is read to a greater depth than it is written."""
+    deep = Record.from_json({**GOOD, field: nested(64)})
+    assert json.loads(json.dumps(deep.to_json()))[field] == nested(64)
+    with pytest.raises(ValueError, match="64 levels"):
+        Record.from_json({**GOOD, field: nested(65)})
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """An object that nests so many levels, arrays and objects in turn."""
+    inner: Any = 1
+    for level in range(1, levels):
+        inner = {"a": inner} if level % 2 else [inner]
+    return {"a": inner}
+
+
+def test_whole_numbers_are_numbers():
+    """Other programs write 1 where Python writes 1.0."""
+    record = Record.from_json({**GOOD, "health_score": 1, "load_factor": 0, "heartbeat_interval": 30})
+    assert (record.health_score, record.load_factor, record.heartbeat_interval) == (1, 0, 30)
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "held"),
     [
@@ -139,12 +191,15 @@ def test_what_is_not_a_record_is_refused(form: Any):
     ],
 )
 def test_held(status: Status, reason: str, held: bool):
-    """Only an agent that an operator suspended is held."""
-    assert make_record(status=status, status_reason=reason).held is held
+    """What wrote no `held` meant that an agent which an operator suspended is."""
+    form = json.loads(json.dumps(make_record(status=status, status_reason=reason).to_json()))
+    del form["held"]
+    assert Record.from_json(form).held is held
+    assert not Record.from_json({**form, "status": "active", "held": True}).held
 
 
 def test_event_of_a_change():
-    """The event of an entry is made of the entry alone; its id is the bucket's name and the revision."""
+    """The event of an entry is made of the entry alone; its id is the log's name and the revision."""
     assert event_of(FULL, 42, "agents") == {
         "event_id": "agents:42",
         "agent_id": "trader-1",
@@ -152,7 +207,7 @@ def test_event_of_a_change():
         "agent_type": "trader",
         "capabilities": ("analysis", "trading"),
         "from": "active",
-        "to": "degraded",
+        "to": "suspended",
         "reason": "health",
         "note": "slow disk",
         "removed": False,
@@ -173,3 +228,24 @@ def test_event_survives_the_bucket():
 def test_a_checkpoint_is_no_event():
     """A revision that changed nothing to speak of has no event."""
     assert event_of(replace(FULL, change=None), 42, "agents") is None
+
+
+@pytest.mark.parametrize(
+    ("event_id", "expected"),
+    [
+        ("agents:1700:42", 42),
+        ("agents:1600:42", None),
+        ("agents:42", 42),
+    ],
+    ids=["this log's", "one of a bucket that was there before", "one of before logs had a name"],
+)
+def test_the_revision_that_an_event_tells_of(event_id: str, expected: int | None):
+    """Its id says so, if it is of this log."""
+    assert revision_of(event_id, "agents:1700") == expected
+
+
+def test_an_event_says_its_revision():
+    """What one leader publishes, the next one understands."""
+    event = event_of(FULL, 42, "agents:1700")
+    assert event is not None
+    assert revision_of(event["event_id"], "agents:1700") == 42

@@ -8,18 +8,12 @@ from typing import Any
 import pytest
 
 from registry.core.errors import RefusedError
-from registry.core.events import PolicyRequested, Verb
+from registry.core.events import Verb
 from registry.core.query import Query
 from registry.core.status import Status
 from tests.core.shell import Reply, Shell, World
 
 Ask = Callable[[Shell], Reply]
-
-
-def policy(shell: Shell, capability: str = "vision", reset: bool = False, **changes: Any) -> Reply:
-    reply = shell.world.reply()
-    shell.handle(PolicyRequested(shell.world.now, reply, capability, changes, reset))
-    return reply
 
 
 REFUSALS: list[tuple[str, Ask, str, str]] = [
@@ -54,8 +48,8 @@ REFUSALS: list[tuple[str, Ask, str, str]] = [
         "not_found",
         "incarnation",
     ),
-    ("policy", lambda shell: policy(shell, min_agents=99), "invalid_request", "min_agents"),
-    ("policy of nothing", lambda shell: policy(shell, capability="x"), "invalid_request", "capability"),
+    ("policy", lambda shell: shell.set_policy(min_agents=99), "invalid_request", "min_agents"),
+    ("policy of nothing", lambda shell: shell.set_policy("x"), "invalid_request", "capability"),
 ]
 
 
@@ -65,8 +59,8 @@ def snapshot(shell: Shell) -> dict[str, Any]:
     return {
         "agents": {agent.agent_id: {name: getattr(agent, name) for name in slots} for agent in state.agents.values()},
         "writes": len(state.writes),
-        "claims": dict(state.catalog.by_claim),
-        "policies": dict(state.scaler.policies),
+        "claims": state.catalog.claims.claimants(),
+        "policies": dict(state.scaler.policies.own),
         "removed": dict(state.removed),
         "unsaved": dict(state.unsaved),
     }
@@ -168,18 +162,3 @@ def test_identity_is_checked_on_what_the_bucket_holds(world: World, shell: Shell
     shell.deaf = True
     other.register("a", identity="alice")
     assert shell.register("a", takeover=True, identity="bob").code == "forbidden"
-
-
-# Policies.
-
-
-def test_a_policy_is_answered_when_durable(world: World, shell: Shell):
-    """A change of policy is applied by every replica once it is durable, and answered with the capability's scaling."""
-    other = world.replica("two")
-    report = policy(shell, min_agents=3, max_agents=5).body
-    [capability] = report["capabilities"]
-    assert (capability["policy"]["min_agents"], capability["policy"]["source"]) == (3, "policy")
-    assert other.state.scaler.policy("vision").max_agents == 5
-    report = policy(shell, reset=True).body
-    assert report["capabilities"][0]["policy"]["source"] == "default"
-    assert other.state.scaler.policies == {}

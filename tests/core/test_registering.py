@@ -133,9 +133,10 @@ def test_update(world: World, shell: Shell, changes: dict[str, Any]):
 def test_update_of_a_held_agent(shell: Shell):
     """An update does not lift an operator's hold."""
     shell.register("a", instance_id="i1")
-    shell.command(Verb.SUSPEND)
+    shell.command(Verb.SUSPEND, note="lunch")
     assert shell.register("a", instance_id="i1", tags=("x",))["status"] == "suspended"
-    assert shell.state.get("a").record.held
+    record = shell.state.get("a").record
+    assert (record.held, record.status_note) == (True, "lunch")
 
 
 @pytest.mark.parametrize(("holder", "newcomer"), [("i1", "i2"), ("i1", None), (None, "i2"), (None, None)])
@@ -144,7 +145,9 @@ def test_another_instance_is_refused(world: World, shell: Shell, holder: str | N
     shell.register("a", instance_id=holder)
     reply = shell.register("a", instance_id=newcomer, tags=("mine",))
     assert reply.code == "already_registered"
-    assert ("instance_id", holder or "unknown") in reply.body.details
+    told = [message for field, message in reply.body.details if field == "instance_id"]
+    assert told == ([] if holder is None else [holder])
+    assert ("the same instance_id" in reply.body.message) is (holder is not None)
     assert "incarnation 1, which is active" in reply.body.message
     assert len(world.bucket.log) == 1
     assert shell.state.get("a").record.tags == ()
@@ -172,7 +175,10 @@ def test_takeover_fences_the_old_instance(world: World, shell: Shell):
         world.advance(1.0)
         reply = shell.beat("a", incarnation=1)
         assert reply.code == ("stale_incarnation" if shell.state.get("a").status is Status.ACTIVE else "not_found")
+        if reply.code == "stale_incarnation":
+            assert reply.body.message.endswith("as incarnation 2; stop: a newer instance has taken its place")
     assert shell.state.get("a").status is Status.OFFLINE
+    assert reply.body.message == "agent_id: 'a' is offline (heartbeat_timeout); register again"
     assert shell.state.statistics.heartbeats_dropped == 3
 
 

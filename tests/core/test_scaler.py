@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from registry.core.agent import Agent
-from registry.core.scaler import MAX_NAMED, Observation, Order, Policy, Scaler, observe, victims
+from registry.core.policy import Policy
+from registry.core.scaler import MAX_NAMED, Observation, Order, Scaler, observe, victims
 from registry.core.status import Status
 from tests.core.make import make_agent
 
@@ -230,7 +231,7 @@ def test_bounds_come_before_the_unfit():
 )
 def test_who_is_replaced(status: Status, reason: str, replaced: bool):
     """Unfit agents are replaced unless an operator holds them, they drain, or are gone already."""
-    sick = make_agent("sick", health=0.3, status=status, status_reason=reason)
+    sick = make_agent("sick", health=0.3, status=status, status_reason=reason, held=reason == "operator")
     order = Looker().look([*fleet(3), sick])
     assert (order is not None) == replaced
 
@@ -298,6 +299,134 @@ def test_an_order_about_another_agent_is_another_decision():
     assert (order["agents"], order["generation"], order["attempt"]) == (("a1",), 2, 1)
 
 
+def test_too_few_do_not_wait_for_a_replacement():
+    """Agents that are missing are ordered at once, although another one is to be replaced; that order is withdrawn."""
+    looker, agents = Looker(), fleet(3)
+    agents[0].health = 0.55
+    first = looker.look(agents)
+    assert first is not None
+    assert first["action"] == "replace"
+    order = looker.look(agents[:1], after=5.0)
+    assert order is not None
+    assert (order["action"], order["desired"], order["generation"], order["attempt"]) == ("scale_up", 2, 2, 1)
+    assert looker.open == [order]
+    again = looker.look(agents[:2], after=5.0)
+    assert again is not None
+    assert (again["action"], again["agents"], again["generation"]) == ("replace", ("a0",), 3)
+
+
+def test_high_load_does_not_wait_for_a_step_down():
+    """A step down that nobody took is withdrawn when load is high instead."""
+    looker, agents = Looker(), fleet(4, load=0.1)
+    looker.look(agents)
+    first = looker.look(agents, after=300.0)
+    assert first is not None
+    assert first["action"] == "scale_down"
+    order = looker.look(fleet(4, load=0.95), after=5.0)
+    assert order is not None
+    assert (order["action"], order["desired"]) == ("scale_up", 7)
+    assert looker.open == [order]
+
+
+def test_an_unfit_agent_does_not_wait_for_a_step_down():
+    """Replacing is more urgent than removing."""
+    looker, agents = Looker(), fleet(4, load=0.1)
+    looker.look(agents)
+    assert looker.look(agents, after=300.0) is not None
+    agents[0].health = 0.55
+    order = looker.look(agents, after=5.0)
+    assert order is not None
+    assert (order["action"], order["agents"]) == ("replace", ("a0",))
+
+
+def test_more_are_needed_than_were_ordered():
+    """An order for more takes the place of one for fewer: another decision, not another attempt."""
+    looker = Looker()
+    looker.look(fleet(4, load=0.85))
+    order = looker.look(fleet(4, load=1.0), after=5.0)
+    assert order is not None
+    assert (order["desired"], order["generation"], order["attempt"]) == (8, 2, 1)
+    assert looker.open == [order]
+    assert looker.scaler.report("vision")["observed"]["pending"] == 3
+    assert looker.look(fleet(4, load=1.0), after=5.0) is None
+    assert looker.scaler.report("vision")["observed"]["pending"] == 4
+
+
+def test_fewer_to_remove_than_were_ordered():
+    """When there may be more agents than before, an order to remove many gives way to one to remove few."""
+    looker = Looker()
+    looker.look(fleet(12))
+    looker.scaler.policies.default = Policy(max_agents=11)
+    order = looker.look(fleet(12), after=5.0)
+    assert order is not None
+    assert (order["action"], order["desired"], order["agents"]) == ("scale_down", 11, ("a11",))
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (fleet(1), [*fleet(1), make_agent("sick", health=0.55)]),
+        (fleet(4, load=0.9), fleet(4, load=0.85)),
+        (fleet(1), fleet(1, load=0.0)),
+    ],
+    ids=["unfit after too few", "less load", "no load"],
+)
+def test_what_is_less_urgent_waits(first: list[Agent], then: list[Agent]):
+    """While an order is open, what is as urgent or less so is not ordered."""
+    looker = Looker(min_agents=3)
+    order = looker.look(first)
+    assert order is not None
+    assert order["action"] == "scale_up"
+    assert looker.look(then, after=5.0) is None
+    assert looker.open == [order]
+
+
+def test_a_replacement_that_has_started_is_no_reason_to_order_anew():
+    """The new one comes before the old one goes: that there are more then changes nothing, nor that others fell ill."""
+    looker, agents = Looker(), fleet(4)
+    agents[0].health = 0.55
+    order = looker.look(agents[:3])
+    assert looker.look(agents, after=5.0) is None
+    agents[1].health = 0.52
+    assert looker.look(agents, after=5.0) is None
+    assert looker.open == [order]
+
+
+def test_agents_that_come_are_no_load():
+    """Those that were ordered raise the count before they take load over; more are not ordered for that."""
+    looker, agents = Looker(), fleet(4, load=0.9)
+    order = looker.look(agents)
+    assert order is not None
+    assert order["desired"] == 7
+    for size in (5, 6):
+        come = [make_agent(f"new{number}") for number in range(size - 4)]
+        assert looker.look([*agents, *come], after=5.0) is None
+    assert looker.open == [order]
+
+
+def test_an_expired_order_without_a_reason_is_dropped():
+    """What nobody carried out and nobody wants any more is neither open nor pending."""
+    looker = Looker(min_agents=1)
+    assert looker.look(fleet(1, load=0.95)) is not None
+    assert looker.look(fleet(1, load=0.5), after=119.0) is None
+    assert looker.open
+    assert looker.look(fleet(1, load=0.5), after=1.0) is None
+    report = looker.scaler.report("vision")
+    assert (report["orders"], report["observed"]["pending"], report["desired"]) == ([], 0, 1)
+    order = looker.look(fleet(1, load=0.95), after=5.0)
+    assert order is not None
+    assert (order["generation"], order["attempt"]) == (2, 1)
+
+
+def test_an_order_expires_also_when_switched_off():
+    """Switched off meanwhile, the scaler does not show an order for ever."""
+    looker = Looker()
+    assert looker.look(fleet(1)) is not None
+    looker.scaler.enabled = False
+    looker.look(fleet(1), after=120.0)
+    assert looker.open == []
+
+
 @pytest.mark.parametrize(
     ("before", "after", "action"),
     [(fleet(1), fleet(2), "scale_up"), (fleet(12), fleet(10), "scale_down")],
@@ -349,7 +478,7 @@ def test_withdrawn_order():
     looker.scaler.withdraw("vision")
     looker.scaler.withdraw("unheard of")
     assert looker.open == []
-    looker.scaler.policies["vision"] = {"min_agents": 3}
+    looker.scaler.policies.own["vision"] = {"min_agents": 3}
     order = looker.look(fleet(1), after=5.0)
     assert order is not None
     assert (order["desired"], order["generation"], order["attempt"]) == (3, 2, 1)
@@ -366,7 +495,7 @@ def test_switched_off():
 def test_report_of_a_capability_not_looked_at():
     """A capability that was not looked at yet is reported as that, with the policy that holds for it."""
     scaler = Looker().scaler
-    scaler.policies["trading"] = {"min_agents": 1}
+    scaler.policies.own["trading"] = {"min_agents": 1}
     report = scaler.report("trading")
     assert (report["desired"], report["orders"], report["reason"]) == (0, [], "not looked at yet")
     assert (report["policy"]["min_agents"], report["policy"]["source"]) == (1, "policy")
@@ -379,9 +508,9 @@ def test_forgotten_capabilities():
     looker.look(fleet(1))
     looker.scaler.forget(["vision"])
     assert looker.open
-    looker.scaler.policies["vision"] = {}
+    looker.scaler.policies.own["vision"] = {}
     looker.scaler.forget([])
     assert looker.open
-    del looker.scaler.policies["vision"]
+    del looker.scaler.policies.own["vision"]
     looker.scaler.forget(["trading"])
     assert looker.open == []

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from registry.core import upkeep
-from registry.core.events import PolicyChanged, Verb
-from registry.core.scaler import Policy
-from registry.core.upkeep import scaling_report
+from registry.core.events import Verb
+from registry.core.policy import Policy
+from registry.core.scaling import scaling_report
 from tests.core.shell import Shell, World
 
 
@@ -131,10 +131,10 @@ def test_a_policy_change_withdraws_the_order(world: World, shell: Shell):
     """What another policy decided is taken back, and decided anew."""
     shell.register("a")
     world.advance(5.5)
-    shell.handle(PolicyChanged(world.now, "analysis", {"min_agents": 4}))
+    shell.set_policy("analysis", min_agents=4)
     world.advance(5.0)
     assert [order["desired"] for order in shell.orders] == [2, 4]
-    shell.handle(PolicyChanged(world.now, "analysis", {"min_agents": 1}))
+    shell.set_policy("analysis", min_agents=1)
     world.advance(5.0)
     assert len(shell.orders) == 2
     assert scaling_report(shell.state, "analysis")["capabilities"][0]["orders"] == []
@@ -142,7 +142,7 @@ def test_a_policy_change_withdraws_the_order(world: World, shell: Shell):
 
 def test_a_policy_is_looked_at_without_agents(world: World, shell: Shell):
     """A capability that has a policy of its own is scaled up from nobody; one without is left alone."""
-    shell.handle(PolicyChanged(world.now, "vision", {"min_agents": 1}))
+    shell.set_policy("vision", min_agents=1)
     world.advance(5.5)
     assert [(order["capability"], order["desired"]) for order in shell.orders] == [("vision", 1)]
 
@@ -158,7 +158,7 @@ def test_nobody_is_scaled_while_nats_is_away(world: World, shell: Shell):
 def test_report(world: World, shell: Shell):
     """The report lists the capabilities that agents have or policies name."""
     shell.register("a", capabilities=("analysis", "vision"))
-    shell.handle(PolicyChanged(world.now, "trading", {"min_agents": 1}))
+    shell.set_policy("trading", min_agents=1)
     report = scaling_report(shell.state, None)
     assert report["enabled"] is True
     assert [entry["capability"] for entry in report["capabilities"]] == ["analysis", "trading", "vision"]
@@ -173,3 +173,16 @@ def test_replacing_a_suspended_agent(world: World, shell: Shell):
     shell.command(Verb.DEREGISTER, "a0")
     world.advance(5.5, beating=agents[1:])
     assert scaling_report(shell.state, "analysis")["capabilities"][0]["orders"] == []
+
+
+def test_agents_that_die_while_another_is_replaced(world: World, shell: Shell):
+    """The next look orders those that are missing; nobody waits for the replacement to expire."""
+    agents = fleet(shell, 3)
+    world.beat("a0", health_score=0.55)
+    world.advance(6.0, beating=agents)
+    assert [order["action"] for order in shell.orders] == ["replace"]
+    for agent_id in ("a1", "a2"):
+        shell.command(Verb.DEREGISTER, agent_id)
+    world.advance(5.0, beating=["a0"])
+    assert [(order["action"], order["desired"]) for order in shell.orders] == [("replace", 3), ("scale_up", 2)]
+    assert shell.orders[1]["generation"] > shell.orders[0]["generation"]

@@ -47,8 +47,11 @@ def test_move(status: Status, cause: Cause):
 
 @pytest.mark.parametrize(("status", "cause"), list(product(Status, Cause)))
 def test_move_held(status: Status, cause: Cause):
-    """Of an agent that an operator holds, only resuming, draining and losing it move the status."""
-    assert move(status, True, cause) is (EXPECTED[status, cause] if cause in LIFTS_A_HOLD else status)
+    """Of an agent that an operator holds, only resuming, draining and losing it move the status; and it comes back."""
+    if cause is Cause.REGISTER:
+        assert move(status, True, cause) is Status.SUSPENDED
+    else:
+        assert move(status, True, cause) is (EXPECTED[status, cause] if cause in LIFTS_A_HOLD else status)
 
 
 def test_no_arrow_without_effect_but_of_a_status_to_itself():

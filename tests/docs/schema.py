@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from agents_sdk.protocol.fields import AGENT_ID_PATTERN, CAPABILITY_PATTERN, NAME_PATTERN, SUBJECT_PATTERN
+from agents_sdk.protocol.fields import AGENT_ID_PATTERN, CAPABILITY_PATTERN, HEALTH_SUBJECT_PATTERN, NAME_PATTERN
 
 KINDS = {
     AGENT_ID_PATTERN: "agent id",
     NAME_PATTERN: "name",
     CAPABILITY_PATTERN: "capability",
-    SUBJECT_PATTERN: "subject",
+    HEALTH_SUBJECT_PATTERN: "health subject",
 }
 """The patterns, by the words that stand for them in the tables."""
 

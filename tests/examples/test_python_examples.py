@@ -106,10 +106,18 @@ async def test_orchestrator(client: RegistryClient, example: Example) -> None:
     assert "Traceback" not in process.stderr
 
 
-async def test_api_reference(example: Example) -> None:
+async def test_an_orchestrator_of_what_nobody_knows(client: RegistryClient, example: Example) -> None:
+    process = example("orchestrator.py", "tradng", "true")
+    assert await asyncio.to_thread(process.process.wait, 20) == 2
+    assert "error: the registry knows no capability tradng; see: agent-registry capabilities" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+async def test_api_reference(client: RegistryClient, example: Example) -> None:
     process = example("api_reference.py")
     assert await asyncio.to_thread(process.process.wait, 40) == 0, process.stderr
     for heading in ("Basic Agent Registration", "Service Discovery", "Scaling Configuration", "Information Retrieval"):
         assert f"== {heading}\n" in process.stdout
     assert "Refused: capabilities: is required" in process.stdout
     assert "total_registrations: 3" in process.stdout
+    assert await nobody(client), "it leaves nothing behind on a NATS that it shares"

@@ -13,8 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from agent_registry.main import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -67,9 +71,9 @@ def wait(condition: Callable[[], bool], process: subprocess.Popen[str], within: 
         time.sleep(0.05)
 
 
-def run(command: str, environment: dict[str, str]) -> str:
+def run(command: str, environment: dict[str, str], folder: Path = ROOT) -> str:
     done = subprocess.run(
-        command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -80,15 +84,15 @@ def found(environment: dict[str, str]) -> list[str]:
     return [agent["agent_id"] for agent in listing["agents"]]
 
 
-def test_the_commands_of_the_command_line(registry: dict[str, str]) -> None:
+def test_the_commands_of_the_command_line(registry: dict[str, str], tmp_path: Path) -> None:
     """With the ten-line agent running and watched; it is found, and after Ctrl-C it is not."""
     with running("agent-registry watch", registry):
         with running("python examples/ten_lines.py", registry) as agent:
             wait(lambda: bool(found(registry)), agent)
             for command in COMMANDS:
                 if command.startswith("agent-registry") and command not in STAY and "demo" not in command:
-                    assert run(command, registry), command
-            assert "'price': 42.0" in run(f"python -c {shlex.quote(PROGRAMS[1])}", registry)
+                    assert run(command, registry, tmp_path), command
+            assert "'price': 42.0" in run("python examples/call.py", registry)
         assert found(registry) == []
 
 
@@ -100,10 +104,49 @@ def test_the_demo(registry: dict[str, str]) -> None:
 
 def test_the_program_in_process(registry: dict[str, str]) -> None:
     assert "trading_agent" in run(f"python -c {shlex.quote(PROGRAMS[2])}", registry)
+    assert found(registry) == [], "it leaves nothing behind"
 
 
-def test_the_ten_lines_are_the_example() -> None:
-    assert (ROOT / "examples" / "ten_lines.py").read_text() == PROGRAMS[0]
+@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1)])
+def test_a_program_is_the_example(name: str, program: int) -> None:
+    assert (ROOT / "examples" / f"{name}.py").read_text() == PROGRAMS[program]
+    assert f"python examples/{name}.py" in COMMANDS
+
+
+def test_every_example_is_named() -> None:
+    for example in (ROOT / "examples").glob("[a-z]*"):
+        assert f"`{example.name}" in README or f"`examples/{example.name}`" in README, example
+
+
+def options_of(command: Any, path: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Yield each command and its options."""
+    if path:
+        yield path, {option for parameter in command.params for option in parameter.opts}
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from options_of(inner, f"{path} {name}".strip())
+
+
+def test_the_table_of_commands_says_what_there_is() -> None:
+    """Every command, and which options it has."""
+    commands = dict(options_of(get_command(app)))
+    rows = re.findall(r"^\| (`agent-registry .*?) \|", README, re.MULTILINE)
+    told = re.findall(r"`([^`]+)`", " ".join(rows))
+    assert {re.sub("agent-registry | [A-Z]+$", "", name) for name in told} == set(commands)
+    for name, options in commands.items():
+        assert ({"--nats", "--context", "--creds"} <= options) is (name not in ("up", "demo")), name
+        assert ("--prefix" in options) is (name != "demo"), name
+        assert ("--json" in options) is (name not in ("up", "serve", "demo", "export")), name
+
+
+def test_the_cluster(tmp_path: Path) -> None:
+    assert "make cluster" in COMMANDS
+    ready = tmp_path / "ready.json"
+    arguments = f"--port 0 --ready-file {ready} --store {tmp_path / 'store'}"
+    with running(f"make cluster ARGS={shlex.quote(arguments)}", dict(os.environ)) as cluster:
+        wait(ready.exists, cluster, within=60.0)
+        told = json.loads(ready.read_text())
+        where = {**os.environ, "NATS_URL": told["nats"], "PATH": f"{VENV}:{os.environ['PATH']}"}
+        assert json.loads(run("agent-registry agents --json", where))["agents"] == []
 
 
 def test_make_test_is_a_target() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from registry.shell.embedded import find_binary
+from registry.shell.nats_process import find_binary
 
 
 class Server:
@@ -18,9 +18,10 @@ class Server:
     Args:
         directory: Where it keeps what must survive its restarts.
         config: Further lines of its configuration.
+        jetstream: Further settings of JetStream.
     """
 
-    def __init__(self, directory: Path, config: str = "") -> None:
+    def __init__(self, directory: Path, config: str = "", jetstream: str = "") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -28,6 +29,7 @@ class Server:
         self._config = directory / "nats.conf"
         self._log = directory / "nats.log"
         self._extra = config
+        self._jetstream = jetstream
         self._directory = directory
         self._process: asyncio.subprocess.Process | None = None
 
@@ -36,7 +38,7 @@ class Server:
         self._extra = self._extra if config is None else config
         self._config.write_text(
             f'listen: "127.0.0.1:{self.port}"\n'
-            f'jetstream {{ store_dir: "{self._directory}/jetstream" }}\n'
+            f'jetstream {{ store_dir: "{self._directory}/jetstream"\n{self._jetstream} }}\n'
             f"{self._extra}\n"
         )
         with self._log.open("ab") as log:

@@ -30,9 +30,12 @@ from agents_sdk import (
     ServiceQuery,
     StaleIncarnationError,
     UnavailableError,
+    health,
     serving,
 )
+from agents_sdk.connection import Connection
 from agents_sdk.heart import Ended
+from agents_sdk.requester import Requester
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
@@ -279,6 +282,27 @@ async def test_its_own_opinion_of_its_health_counts(
         await eventually(lambda: _status_is(client, AgentStatus.ACTIVE))
 
 
+async def test_a_slow_opinion_holds_up_neither_heartbeats_nor_health_checks(
+    make: MakeAgent, client: RegistryClient, nc: Client, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(health, "PATIENCE", 0.3)
+    agent, go = make(heartbeat_interval=0.1), asyncio.Event()
+
+    @agent.health
+    async def slow() -> float:
+        await go.wait()
+        return 0.6
+
+    async with agent:
+        started = time.monotonic()
+        answers = await asyncio.gather(*(ask(nc, "agent.a.health_check") for _ in range(10)))
+        assert time.monotonic() - started < 10 * 0.3
+        assert {answer["health_score"] for answer, _ in answers} == {1.0}
+        go.set()
+        await eventually(lambda: _status_is(client, AgentStatus.DEGRADED))
+    assert not [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
+
+
 async def test_health_checks_are_answered_while_a_handler_blocks_the_loop(
     make: MakeAgent, nats_server: NatsServer, client: RegistryClient, nc: Client
 ) -> None:
@@ -469,8 +493,9 @@ async def test_work_that_does_not_end_is_cancelled_and_answered(make: MakeAgent,
 
 
 async def test_an_order_to_drain_that_was_lost_is_read_from_the_answer_to_a_beat(
-    make: MakeAgent, client: RegistryClient, registry: Replica, monkeypatch
+    make: MakeAgent, client: RegistryClient, registry: Replica, caplog
 ) -> None:
+    caplog.set_level("INFO")
     agent = make(heartbeat_interval=0.2)
     await agent.start()
     assert agent._life._heart is not None
@@ -486,6 +511,7 @@ async def test_an_order_to_drain_that_was_lost_is_read_from_the_answer_to_a_beat
     async with asyncio.timeout(10):
         await agent.wait()
     assert await client.get_agent_info("a") is None
+    assert "a is told to drain" in [record.getMessage() for record in caplog.records], "nobody said why"
 
 
 async def test_an_agent_waits_for_its_registry(nats_server: NatsServer, caplog) -> None:
@@ -507,6 +533,137 @@ async def test_an_agent_waits_for_nats_and_can_be_stopped_meanwhile(server: Serv
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+
+
+async def test_stopped_while_it_waits_for_nats_it_does_not_come_later(server: Server, caplog) -> None:
+    agent = Agent("trader", ["trading"], agent_id="a", nats=server.url)
+    starting = asyncio.create_task(agent.start())
+    await eventually(lambda: "waiting for NATS" in caplog.text, within=20)
+    async with asyncio.timeout(10):
+        await agent.stop()
+        await starting
+        await agent.wait()
+    await server.start()
+    assert not agent._connection.is_connected
+    assert not [thread for thread in threading.enumerate() if thread.name == "heart:a"]
+
+
+async def test_stopped_while_it_waits_for_its_registry_it_has_started_and_ended(
+    nats_server: NatsServer, caplog
+) -> None:
+    agent = Agent("trader", ["trading"], agent_id="a", nats=nats_server.url)
+    starting = asyncio.create_task(agent.start())
+    await eventually(lambda: "a is not registered yet" in caplog.text, within=20)
+    async with asyncio.timeout(10):
+        await agent.stop()
+        await starting
+        await agent.wait()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stopped"])
+async def test_given_up_while_it_registers_it_leaves_no_ghost(
+    make: MakeAgent, client: RegistryClient, monkeypatch, how: str
+) -> None:
+    agent, on_its_way, go = make("ghost"), asyncio.Event(), asyncio.Event()
+    loop, ask_registry = asyncio.get_running_loop(), Requester.ask
+
+    async def ask_late(requester: Requester, operation: str, fields: Any, **options: Any) -> dict[str, Any]:
+        answer = await ask_registry(requester, operation, fields, **options)
+        if operation == "register":
+            loop.call_soon_threadsafe(on_its_way.set)
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(go.wait(), loop))
+        return answer
+
+    monkeypatch.setattr(Requester, "ask", ask_late)
+    starting = asyncio.create_task(agent.start())
+    await on_its_way.wait()
+    if how == "cancelled":
+        ending = starting
+        starting.cancel()
+    else:
+        ending = asyncio.create_task(agent.stop())
+    await asyncio.sleep(0.1)
+    go.set()
+    await asyncio.wait((starting, ending), timeout=10)
+    assert starting.done()
+    assert await client.get_agent_info("ghost") is None
+
+
+async def test_a_heart_that_may_not_connect_says_why(make: MakeAgent, monkeypatch) -> None:
+    """The heart's thread ends as soon as it has begun."""
+
+    async def refuse(connection: Connection, **options: Any) -> None:
+        raise ForbiddenError("NATS refuses this user")
+
+    for _ in range(10):
+        agent = make()
+        make_heart = agent._life._make_heart
+
+        def with_refusal(*arguments: Any, make_heart=make_heart) -> Any:
+            heart = make_heart(*arguments)
+            heart._connection.open = refuse.__get__(heart._connection)
+            return heart
+
+        agent._life._make_heart = with_refusal
+        async with asyncio.timeout(10):
+            with pytest.raises(ForbiddenError, match="refuses this user"):
+                await agent.start()
+
+
+async def test_what_is_heard_is_heard_once_however_often_it_failed(
+    make: MakeAgent, client: RegistryClient, nc: Client, monkeypatch
+) -> None:
+    flush, failures = Connection.flush, []
+
+    async def fail_at_first(connection: Connection, within: float = 2.0) -> None:
+        if threading.current_thread().name == "heart:a" and len(failures) < 3:
+            failures.append(1)
+            raise UnavailableError("NATS does not answer")
+        await flush(connection, within)
+
+    monkeypatch.setattr(Connection, "flush", fail_at_first)
+    async with make():
+        assert len(failures) == 3
+        answers: list[bytes] = []
+
+        async def hear(msg: Any) -> None:
+            answers.append(msg.data)
+
+        inbox = nc.new_inbox()
+        await nc.subscribe(inbox, cb=hear)
+        await nc.publish("agent.a.health_check", b"", reply=inbox)
+        await eventually(lambda: bool(answers))
+        await ask(nc, "agent.a.health_check")  # whatever else there was has come before this
+        assert len(answers) == 1
+
+
+async def test_what_was_sent_before_it_left_is_answered(make: MakeAgent, nc: Client) -> None:
+    """NATS goes on sending until it has read that the agent wants no more; whoever asked would wait in vain."""
+    agent = make()
+    agent.handle("quote")(lambda request: 1)
+    await agent.start()
+    assert agent._life._heart is not None
+    release, publish, answers = agent._life._heart.release, agent._connection.publish, []
+
+    async def hear(msg: Any) -> None:
+        answers.append(msg.headers["Nats-Service-Error-Code"])
+
+    async def release_late(reason: str) -> None:
+        await release(reason)
+        for _ in range(50):
+            await nc.publish("agent.a.quote", b"", reply=inbox)
+        await nc.flush()
+
+    async def publish_slowly(*arguments: Any, **options: Any) -> None:
+        await asyncio.sleep(0.01)
+        await publish(*arguments, **options)
+
+    inbox = nc.new_inbox()
+    await nc.subscribe(inbox, cb=hear)
+    agent._life._heart.release = release_late  # type: ignore[method-assign]
+    agent._connection.publish = publish_slowly  # type: ignore[method-assign]
+    await agent.stop()
+    await eventually(lambda: answers == ["503"] * 50)
 
 
 async def test_a_cancellation_that_gets_lost_does_not_make_it_miss_a_signal(

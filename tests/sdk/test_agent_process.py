@@ -195,12 +195,19 @@ async def test_a_name_that_is_taken_ends_it_with_a_clear_error(client: RegistryC
     first = await run(TEN_LINES)
     await serving(client)
     code, log = await ended(await run(TEN_LINES))
-    assert code == 1
-    last = log.strip().splitlines()[-1]
-    assert "AlreadyRegisteredError: agent_id: 'a' is held by instance" in last
-    assert "takeover" in last
+    assert code == 3
+    assert log.count("\n") == 1, log
+    assert "ERROR agents_sdk.agent: a is refused: already_registered: agent_id: 'a' is held by instance" in log
+    assert "takeover" in log
     first.send_signal(signal.SIGTERM)
     assert (await ended(first))[0] == 0
+
+
+async def test_an_unknown_capability_ends_it_with_a_clear_error(client: RegistryClient, run) -> None:
+    code, log = await ended(await run(TEN_LINES.replace('"trading"]', '"tradng"]')))
+    assert code == 3
+    assert log.count("\n") == 1, log
+    assert "a is refused: invalid_request: capabilities: 'tradng' is not known here; did you mean 'trading'?" in log
 
 
 async def test_a_replaced_agent_ends_with_a_clear_error(client: RegistryClient, run) -> None:
@@ -208,8 +215,10 @@ async def test_a_replaced_agent_ends_with_a_clear_error(client: RegistryClient, 
     await serving(client)
     second = await run(TEN_LINES.replace('agent_id="a"', 'agent_id="a", takeover=True'))
     code, log = await ended(first)
-    assert code == 1
-    assert "StaleIncarnationError" in log.strip().splitlines()[-1]
+    assert code == 3
+    assert "Traceback" not in log
+    assert log.count("a stops serving: incarnation: is 1, but 'a' is registered as incarnation 2; stop") == 1
+    assert log.count("ERROR") == 1
     second.send_signal(signal.SIGTERM)
     assert (await ended(second))[0] == 0
 

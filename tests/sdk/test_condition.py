@@ -152,6 +152,25 @@ async def test_a_check_that_is_late_leaves_the_last_score_standing(monkeypatch) 
     assert await watched.score() == 0.8
 
 
+async def test_who_asks_while_a_check_runs_gets_its_answer() -> None:
+    """A heartbeat and health checks ask whenever they come."""
+    go, calls = asyncio.Event(), []
+
+    async def check() -> float:
+        calls.append(1)
+        await go.wait()
+        return 0.7
+
+    watched = HealthCheck(check, asyncio.get_running_loop())
+    asking = [asyncio.create_task(watched.score()) for _ in range(3)]
+    await eventually(lambda: bool(calls))
+    go.set()
+    assert await asyncio.gather(*asking) == [0.7, 0.7, 0.7]
+    assert len(calls) == 1
+    assert await watched.score() == 0.7
+    assert len(calls) == 2
+
+
 async def test_a_thread_returns_raises_and_is_not_waited_for() -> None:
     assert await in_thread(lambda: 7) == 7
     with pytest.raises(KeyError):

@@ -116,7 +116,7 @@ def test_a_stranger_that_cannot_match_is_not_asked_for(fields: dict) -> None:
     assert made.apply(event(11, **{"agent_id": "b", **fields})) is None
 
 
-@pytest.mark.parametrize("reason", ["registered", "updated", "takeover"])
+@pytest.mark.parametrize("reason", ["registered", "updated", "takeover", "restored"])
 def test_after_a_registration_more_may_differ_than_the_event_says(reason: str) -> None:
     made = directory(agent())
     again = event(11, 1, reason=reason)

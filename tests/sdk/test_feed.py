@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import nats
 import pytest
 
 from agents_sdk import InvalidRequestError, RegistryClient, RegistryEvent, StatusEvent, UnavailableError
@@ -19,6 +20,7 @@ from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.subjects import Subjects
 from registry.replica import Replica
 from registry.settings import Settings
+from registry.shell.embedded import NatsServer
 from tests.conftest import eventually
 from tests.sdk.outage import Server
 
@@ -215,3 +217,63 @@ async def test_a_prefix_of_several_tokens_is_read_right(server: Server) -> None:
     async with aclosing(Feed(connection, subjects, ["registry"]).durable("d")) as events:
         assert isinstance((await read(events, 1))[0], RegistryEvent)
     await connection.close()
+
+
+async def test_a_reader_at_work_does_not_notice_that_the_client_is_replaced(client: RegistryClient, caplog) -> None:
+    """A server that ends a connection for good, because its credentials expired, has a new client made."""
+    caplog.set_level("INFO")
+    for durable in ("d", None):
+        at_work, go, seen = asyncio.Event(), asyncio.Event(), []
+
+        async def work(durable: str | None, at_work: asyncio.Event, go: asyncio.Event, seen: list[str]) -> None:
+            async with aclosing(client.events("status", durable=durable)) as events:
+                async for event in events:
+                    seen.append(event.agent_id)
+                    at_work.set()
+                    await go.wait()
+
+        working = asyncio.create_task(work(durable, at_work, go, seen))
+
+        async def heard(durable: str | None, at_work: asyncio.Event) -> bool:
+            await client.register({**TRADER, "agent_id": f"first-{durable}"})
+            await client.deregister_agent(f"first-{durable}")
+            return at_work.is_set()
+
+        await eventually(lambda durable=durable, at_work=at_work: heard(durable, at_work))
+        rebuilds = client._connection.counters.rebuilds
+        await client._connection.client._process_err("'user authentication expired'")
+        await eventually(lambda rebuilds=rebuilds: client._connection.counters.rebuilds > rebuilds)
+        go.set()
+        await client.register({**TRADER, "agent_id": f"last-{durable}"})
+        await eventually(lambda durable=durable, seen=seen: f"last-{durable}" in seen, within=20)
+        working.cancel()
+        await asyncio.wait((working,))
+    assert "is not acknowledged and comes again" in caplog.text
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+@pytest.mark.parametrize("durable", ["d", None])
+async def test_events_end_with_their_client(
+    nats_server: NatsServer, registry: Replica, whose: str, durable: str | None
+) -> None:
+    theirs = await nats.connect(nats_server.url)
+    client = RegistryClient(nats_server.url if whose == "ours" else theirs)
+    await client.connect()
+    reading = asyncio.create_task(read(client.events("status", durable=durable), 10**6))
+    await asyncio.sleep(0.2)
+    await (client.close() if whose == "ours" else theirs.close())
+    with pytest.raises(UnavailableError, match="is closed"):
+        await reading
+    await client.close()
+    await theirs.close()
+
+
+async def test_events_that_are_read_live_end_with_their_client(server: Server) -> None:
+    await server.start("accounts { A { users: [ { user: a, password: a } ] } }\nno_auth_user: a")
+    connection = Connection(Address((server.url,)))
+    await connection.open()
+    reading = asyncio.create_task(read(Feed(connection, Subjects(), ["status"]).from_now_on(), 1))
+    await eventually(lambda: bool(connection._subscriptions))
+    await connection.close()
+    with pytest.raises(UnavailableError, match="is closed"):
+        await reading

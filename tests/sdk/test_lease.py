@@ -216,6 +216,25 @@ def test_a_leaving_agent_beats_on_but_does_not_come_back() -> None:
     assert lease.state is State.ENDED
 
 
+def test_a_leaving_agent_that_was_just_forgotten_does_not_come_back() -> None:
+    lease = held()
+    lease.handle(Failed(1, NotFoundError("gone")), 1.0)
+    lease.handle(Leaving(), 1.1)
+    assert lease.state is State.ENDED
+    assert lease.handle(Tick(), 1000.0) == []
+
+
+def test_an_agent_that_leaves_while_it_registers_learns_the_outcome_and_asks_no_more() -> None:
+    for fact, state in ((Granted(3, INTERVAL), State.HELD), (Refused(UnavailableError("away")), State.ENDED)):
+        lease = new_lease()
+        lease.handle(Connected(), 0.0)
+        assert lease.handle(Tick(), 0.0) == [Register()]
+        lease.handle(Leaving(), 1.0)
+        assert lease.state is State.REGISTERING
+        assert lease.handle(fact, 2.0) == []
+        assert lease.state is state
+
+
 def test_a_lease_given_up_is_over() -> None:
     lease = held()
     lease.handle(Released(), 1.0)

@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from agents_sdk import RegistryClient, ServiceQuery
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
 from agents_sdk.protocol.codec import encode, parse
@@ -24,7 +26,8 @@ from agents_sdk.protocol.errors import (
 from agents_sdk.protocol.subjects import DISCOVER, GET, PERFORMANCE, SCALING_GET, STATS, SUSPEND, Subjects
 from agents_sdk.requester import Requester
 from registry.shell.embedded import NatsServer
-from tests.sdk.outage import settle
+from tests.conftest import eventually
+from tests.sdk.outage import Server, settle
 
 PRESENCE = {
     "replica": "r1", "leader": False, "leader_epoch": 0, "revision": 1, "registered_agents": 0, "uptime": 1.0,
@@ -150,6 +153,24 @@ async def test_after_silence_a_replica_is_asked_that_says_it_is_there(requester:
     assert first == again, "it is the same command"
 
 
+async def test_an_answer_that_a_lost_connection_takes_along_is_not_waited_for(server: Server) -> None:
+    """Who can ask again does so as soon as NATS is back, not when his patience is over."""
+    await server.start()
+    connection = Connection(Address((server.url,)))
+    await connection.open()
+    nc = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
+    registry = await Registry(nc, None, {"done": True}).serve()
+    asking = asyncio.create_task(Requester(connection, Subjects(), 60.0).ask(SUSPEND, {"agent_id": "trader-1"}))
+    await eventually(lambda: len(registry.requests) == 1)
+    await server.kill()
+    await server.start()
+    assert await asyncio.wait_for(asking, 15.0) == {"done": True}
+    names = {(msg.headers or {}).get("Nats-Msg-Id") for msg in registry.requests}
+    assert len(names) == 1, "it is the same command"
+    await nc.close()
+    await connection.close()
+
+
 async def test_when_no_replica_says_that_it_is_there_nats_chooses_again(requester: Requester, nc: Client) -> None:
     registry = await Registry(nc, None, None, {"done": True}).serve()
     assert await requester.ask(STATS, {}, within=1.0) == {"done": True}
@@ -173,6 +194,33 @@ async def test_silence_ends_in_time(requester: Requester, nc: Client) -> None:
     assert time.monotonic() - started < 2.0
 
 
+async def test_an_answer_that_the_registry_holds_back_is_heard(client: RegistryClient, nats_server: NatsServer) -> None:
+    """It waits for a second before it says that it does not know a revision yet; half of the time is not more."""
+    async with RegistryClient(nats_server.url, timeout=2.0) as hurried:
+        with pytest.raises(UnavailableError, match=r"^min_revision: 1000000 is not known here yet, \d+ is; try again$"):
+            await hurried.discover(ServiceQuery(min_revision=1_000_000))
+
+
+async def test_after_such_a_wait_in_vain_there_is_time_for_another_replica(requester: Requester, nc: Client) -> None:
+    registry = await Registry(nc, None, PRESENCE, {"done": True}).serve()
+    assert await requester.ask(DISCOVER, {"min_revision": 7}, within=2.0) == {"done": True}
+    subjects = [msg.subject for msg in registry.requests]
+    assert subjects == ["registry.discover", "registry.replicas", "registry.replica.r1.discover"]
+
+
+async def test_silence_after_an_answer_is_no_news_of_a_query(requester: Requester, nc: Client) -> None:
+    await Registry(nc, UnavailableError("not yet"), None).serve()
+    with pytest.raises(UnavailableError, match=r"^not yet$"):
+        await requester.ask(DISCOVER, {}, within=0.4)
+
+
+async def test_silence_after_being_put_off_is_said_of_a_command(requester: Requester, nc: Client) -> None:
+    """It may have been carried out the second time, without a word."""
+    await Registry(nc, OverloadedError("full"), None).serve()
+    with pytest.raises(UnavailableError, match="whether it was done is unknown"):
+        await requester.ask(SUSPEND, {"agent_id": "trader-1"}, within=0.4)
+
+
 async def test_sets_travel_as_sorted_arrays_and_what_is_no_json_is_refused(requester: Requester, nc: Client) -> None:
     registry = await Registry(nc, {}).serve()
     await requester.ask(STATS, {"tags": {"b", "a"}})
@@ -182,7 +230,18 @@ async def test_sets_travel_as_sorted_arrays_and_what_is_no_json_is_refused(reque
             await requester.ask(STATS, {"metadata": bad})
 
 
-async def test_while_nats_is_away_it_is_waited_for(requester: Requester) -> None:
-    await requester._connection.close()
+async def test_while_nats_is_away_it_is_waited_for(requester: Requester, nats_server: NatsServer) -> None:
+    await nats_server.stop()
+    await eventually(lambda: not requester._connection.is_connected)
+    started = time.monotonic()
     with pytest.raises(UnavailableError, match="no connection to NATS"):
-        await requester.ask(STATS, {}, within=0.2)
+        await requester.ask(STATS, {}, within=1.2)
+    assert time.monotonic() - started > 0.5
+
+
+async def test_a_connection_that_was_closed_is_not_waited_for(requester: Requester) -> None:
+    await requester._connection.close()
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="is closed"):
+        await requester.ask(STATS, {}, within=30.0)
+    assert time.monotonic() - started < 10.0

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import nats
 import pytest
 
 from agents_sdk import (
@@ -175,6 +176,7 @@ class Scripted:
         self.connection = connection
         self.agents: dict[str, dict[str, Any]] = {}
         self.revision = 0
+        self.log = "registry_agents:1795400000000"
         self.asked: list[str] = []
         self.behind: dict[str, int] = {}
 
@@ -219,7 +221,8 @@ class Scripted:
     async def announce(self, agent_id: str, before: int, **fields: Any) -> None:
         agent = self.agents[agent_id]
         event = {
-            "event_id": str(self.revision), "agent_id": agent_id, "agent_type": "t", "capabilities": ["trading"],
+            "event_id": f"{self.log}:{self.revision}",
+            "agent_id": agent_id, "agent_type": "t", "capabilities": ["trading"],
             "from": "registering", "to": agent["status"], "reason": "registered", "removed": False, "incarnation": 1,
             "revision": agent["revision"], "previous_revision": before, "at": 0.0, **fields,
         }  # fmt: skip
@@ -282,6 +285,37 @@ async def test_a_bucket_made_anew_is_started_over_from(impatient: None, scripted
     await reader.until(z="active")
 
 
+async def test_an_event_of_a_bucket_made_anew_starts_over_at_once(scripted: tuple[Scripted, Reader]) -> None:
+    script, reader = scripted
+    for name in "abc":
+        await script.put(name)
+    await reader.until(a="active", b="active", c="active")
+    script.revision, script.agents, script.log = 0, {}, "registry_agents:1795500000000"
+    await script.put("z")
+    assert isinstance(await reader.next(), Snapshot)
+    await script.put("y")
+    await reader.until(z="active", y="active")
+
+
+async def test_a_snapshot_of_the_bucket_before_does_not_last(
+    scripted: tuple[Scripted, Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica that was asked had not noticed yet that the bucket is another one."""
+    monkeypatch.setattr(watch, "NOTICED", 0.1)
+    script, reader = scripted
+    for name in "abc":
+        await script.put(name)
+    await reader.until(a="active", b="active", c="active")
+    known = script.agents
+    script.log, script.agents = "registry_agents:1795500000000", {"z": {**known["a"], "agent_id": "z", "revision": 1}}
+    await script.announce("z", 0)
+    script.agents = known
+    assert isinstance(await reader.next(), Snapshot)
+    script.revision, script.agents = 0, {}
+    await script.put("z", announce=False)
+    await reader.until(z="active")
+
+
 async def test_what_is_no_event_is_logged_and_skipped(scripted: tuple[Scripted, Reader], caplog) -> None:
     script, reader = scripted
     await script.connection.publish("registry.events.status.active.x", b'{"agent_id": 7}')
@@ -301,3 +335,18 @@ async def test_a_reader_that_is_too_slow_starts_over(scripted: tuple[Scripted, R
         await script.announce("a", script.revision - 1, reason="health")
     await eventually(lambda: "starting over" in caplog.text)
     assert isinstance(await reader.next(), Snapshot)
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+async def test_it_ends_with_its_client(nats_server: NatsServer, registry: Replica, whose: str) -> None:
+    theirs = await nats.connect(nats_server.url)
+    client = RegistryClient(nats_server.url if whose == "ours" else theirs)
+    async with client, aclosing(client.watch()) as changes:
+        assert isinstance(await anext(changes), Snapshot)
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0.1)
+        await (client.close() if whose == "ours" else theirs.close())
+        async with asyncio.timeout(10):
+            with pytest.raises(UnavailableError, match="is closed"):
+                await waiting
+    await theirs.close()

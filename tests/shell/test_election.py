@@ -23,7 +23,7 @@ class Store:
     async def read_control(self, _: str) -> None:
         return None
 
-    async def put_control(self, _key: str, _value: Any, expected: int) -> int | None:
+    async def put_control(self, _key: str, _value: Any, expected: int, within: float = 5.0) -> int | None:
         if self.away:
             raise StoreError("away")
         if expected != self.revision:

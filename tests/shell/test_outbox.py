@@ -119,7 +119,7 @@ class World:
         self.stream = Stream()
         self.agents: list[str] = []
         """Whose change each revision is, from 1 on."""
-        self.mark = Mark()
+        self.mark = Mark(log=BUCKET)
         self.late: list[Copy] = []
         """Copies of the dead and of the impatient, which may still arrive."""
         self.sure = True
@@ -287,7 +287,7 @@ async def test_an_id_of_what_has_not_happened_yet_is_not_believed() -> None:
     stream.ids.append(f"{BUCKET}:2")  # a stranger's
     stream.log = 1
     sender = Outbox(stream, lambda: True)  # type: ignore[arg-type]
-    sender.begin(Mark())
+    sender.begin(Mark(log=BUCKET))
     for revision in (1, 2):
         stream.log = revision
         await sender.put("agent", revision, partial(message, f"{BUCKET}:{revision}"))
@@ -299,7 +299,7 @@ async def test_an_id_of_what_has_not_happened_yet_is_not_believed() -> None:
 async def test_nothing_is_sent_in_doubt() -> None:
     stream, sure = Stream(), False
     sender = Outbox(stream, lambda: sure)  # type: ignore[arg-type]
-    sender.begin(Mark())
+    sender.begin(Mark(log=BUCKET))
     await sender.put("agent", 1, partial(message, f"{BUCKET}:1"))
     await asyncio.sleep(0.01)
     assert stream.wire == []
@@ -318,7 +318,7 @@ async def test_nothing_is_sent_in_doubt() -> None:
 async def test_what_cannot_be_told_holds_nothing_back() -> None:
     stream = Stream()
     sender = Outbox(stream, lambda: True)  # type: ignore[arg-type]
-    sender.begin(Mark())
+    sender.begin(Mark(log=BUCKET))
     for revision, build in ((1, lambda: None), (2, partial(message, f"{BUCKET}:2")), (3, lambda: None)):
         await sender.put("agent", revision, build)
     await settled(stream, sender)

@@ -1,0 +1,1 @@
+"""Backup and restore: the whole state of a registry as lines of JSON."""

@@ -1,0 +1,1 @@
+"""The doctor: what a deployment promises, and whether it keeps it."""

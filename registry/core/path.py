@@ -1,0 +1,63 @@
+"""The way from agents to this replica: whoever is to be judged by silence must have been able to be heard.
+
+A replica sends itself a *pulse* through NATS with each tick. What reached NATS before a pulse is delivered before it,
+and the shell hands a pulse over only when all that was delivered before has been handled. So a pulse that was sent at
+an instant and has come back says: everything until that instant is known here. A stall of this process, a NATS that
+stands still, a connection that is dead but not closed, a queue that grew: all of them are pulses that do not come.
+"""
+
+from __future__ import annotations
+
+from registry.core.limits import LATE, LATE_PULSE, SETTLING
+
+
+class Path:
+    """What is known of the way. Instants are monotonic seconds.
+
+    Args:
+        grace: Seconds after a connection was made within which somebody who is not there may be on his way back.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self.connected = False
+        self.heard_to = 0.0
+        """Everything that reached NATS until this instant has been handled here."""
+        self.judged_to = 0.0
+        """Silence until this instant counts."""
+        self._grace = grace
+        self._settled_at = 0.0
+        self._back_at = 0.0
+
+    def connect(self, at: float) -> None:
+        """NATS is there, for the first time or again; so are its other clients, a little earlier or later."""
+        self.connected = True
+        self.heard_to = at
+        self._back_at = at + self._grace
+
+    def disconnect(self) -> None:
+        """NATS is away."""
+        self.connected = False
+
+    def pulse(self, at: float, sent: float) -> None:
+        """Take a pulse that was sent at one instant and came at another.
+
+        One that was long on its way was held up somewhere, and what agents sent meanwhile is held up on their own ways:
+        that is waited for before silence counts again.
+        """
+        self.heard_to = max(self.heard_to, sent)
+        if at - sent > LATE_PULSE:
+            self._settled_at = at + SETTLING
+        if at >= self._settled_at:
+            self.judged_to = self.heard_to
+
+    def is_current(self, at: float) -> bool:
+        """Return whether what arrives at an instant was sent a moment ago, and not before a standstill."""
+        return self.connected and at - self.heard_to <= LATE
+
+    def can_judge(self, at: float) -> bool:
+        """Return whether who does not answer at an instant is himself to blame."""
+        return self.is_current(at) and at >= max(self._back_at, self._settled_at)
+
+    def judges_from(self, at: float) -> float:
+        """Return the instant from which, as far as is known, who does not answer is himself to blame."""
+        return max(at, self._back_at, self._settled_at)
