@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
+from registry.core.effects import Effect
 from registry.core.events import (
     Connected,
     Disconnected,
@@ -23,7 +25,7 @@ from registry.core.events import (
     Tick,
 )
 from registry.core.handler import handle
-from registry.core.limits import Limits
+from registry.core.limits import LATE, Limits
 from registry.core.scaler import Scaler
 from registry.core.state import RegistryState
 from registry.core.status import Status
@@ -31,7 +33,7 @@ from registry.settings import Settings, default_policy
 from registry.shell import observability
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus
-from registry.shell.clock import id_source, monotonic, new_replica_id, wall
+from registry.shell.clock import id_source, monotonic, new_replica_id, uptime, wall
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
@@ -39,6 +41,7 @@ from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
 from registry.shell.policies import capability_of, policy_in
+from registry.shell.projector import KEY as MARK_KEY
 from registry.shell.projector import Projector
 from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
@@ -90,13 +93,13 @@ class Replica:
         await self.bus.connect()
         self.store = Store(self.bus, self.subjects, self.settings.kv_replicas)
         await self.store.open()
-        self.projector = Projector(self.store, self.subjects, self.replica_id)
-        self.log = BucketLog(self.store, self.dispatch, self.projector.advanced, self.projector.begin_anew)
-        self.effector = Effector(
-            self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
-        )
         self.election = Election(
             self.bus, self.store, self.subjects, self.replica_id, self.settings.leader_lease, self._led
+        )
+        self.projector = Projector(self.store, self.subjects, self.replica_id, self.election.holds)
+        self.log = BucketLog(self.store, self._decide, self._perform, self.projector)
+        self.effector = Effector(
+            self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
         )
         await self._tick()
         await self.log.start()
@@ -148,7 +151,13 @@ class Replica:
 
     async def dispatch(self, event: Event) -> None:
         """Hand a fact to the core and carry out its orders."""
-        await self.effector.perform(handle(self.state, event))
+        await self._perform(self._decide(event))
+
+    def _decide(self, event: Event) -> list[Effect]:
+        return handle(self.state, event)
+
+    async def _perform(self, effects: Iterable[Effect]) -> None:
+        await self.effector.perform(effects)
 
     def presence(self) -> dict[str, Any]:
         """Return what `replicas` answers, and this replica on its own subject."""
@@ -193,11 +202,14 @@ class Replica:
         }
 
     async def _control_start(self) -> None:
-        """Follow policies and the leader's lease."""
+        """Follow policies, the leader's lease, and how far events are published."""
 
         async def heard(entry: Entry) -> None:
             if entry.key == LEADER_KEY:
                 self.election.noticed(entry)
+                return
+            if entry.key == MARK_KEY:
+                self.projector.noticed(entry)
                 return
             capability = capability_of(entry.key)
             if capability is not None:
@@ -224,9 +236,11 @@ class Replica:
             await self.bus.publish(inbox, orjson.dumps(self.presence()))
 
     async def _connected(self) -> None:
+        self.election.doubt()
         await self.dispatch(Connected(monotonic()))
 
     async def _disconnected(self) -> None:
+        self.election.doubt()
         await self.dispatch(Disconnected(monotonic()))
 
     def _closed(self) -> None:
@@ -241,7 +255,10 @@ class Replica:
 
     async def _ticking(self) -> None:
         while True:
+            before = uptime()
             await asyncio.sleep(TICK)
+            if uptime() - before > LATE:
+                self.election.doubt()
             try:
                 await self.pulse.send(monotonic())
                 await self.election.check()  # before anything is decided in the name of a lease that has run out

@@ -262,10 +262,11 @@ def event_of(record: Record, revision: int, log: str) -> dict[str, Any] | None:
     }
 
 
-def published_up_to(event: Mapping[str, Any], log: str) -> int:
-    """Return up to which revision a log has been published if this is the newest event; 0 if it is of another log.
+def revision_of(event_id: str, log: str) -> int | None:
+    """Return the revision whose status event has an id, or None if that is no such id, or one of another log.
 
     Before logs had a name, ids were made of the bucket's alone; such an event is taken for this log's.
     """
-    origin = str(event["event_id"]).rpartition(":")[0]
-    return int(event["revision"]) if origin == log or ":" not in origin else 0
+    name, _, number = event_id.rpartition(":")
+    known = name in (log, log.partition(":")[0])
+    return int(number) if known and number.isascii() and number.isdecimal() and len(number) < 20 else None

@@ -1,17 +1,27 @@
-"""The bucket's log, folded into memory: what others wrote, our own echo, and how far it has been applied."""
+"""The bucket's log, folded into memory: what others wrote, our own echo, and how far it has been applied.
+
+The core learns an entry, `revision` says so, and the projector takes it, all in one step without an `await`: whoever
+waited for a revision finds it in the state, and the projector hears each entry once, in the log's order. What follows
+from an entry may have to wait until the connection takes it, and is done after that.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
-from registry.core.events import BucketReplaced, RecordChanged
+from registry.core.effects import Effect
+from registry.core.events import BucketReplaced, Event, RecordChanged, WriteCommitted
 from registry.core.record import Record
 from registry.shell.clock import monotonic
 from registry.shell.entry import Entry
 from registry.shell.records import record_in
 from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
+
+if TYPE_CHECKING:
+    from registry.shell.projector import Projector
 
 MAX_OWN = 10_000
 """Own records remembered until the log shows them; a forgotten one is only parsed again."""
@@ -22,27 +32,29 @@ class BucketLog:
 
     Args:
         store: Where the log is.
-        apply: Takes each entry that is not known yet, and that another bucket has taken the place of the one before.
-        advanced: Told each entry once, in the log's order, our own as soon as it is acknowledged.
-        replaced: Told, before the first entry of it, that the log is another one.
+        decide: The core: takes a fact at once, and returns what is to be done.
+        perform: Does it.
+        projector: Takes each entry once, in the log's order, our own as soon as it is acknowledged.
     """
 
     def __init__(
         self,
         store: Store,
-        apply: Callable[[RecordChanged | BucketReplaced], Awaitable[None]],
-        advanced: Callable[[int, Record | None], Awaitable[None]],
-        replaced: Callable[[], None],
+        decide: Callable[[Event], list[Effect]],
+        perform: Callable[[Iterable[Effect]], Awaitable[None]],
+        projector: Projector,
     ) -> None:
         self.revision = 0
         """Everything up to this revision is applied."""
         self._tail = Tail(store, store.bucket, self._heard, self._begin_anew)
-        self._apply = apply
-        self._advanced = advanced
-        self._replaced = replaced
+        self._decide = decide
+        self._perform = perform
+        self._projector = projector
         self._own: dict[int, Record] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._restored = False
+        self._anew = False
+        """Whether the bucket was made anew, and has not been caught up with."""
 
     async def start(self) -> None:
         """Follow the log; return when all of it that exists now has been applied.
@@ -52,6 +64,7 @@ class BucketLog:
         """
         await self._tail.start()
         self._restored = True
+        self._projector.restored(self.revision, self._tail.log_name)
 
     @property
     def resyncs(self) -> int:
@@ -62,14 +75,17 @@ class BucketLog:
         """Follow no longer."""
         await self._tail.stop()
 
-    async def committed(self, record: Record, revision: int) -> None:
-        """Note an own write that was acknowledged. If it is the next entry, there is no need to wait for its echo."""
-        if revision == self.revision + 1 and self._restored:
-            await self._advance(revision, record)
-        elif revision > self.revision:
-            self._own[revision] = record
+    async def committed(self, record: Record, fact: WriteCommitted) -> None:
+        """Take an own write that was acknowledged. If it is the next entry, there is no need to wait for its echo."""
+        effects = self._decide(fact)
+        if self._restored and fact.revision == self.revision + 1:
+            self._advance(fact.revision, record)
+        elif fact.revision > self.revision:
+            self._own[fact.revision] = record
             if len(self._own) > MAX_OWN:
                 del self._own[next(iter(self._own))]
+        await self._projector.pump()
+        await self._perform(effects)
 
     async def reached(self, revision: int, within: float) -> bool:
         """Wait until a revision is applied; return whether it came within so many seconds."""
@@ -86,23 +102,38 @@ class BucketLog:
         return True
 
     async def _heard(self, entry: Entry) -> None:
-        if entry.revision > self.revision:
-            record = self._own.pop(entry.revision, None)
-            if record is None:
-                record = record_in(entry)
-                if record is not None or entry.removed or not entry.value:
-                    await self._apply(RecordChanged(monotonic(), entry.key, record, entry.revision, entry.swept))
-            await self._advance(entry.revision, record)
+        if entry.revision <= self.revision:
+            return
+        while self._own and (passed := next(iter(self._own))) < entry.revision:
+            # Its echo never comes: newer revisions of the agent have pushed it out of the bucket.
+            self._advance(passed, self._own.pop(passed))
+        record = self._own.pop(entry.revision, None)
+        effects: list[Effect] = []
+        if record is None:
+            record = record_in(entry)
+            if record is not None or entry.removed or not entry.value:
+                effects = self._decide(RecordChanged(monotonic(), entry.key, record, entry.revision, entry.swept))
+        self._advance(entry.revision, record)
+        if self._anew and entry.pending == 0:
+            self._anew, self._restored = False, True
+            self._projector.restored(self.revision, self._tail.log_name)
+        await self._projector.pump()
+        await self._perform(effects)
 
     async def _begin_anew(self) -> None:
         self.revision = 0
         self._own.clear()
-        self._replaced()
-        await self._apply(BucketReplaced(monotonic()))
+        self._restored = False
+        self._anew = True
+        self._projector.begin_anew()
+        await self._perform(self._decide(BucketReplaced(monotonic())))
 
-    async def _advance(self, revision: int, record: Record | None) -> None:
+    def _advance(self, revision: int, record: Record | None) -> None:
+        if revision <= self.revision:
+            return
         self.revision = revision
         for wanted, future in self._waiting:
             if wanted <= revision and not future.done():
                 future.set_result(None)
-        await self._advanced(revision, record)
+        if self._restored:
+            self._projector.take(revision, record)

@@ -72,17 +72,15 @@ class Ack:
     Attributes:
         seq: Sequence in the stream when it was stored, else 0.
         duplicate: Whether the stream had it already.
-        err_code: JetStream's error code when it was refused; 0 when nothing was heard and the outcome is unknown.
-        lost: Whether the outcome is unknown or nobody took it.
+        err_code: JetStream's error code when it was refused; 0 when nobody took it or the outcome is unknown.
     """
 
-    __slots__ = ("duplicate", "err_code", "lost", "seq")
+    __slots__ = ("duplicate", "err_code", "seq")
 
-    def __init__(self, seq: int = 0, duplicate: bool = False, err_code: int = 0, lost: bool = False) -> None:
+    def __init__(self, seq: int = 0, duplicate: bool = False, err_code: int = 0) -> None:
         self.seq = seq
         self.duplicate = duplicate
         self.err_code = err_code
-        self.lost = lost
 
 
 OnAck = Callable[[Ack], Awaitable[None]]
@@ -259,7 +257,7 @@ class Bus:
         loop = self._loop
         assert loop is not None, "connect first"
         if not self._nc.is_connected:
-            await on_ack(Ack(lost=True))  # a buffered write would be sent at some later time, out of our hands
+            await on_ack(Ack())  # a buffered write would be sent at some later time, out of our hands
             return
         token = str(next(self._tokens))
         self._acks[token] = (loop.time() + ACK_TIMEOUT, on_ack)
@@ -271,7 +269,7 @@ class Bus:
             self.errors += 1
             log.warning("publish_failed", subject=subject, error=repr(error))
             if self._acks.pop(token, None) is not None:
-                await on_ack(Ack(lost=True))
+                await on_ack(Ack())
 
     async def _on_ack(self, msg: Msg) -> None:
         entry = self._acks.pop(msg.subject.rpartition(".")[2], None)
@@ -290,12 +288,17 @@ class Bus:
                 self._sweeper = self._loop.call_at(deadline, self._sweep)
                 break
             del self._acks[token]
-            self._spawn(on_ack(Ack(lost=True)))
+            self._spawn(on_ack(Ack()))
 
     def _spawn(self, awaitable: Awaitable[None]) -> None:
         task = asyncio.ensure_future(awaitable)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("ack_not_handled", exc_info=task.exception())
 
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
@@ -331,7 +334,7 @@ class Bus:
         if self.on_disconnected is not None:
             await self.on_disconnected()
         for _, on_ack in acks.values():
-            self._spawn(on_ack(Ack(lost=True)))
+            self._spawn(on_ack(Ack()))
 
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
@@ -369,10 +372,9 @@ def _text(error: Exception) -> str:
 
 def _parse_ack(msg: Msg) -> Ack:
     if not msg.data:  # an empty answer with a status header: no stream takes this subject now
-        return Ack(lost=True)
+        return Ack()
     answer = orjson.loads(msg.data)
     error = answer.get("error")
     if error is None:
         return Ack(seq=answer["seq"], duplicate=answer.get("duplicate", False))
-    err_code = int(error.get("err_code", 0))
-    return Ack(err_code=err_code, lost=err_code == 0)
+    return Ack(err_code=int(error.get("err_code", 0)))

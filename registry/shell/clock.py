@@ -10,6 +10,14 @@ from collections.abc import Callable
 monotonic = time.monotonic
 """Instants for decisions, in seconds; not moved by a change of the system's clock."""
 
+
+def _with_suspensions() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+uptime = _with_suspensions if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+"""Instants that also pass while the machine is suspended, where it tells; for what others do meanwhile."""
+
 wall = time.time
 """Unix time in seconds, for showing."""
 

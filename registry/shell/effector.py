@@ -72,7 +72,7 @@ class Effector:
         subjects: Names.
         probe_timeout: Seconds an agent may take to answer a probe.
         dispatch: Takes the facts that come back.
-        bucket_log: Hears of every record that was committed.
+        bucket_log: Takes every record that was committed.
         projector: Publishes scaling orders, and knows whether the events of what is swept are in the stream.
     """
 
@@ -141,8 +141,8 @@ class Effector:
         async def ended(ack: Ack) -> None:
             at = monotonic()
             if ack.seq:
-                await self._bucket_log.committed(record, ack.seq)
-                await self._dispatch(WriteCommitted(at, record.agent_id, record.write_id, ack.seq))
+                fact = WriteCommitted(at, record.agent_id, record.write_id, ack.seq)
+                await self._bucket_log.committed(record, fact)
                 return
             if not is_conflict(ack):
                 log.warning("write_uncertain", agent_id=record.agent_id, err_code=ack.err_code)
@@ -156,7 +156,7 @@ class Effector:
             if not ack.seq and not is_conflict(ack):
                 log.warning("sweep_uncertain", agent_id=effect.agent_id, err_code=ack.err_code)
 
-        if self._projector.settled:
+        if self._projector.published_up_to >= effect.revision:
             await self._store.sweep(effect.agent_id, effect.revision, ended)
 
     async def _read(self, effect: ReadRecord) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from registry.shell.bus_nats import Bus, NobodyThereError
-from registry.shell.clock import monotonic
+from registry.shell.clock import uptime
 from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 from registry.shell.store_nats import PROMPT_TIMEOUT, Store, StoreError
@@ -68,6 +68,9 @@ class Election:
         """The newest that was heard of. The bucket may be made anew, but an epoch must not come again."""
         self._revision = 0
         self._renewed = 0.0
+        """Instant at which the newest renewal that took place was asked for."""
+        self._doubted = 0.0
+        """Instant before which renewals prove nothing any more."""
         self._certain = False
         """Whether the last renewal is known to have taken place."""
         self._unknown = False
@@ -93,9 +96,18 @@ class Election:
             except StoreError as error:
                 log.warning("lease_not_handed_over", error=str(error))
 
+    def holds(self) -> bool:
+        """Return whether this replica is sure to lead: its lease was renewed since it was away, and has not run out."""
+        return self.leading and self._doubted < self._renewed and uptime() - self._renewed <= self._lease
+
+    def doubt(self) -> None:
+        """Be sure of nothing until the lease is renewed: this replica was away, and another one may lead."""
+        self._doubted = uptime()
+        self._wake.set()
+
     async def check(self) -> None:
         """Step down if the lease has run out, for example because this process was stopped for a while."""
-        if self.leading and monotonic() - self._renewed > self._lease:
+        if self.leading and uptime() - self._renewed > self._lease:
             log.warning("stepped_down", reason="the lease could not be renewed in time")
             await self._set(False)
 
@@ -109,7 +121,7 @@ class Election:
     async def _run(self) -> None:
         while True:
             interval = self._lease / RENEWALS
-            if not (self.leading and self._certain):
+            if not (self.leading and self._certain and self.holds()):
                 interval = min(interval, WATCH_INTERVAL)
             with contextlib.suppress(TimeoutError):  # when nothing was handed over, look as planned
                 await asyncio.wait_for(self._wake.wait(), interval * random.uniform(0.8, 1.2))
@@ -118,7 +130,8 @@ class Election:
 
     async def _round(self) -> None:
         try:
-            await (self._renew() if self.leading else self._stand())
+            if self._bus.connected:
+                await (self._renew() if self.leading else self._stand())
         except StoreError as error:
             if not self._unknown:  # twice a second, for as long as JetStream is away
                 log.warning("lease_unknown", error=str(error))
@@ -129,7 +142,7 @@ class Election:
 
     async def _renew(self) -> None:
         self._certain = False
-        asked = monotonic()
+        asked = uptime()
         revision = await self._put(self.epoch, self._revision)
         if revision is not None:
             self._revision, self._renewed, self._certain = revision, asked, True
@@ -149,7 +162,7 @@ class Election:
         if lease.get("replica") and not await self._is_free(lease["replica"], revision):
             return
         epoch = max(int(lease.get("epoch", 0)), self._newest_epoch) + 1
-        asked = monotonic()
+        asked = uptime()
         taken = await self._put(epoch, revision)
         if taken is not None:
             self._revision, self._renewed, self._certain, self.epoch = taken, asked, True, epoch
@@ -163,14 +176,14 @@ class Election:
         if holder == self._replica:
             return True  # from before an outage, in which this replica stepped down
         if self._unchanged[0] != revision:
-            self._unchanged = (revision, monotonic())
+            self._unchanged = (revision, uptime())
         try:
             await self._bus.request(self._subjects.replica(holder), b"", WATCH_INTERVAL)
         except NobodyThereError:
             return True
         except TimeoutError:
             pass  # silent, not provably gone: its lease decides
-        return monotonic() - self._unchanged[1] > self._lease
+        return uptime() - self._unchanged[1] > self._lease
 
     async def _set(self, leading: bool) -> None:
         self.leading = leading

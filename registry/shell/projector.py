@@ -1,104 +1,187 @@
-"""Publishes events: the bucket's log as status events, in the log's order, by the leader alone.
+"""Publishes what is to be known: the bucket's log as status events, orders, and what happens to the registry itself.
 
-What an entry of the log means is decided by the entry alone (`record.event_of`), and the event's id is its log and its
-revision. So a new leader reads in the stream of events how far they were published, publishes the log from there on,
-and what its predecessor had published already is dropped as a duplicate. The same repair serves when the stream did not
-take an event. A bucket that was made anew is another log: its revisions begin again, and nothing of it was published.
+Theory of operation
+-------------------
+What an entry of the log means is decided by the entry alone (`record.event_of`), and the event's id is its revision. So
+it does not matter who publishes it, or how often it is tried: `Outbox` sees to it that the stream has it once.
+
+What remains is where a new leader begins. Once a second the leader leaves a `Mark` in the control bucket: up to this
+revision all is published, and what comes later is in the stream after this sequence. The newest event in the stream
+says less: one before it may have been lost, somebody else may have published it, and a stream lets old events go. A
+mark is true for ever, so it does no harm if an old one is left, or one of a leader that leads no more. Who begins to
+lead takes the log from the mark on, and the outbox reads from the mark on which of its events are in the stream.
+
+The bucket has eight revisions of each agent; more may come before somebody leads again. So every replica remembers the
+changes that it hears until a mark shows that they are published, and reads from the log only what is older. The eight
+set a limit only where nobody remembers: when all replicas ended, when a replica lost its consumer and hears the log
+late, or when more than `MAX_BACKLOG` changes wait for the stream. A gap shows in `previous_revision`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from agents_sdk.protocol.events import cloud_event_headers
-from registry.core.record import EVENT_VERSION, Record, event_of, published_up_to
+from agents_sdk.protocol.fields import AGENT_ID_PATTERN
+from registry.core.record import EVENT_VERSION, Record, event_of
 from registry.shell.clock import wall
+from registry.shell.entry import Entry
 from registry.shell.log_reader import reading
 from registry.shell.logs import get_logger
+from registry.shell.outbox import Mark, Message, Outbox
 from registry.shell.records import record_in
 from registry.shell.store_nats import Store, StoreError
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
-    from registry.shell.bus_nats import Ack
 
 log = get_logger(__name__)
 
+KEY = "events"
+"""Of the mark, in the control bucket."""
+
+MARK_INTERVAL = 1.0
+"""Seconds between two marks; a new leader has so much to look through."""
+
 RETRY_WAIT = 0.5
-"""Seconds, with as much again as jitter, before the stream is tried again."""
+"""Seconds, with as much again as jitter, before what failed is tried again."""
+
+MAX_BACKLOG = 10_000
+"""Changes remembered until they are published; older ones are read from the log."""
+
+IN_TURN = 100
+"""Events of the backlog that are published without letting others work."""
+
+OWN = ":"
+"""Lane of what is not about an agent; no agent has this id."""
+
+_TOKEN = re.compile(AGENT_ID_PATTERN)
 
 
 class Projector:
-    """Turns entries of the log into events.
+    """Turns entries of the log into events, while this replica leads.
 
     Args:
         store: Where the log and the stream are.
         subjects: Names.
         replica: Id of this replica.
+        may_publish: Whether this replica is sure to lead.
     """
 
-    def __init__(self, store: Store, subjects: Subjects, replica: str) -> None:
-        self.published = 0
-        """Events that the stream took from here."""
+    def __init__(self, store: Store, subjects: Subjects, replica: str, may_publish: Callable[[], bool]) -> None:
         self._store = store
         self._subjects = subjects
         self._replica = replica
         self._source = f"/{subjects.prefix}"
+        self._outbox = Outbox(store, may_publish)
         self._log = ""
-        """Name of the log that is published; looked up whenever publishing begins."""
+        """Name of the log that is heard."""
         self._seen = 0
-        """Newest revision of the log that this replica has seen."""
-        self._handed = 0
-        """Newest revision whose event was handed to the stream."""
-        self._led_at = 0
-        """Newest revision that this replica had seen when it began to lead."""
+        """Newest revision of the log that this replica has heard."""
+        self._backlog: deque[tuple[int, Record]] = deque()
+        """Changes that were heard and not put into the outbox."""
+        self._complete_from = 1
+        """Changes from this revision on that are not in the outbox are in the backlog; older ones may be in the log."""
+        self._taken = 0
+        """The events of all entries up to this revision were put into the outbox, while this replica leads."""
         self._live = False
-        """Whether all that was seen has been handed over, so that the next entry can be at once."""
-        self._unconfirmed: set[int] = set()
-        self._repair: asyncio.Task[None] | None = None
+        """Whether nothing is left behind, so that what is heard goes to the outbox at once."""
+        self._behind = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        """What is done while this replica leads."""
+
+    @property
+    def published(self) -> int:
+        """Events that the stream took from here."""
+        return self._outbox.published
+
+    @property
+    def published_up_to(self) -> int:
+        """The stream has the event of every entry up to this revision; 0 unless this replica leads."""
+        return self._outbox.mark(self._taken).revision if self._tasks else 0
 
     @property
     def settled(self) -> bool:
-        """Whether the stream has the event of every entry that was seen."""
-        return self._live and not self._unconfirmed
+        """Whether the stream has the event of every entry that was heard."""
+        return self._live and self.published_up_to >= self._seen
+
+    def restored(self, revision: int, log_name: str) -> None:
+        """Note that the log of this name is heard entry by entry after this revision."""
+        self._log = log_name
+        self._seen = revision
+        self._complete_from = revision + 1
+        self._live = False
+        self._behind.set()
+
+    def begin_anew(self) -> None:
+        """Take note that the log is another one: what was heard of the one before is none of it."""
+        leading = bool(self._tasks)
+        self._end()
+        self._backlog.clear()
+        self._log = ""
+        self._seen = self._taken = 0
+        self._complete_from = 1
+        if leading:
+            self._begin()
+
+    def noticed(self, entry: Entry) -> None:
+        """Forget what a mark in the control bucket says is published."""
+        mark = _mark_in(entry)
+        if mark.log == self._log:
+            self._forget(mark.revision)
+
+    def take(self, revision: int, record: Record | None) -> None:
+        """Take the next entry of the log; `pump` publishes it."""
+        self._seen = revision
+        if record is not None and record.change is not None:
+            self._backlog.append((revision, record))
+            if len(self._backlog) > MAX_BACKLOG:
+                self._complete_from = self._backlog.popleft()[0] + 1
+        elif self._live and not self._backlog:
+            self._taken = revision
+
+    async def pump(self) -> None:
+        """Publish what was taken, if this replica leads and nothing older is left."""
+        while self._live and self._backlog:
+            if not self._outbox.room.is_set():
+                self._live = False
+                self._behind.set()
+                return
+            await self._put(*self._backlog.popleft())
 
     async def lead(self) -> None:
         """Publish from now on, beginning with what the predecessor left."""
-        self._led_at = self._seen
-        self._start_repair(0.0)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._taken = 0
+        self._tasks = [asyncio.ensure_future(self._project()), asyncio.ensure_future(self._keep_mark())]
 
     async def follow(self) -> None:
         """Publish no longer."""
+        self._end()
+
+    def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
         self._live = False
-        self._unconfirmed.clear()
-        if self._repair is not None:
-            self._repair.cancel()
-            self._repair = None
-
-    async def advanced(self, revision: int, record: Record | None) -> None:
-        """Take the next entry of the log."""
-        self._seen = revision
-        if self._live:
-            await self._hand(revision, record)
-
-    def begin_anew(self) -> None:
-        """Take note that the log is another one: what was seen of the one before is none of it."""
-        self._seen = self._led_at = 0
-        self._unconfirmed.clear()
-        if self._repair is not None:  # this replica leads
-            self._repair.cancel()
-            self._repair = None
-            self._start_repair(0.0)
+        self._outbox.end()
+        self._complete_from = max(self._complete_from, self._taken + 1)
 
     async def publish_order(self, order: Mapping[str, Any]) -> None:
         """Publish a scaling order."""
-        subject = self._subjects.scaling_event(order["action"], order["capability"])
-        await self._publish(subject, order["order_id"], "scaling", order["capability"], order, order["issued_at"])
+        if self._tasks:
+            await self._outbox.put(OWN, order["order_id"], partial(self._order, order))
 
     async def publish_state(self, what: str, epoch: int) -> None:
         """Publish that something happened to the registry itself."""
@@ -112,91 +195,144 @@ class Projector:
             "epoch": epoch,
             "at": at,
         }
-        await self._publish(self._subjects.registry_event(what), event_id, "registry", self._replica, body, at)
+        if self._tasks:
+            await self._outbox.put(OWN, event_id, partial(self._state, body))
 
-    async def _hand(self, revision: int, record: Record | None) -> None:
-        self._handed = revision
-        event = None if record is None else event_of(record, revision, self._log)
-        if event is None:
-            return
-        self._unconfirmed.add(revision)
-        subject = self._subjects.status_event(event["to"], event["agent_id"])
-        trace = record.change.trace if record is not None and record.change is not None else None
-        await self._publish(
-            subject, event["event_id"], "status", event["agent_id"], event, event["at"], revision, trace
-        )
+    async def _put(self, revision: int, record: Record | None) -> None:
+        """Publish the event of an entry, if it has one."""
+        if revision > self._taken:
+            self._taken = revision
+            if record is not None and record.change is not None:
+                await self._outbox.put(str(record.agent_id), revision, partial(self._status, revision, record))
 
-    async def _publish(
-        self,
-        subject: str,
-        event_id: str,
-        kind: str,
-        about: str,
-        body: Mapping[str, Any],
-        at: float,
-        revision: int = 0,
-        trace: str | None = None,
-    ) -> None:
-        async def ended(ack: Ack) -> None:
-            if ack.seq:
-                self.published += not ack.duplicate
-                self._unconfirmed.discard(revision)
-            elif revision and self._live:
-                log.warning("event_not_taken", event_id=event_id, err_code=ack.err_code)
-                self._start_repair(RETRY_WAIT)
-            elif not revision:
-                log.warning("event_lost", event_id=event_id, err_code=ack.err_code)
+    def _status(self, revision: int, record: Record) -> Message | None:
+        event = event_of(record, revision, self._log)
+        if event is None or record.change is None:
+            return None
+        subject = self._subjects.status_event(event["to"], record.agent_id)
+        message = self._message(subject, event["event_id"], "status", record.agent_id, event, event["at"])
+        if message is not None and isinstance(record.change.trace, str):
+            message[2]["traceparent"] = record.change.trace
+        return message
 
-        headers = cloud_event_headers(event_id, kind, self._source, about, at)
-        if trace is not None:
-            headers["traceparent"] = trace
-        await self._store.publish_event(subject, orjson.dumps(body), headers, ended)
+    def _order(self, order: Mapping[str, Any]) -> Message | None:
+        subject = self._subjects.scaling_event(order["action"], order["capability"])
+        return self._message(subject, order["order_id"], "scaling", order["capability"], order, order["issued_at"])
 
-    def _start_repair(self, wait: float) -> None:
-        self._live = False
-        if self._repair is None or self._repair.done():
-            self._repair = asyncio.ensure_future(self._catch_up(wait))
+    def _state(self, body: Mapping[str, Any]) -> Message | None:
+        subject = self._subjects.registry_event(body["what"])
+        return self._message(subject, body["event_id"], "registry", self._replica, body, body["at"])
 
-    async def _catch_up(self, wait: float) -> None:
-        """Publish the log from the newest published event on until nothing is left, then go live."""
-        while not self._live:
-            if wait:
-                await asyncio.sleep(wait + random.uniform(0.0, wait))
+    def _message(
+        self, subject: str, event_id: str, kind: str, about: str, body: Mapping[str, Any], at: float
+    ) -> Message | None:
+        """Return what is sent; None, logged, for what cannot be: anything may stand in a record written by hand."""
+        try:
+            payload = orjson.dumps(body)
+            if _TOKEN.fullmatch(about) is None or len(payload) > self._store.max_event:
+                raise ValueError(f"{about!r} is no token, or {len(payload)} bytes are too many")
+            return subject, payload, cloud_event_headers(event_id, kind, self._source, about, at)
+        except (TypeError, ValueError, OverflowError, OSError):
+            log.exception("event_unmakable", subject=subject, event_id=event_id)
+            return None
+
+    async def _project(self) -> None:
+        await self._insist(self._resume)
+        while True:
+            await self._insist(self._catch_up)
+            await self._behind.wait()
+
+    async def _keep_mark(self) -> None:
+        saved = Mark()
+
+        async def save() -> None:
+            nonlocal saved
+            mark = self._outbox.mark(self._taken)
+            if self._taken and mark != saved:
+                await self._store.put_control(KEY, asdict(mark))
+                saved = mark
+
+        while True:
+            await asyncio.sleep(MARK_INTERVAL)
+            await self._insist(save)
+
+    async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something until it succeeds, or this replica leads no more."""
+        while True:
             try:
-                self._log = await self._store.log_name()
-                await self._replay(await self._first_unpublished())
+                await work()
             except StoreError as error:
                 log.warning("events_wait", error=str(error))
-            wait = RETRY_WAIT
+            except Exception:
+                log.exception("events_wait")
+            else:
+                return
+            await asyncio.sleep(RETRY_WAIT * random.uniform(1.0, 2.0))
 
-    async def _first_unpublished(self) -> int:
-        """Return the revision after the last one whose event is in the stream.
+    async def _resume(self) -> None:
+        """Begin at the mark."""
+        mark = _mark_in(await self._store.read_control(KEY))
+        newest = await self._store.last_revision()
+        name = await self._store.log_name()
+        if self._log and name != self._log:
+            raise StoreError(f"{name} is not the log that is followed, {self._log}")
+        self._log = name
+        if mark.log != name:
+            mark = Mark(log=name)
+        if mark.revision > newest:
+            log.warning("mark_not_believed", revision=mark.revision, newest=newest)
+            mark = Mark(log=name)
+        self._taken = mark.revision
+        self._forget(mark.revision)
+        self._outbox.begin(mark)
 
-        Raises:
-            StoreError: If the stream cannot be asked.
-        """
-        if self._unconfirmed:
-            return min(self._unconfirmed)
-        newest = await self._store.last_status_event()
-        if newest is not None:
-            return published_up_to(orjson.loads(newest), self._log) + 1
-        # None was ever published; or all are older than the stream keeps, and so are the changes that they told of.
-        return self._led_at + 1 if await self._store.events_have_gone() else 1
+    def _forget(self, revision: int) -> None:
+        """Forget changes that are known to be published."""
+        revision = min(revision, self._seen)
+        while self._backlog and self._backlog[0][0] <= revision:
+            self._backlog.popleft()
+        self._complete_from = max(self._complete_from, revision + 1)
 
-    async def _replay(self, start: int) -> None:
-        """Publish the log from a revision on, and go live when it has been caught up with.
+    async def _catch_up(self) -> None:
+        """Publish what is left behind, first what only the log has, and go live.
 
         Raises:
             StoreError: If the log cannot be read.
         """
-        self._unconfirmed.clear()
-        self._handed = start - 1
-        last = await self._store.last_revision()
-        if start > max(self._seen, last):  # what was seen while the bucket was asked counts too
-            self._live = True
-            return
-        async with reading(self._store, start=start) as next_entry:
-            while not self._live:
-                entry = await next_entry()
-                await self._hand(entry.revision, record_in(entry))
-                self._live = entry.pending == 0 and entry.revision >= self._seen
+        self._behind.clear()
+        in_turn = 0
+        while self._taken + 1 < self._complete_from or self._backlog:
+            await self._outbox.room.wait()
+            if self._taken + 1 < self._complete_from:
+                await self._read(self._complete_from - 1)
+            else:
+                await self._put(*self._backlog.popleft())
+                in_turn += 1
+                if in_turn % IN_TURN == 0:
+                    await asyncio.sleep(0)  # others have work, too
+        self._taken = max(self._taken, self._seen)
+        self._live = True
+
+    async def _read(self, end: int) -> None:
+        """Publish what the log has of the entries that come next, up to a revision."""
+        newest = await self._store.newest_revision(self._store.bucket)
+        if newest > self._taken:
+            async with reading(self._store, start=self._taken + 1) as next_entry:
+                while self._taken < min(newest, end):
+                    entry = await next_entry()
+                    if entry.revision > end:
+                        break
+                    await self._outbox.room.wait()
+                    await self._put(entry.revision, record_in(entry))
+        self._taken = max(self._taken, end)
+
+
+def _mark_in(entry: Entry | None) -> Mark:
+    """Return the mark that an entry holds; the beginning for nothing and for nonsense."""
+    try:
+        form = orjson.loads(entry.value) if entry is not None and entry.value else {}
+        mark = Mark(int(form.get("revision", 0)), int(form.get("sequence", 0)), str(form.get("log", "")))
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        log.error("mark_unreadable", error=repr(error))  # noqa: TRY400
+        return Mark()
+    return mark if mark.revision >= 0 and mark.sequence >= 0 else Mark()

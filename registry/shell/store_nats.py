@@ -6,6 +6,7 @@ The other module that imports nats.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +23,7 @@ from nats.js.api import (
     StreamConfig,
 )
 
+from agents_sdk.protocol.subjects import MESSAGE_ID
 from registry.shell.bus_nats import Ack, Bus, Headers, OnAck
 from registry.shell.clock import monotonic
 from registry.shell.entry import Entry, OnEntry, entry_of, position
@@ -29,6 +31,7 @@ from registry.shell.logs import get_logger
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+    from nats.js.api import RawStreamMsg
     from nats.js.client import JetStreamContext
 
     from agents_sdk.protocol.subjects import Subjects
@@ -45,6 +48,9 @@ EVENTS_MAX_BYTES = 1024**3
 DUPLICATE_WINDOW = 120.0
 """Seconds within which a second copy of an event is dropped by its id."""
 
+HEADERS_ROOM = 4096
+"""Bytes of a message that are left to its headers."""
+
 IDLE_HEARTBEAT = 0.5
 """Seconds; a lost consumer is noticed after two. nats-py's own watch takes 10 to 20 s."""
 
@@ -53,6 +59,9 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 
 NO_MESSAGE = 10037
 """The stream has no message on the subject."""
+
+READ_TIMEOUT = 5.0
+"""Seconds without another message after which the rest of a stream is not waited for."""
 
 MARKER_SECONDS = 3600
 """How long the marker of a swept removal stays in the log, for replicas that were away."""
@@ -100,6 +109,11 @@ class Store:
         self.bucket = subjects.agents_bucket
         self._put_subject = f"$KV.{self.bucket}."
         self._follower: Any = None
+
+    @property
+    def max_event(self) -> int:
+        """Bytes that the payload of an event may have, so that there is room for its headers."""
+        return self._bus.max_payload - HEADERS_ROOM
 
     async def open(self) -> None:
         """Make the buckets and the stream, or find them as they are; wait for a cluster that is still forming.
@@ -180,26 +194,35 @@ class Store:
             raise kind(f"{bucket}/{key} cannot be read: {error!r}") from error
 
     async def _last(self, js: JetStreamContext, bucket: str, key: str) -> Entry | None:
-        try:
-            found = await js.get_last_msg(f"KV_{bucket}", f"$KV.{bucket}.{key}")
-        except nats.js.errors.NotFoundError as error:
-            if error.err_code == NO_MESSAGE:
-                return None  # unlike a bucket that is not there
-            raise
+        found = await self._newest(js, f"KV_{bucket}", f"$KV.{bucket}.{key}")
+        if found is None:
+            return None
         assert found.seq is not None
         return entry_of(key, found.seq, found.data or b"", found.headers, 0)
 
+    async def _newest(self, js: JetStreamContext, stream: str, subject: str) -> RawStreamMsg | None:
+        """Return the newest message on a subject, as the stream's leader knows it."""
+        try:
+            return await js.get_last_msg(stream, subject)
+        except nats.js.errors.NotFoundError as error:
+            if error.err_code == NO_MESSAGE:
+                return None  # unlike a stream that is not there
+            raise
+
     async def last_revision(self) -> int:
-        """Return the newest revision of the bucket.
+        """Return the newest revision that the bucket ever had.
 
         Raises:
             StoreError: If it cannot be learnt now.
         """
+        return await self._end(f"KV_{self.bucket}")
+
+    async def _end(self, stream: str) -> int:
+        """Return the sequence of the newest message that a stream ever had, which need not be there any more."""
         try:
-            info = await self._js.stream_info(f"KV_{self.bucket}")
+            return (await self._js.stream_info(stream)).state.last_seq
         except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{self.bucket} cannot be asked: {error!r}") from error
-        return info.state.last_seq
+            raise StoreError(f"{stream} cannot be asked: {error!r}") from error
 
     async def follow(self, on_entry: OnEntry, bucket: str | None = None, start: int = 0) -> Any:
         """Hear every entry of a bucket's log: first the newest of each key, or all from `start`, then each as it comes.
@@ -217,16 +240,22 @@ class Store:
             await on_entry(entry_of(msg.subject[prefix:], revision, msg.data, msg.headers, pending))
 
         async def subscribe() -> Any:
-            config = ConsumerConfig(
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else DeliverPolicy.LAST_PER_SUBJECT,
-                opt_start_seq=start or None,
-            )
-            return await self._js.subscribe(
-                f"$KV.{bucket}.>", stream=f"KV_{bucket}", cb=hear, ordered_consumer=True,
-                idle_heartbeat=IDLE_HEARTBEAT, config=config, pending_msgs_limit=-1, pending_bytes_limit=-1,
-            )  # fmt: skip
+            return await self._subscribe(f"KV_{bucket}", f"$KV.{bucket}.>", hear, start)
 
         return await self._led(f"{bucket} cannot be followed", subscribe)
+
+    async def _subscribe(
+        self, stream: str, subject: str, hear: Callable[[Msg], Awaitable[None]], start: int, headers_only: bool = False
+    ) -> Any:
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else DeliverPolicy.LAST_PER_SUBJECT,
+            opt_start_seq=start or None,
+            headers_only=headers_only or None,
+        )
+        return await self._js.subscribe(
+            subject, stream=stream, cb=hear, ordered_consumer=True,
+            idle_heartbeat=IDLE_HEARTBEAT, config=config, pending_msgs_limit=-1, pending_bytes_limit=-1,
+        )  # fmt: skip
 
     async def unfollow(self, subscription: Any) -> None:
         """End what `follow` began, whatever has become of it."""
@@ -294,35 +323,54 @@ class Store:
                     told = True
             await asyncio.sleep(LEADER_WAIT + random.uniform(0.0, LEADER_WAIT))
 
-    async def publish_event(self, subject: str, payload: bytes, headers: Headers, on_ack: OnAck) -> None:
+    def publish_event(self, subject: str, payload: bytes, headers: Headers, on_ack: OnAck) -> Awaitable[None]:
         """Publish an event to the stream; a second copy with the same `Nats-Msg-Id` is dropped there."""
-        await self._bus.publish_acked(subject, payload, headers, on_ack)
+        return self._bus.publish_acked(subject, payload, headers, on_ack)
 
-    async def last_status_event(self) -> bytes | None:
-        """Return the newest status event that was published, or None.
+    async def events_after(self, sequence: int) -> tuple[int, dict[str, int]]:
+        """Return where the stream of events ends, and the ids of the events after a sequence, with theirs.
 
-        Raises:
-            StoreError: If it cannot be learnt now.
-        """
-        try:
-            found = await self._js.get_last_msg(self._subjects.events_stream, self._subjects.events_of("status"))
-        except nats.js.errors.NotFoundError:
-            return None
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{self._subjects.events_stream} cannot be read: {error!r}") from error
-        return found.data
-
-    async def events_have_gone(self) -> bool:
-        """Return whether the stream of events has let old ones go.
+        What there is to read is asked of the stream's leader, and then waited for: a consumer may be served by a copy
+        of the stream that lags.
 
         Raises:
             StoreError: If it cannot be learnt now.
         """
+        stream = self._subjects.events_stream
+        end = await self._end(stream)
         try:
-            info = await self._js.stream_info(self._subjects.events_stream)
+            newest = await self._newest(self._js, stream, self._subjects.all_events)
         except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{self._subjects.events_stream} cannot be asked: {error!r}") from error
-        return info.state.first_seq > 1
+            raise StoreError(f"{stream} cannot be read: {error!r}") from error
+        last = 0 if newest is None else newest.seq or 0
+        heard = start = 0 if sequence > end else sequence  # beyond its end it was made anew
+        found: dict[str, int] = {}
+        more = asyncio.Event()
+
+        async def hear(msg: Msg) -> None:
+            nonlocal heard
+            heard, _ = position(msg.reply)
+            event_id = (msg.headers or {}).get(MESSAGE_ID)
+            if event_id:
+                found[event_id] = heard
+            more.set()
+
+        if last <= start:
+            return end, found
+        try:
+            subscription = await self._subscribe(stream, self._subjects.all_events, hear, start + 1, headers_only=True)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise StoreError(f"{stream} cannot be followed: {error!r}") from error
+        try:
+            while heard < last:
+                more.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(more.wait(), READ_TIMEOUT)
+                if not more.is_set():
+                    raise StoreError(f"{stream} cannot be read: {heard} came, {last} is there")
+        finally:
+            await self.unfollow(subscription)
+        return max(end, last), found
 
     async def read_control(self, key: str) -> Entry | None:
         """Read a key of the control bucket.

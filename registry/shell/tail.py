@@ -67,6 +67,11 @@ class Tail:
         while not self._caught_up.is_set():
             await self._come_closer()
 
+    @property
+    def log_name(self) -> str:
+        """What names the log that is followed, as `Store.log_name` does."""
+        return f"{self._bucket}:{self._made}"
+
     async def stop(self) -> None:
         """Follow no longer."""
         if self._watcher is not None:

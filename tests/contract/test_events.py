@@ -100,6 +100,7 @@ async def test_headers_are_cloud_events_in_binary_mode(registry: Replica, nc: Cl
     at = headers.pop("ce-time")
     assert datetime.fromisoformat(at).timestamp() == pytest.approx(event["at"], abs=0.001)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", at)
+    assert headers.pop("Nats-Expected-Last-Sequence") == "1"
     assert headers == {
         "Nats-Msg-Id": event["event_id"],
         "ce-specversion": "1.0",

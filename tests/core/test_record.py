@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry.core.record import RECORD_VERSION, Change, Record, event_of, published_up_to
+from registry.core.record import RECORD_VERSION, Change, Record, event_of, revision_of
 from registry.core.status import Status
 from tests.core.make import make_record
 
@@ -234,18 +234,18 @@ def test_a_checkpoint_is_no_event():
     ("event_id", "expected"),
     [
         ("agents:1700:42", 42),
-        ("agents:1600:42", 0),
+        ("agents:1600:42", None),
         ("agents:42", 42),
     ],
     ids=["this log's", "one of a bucket that was there before", "one of before logs had a name"],
 )
-def test_up_to_where_a_log_is_published(event_id: str, expected: int):
-    """The newest event says so, if it is of this log."""
-    assert published_up_to({"event_id": event_id, "revision": 42}, "agents:1700") == expected
+def test_the_revision_that_an_event_tells_of(event_id: str, expected: int | None):
+    """Its id says so, if it is of this log."""
+    assert revision_of(event_id, "agents:1700") == expected
 
 
-def test_an_event_says_up_to_where_its_log_is_published():
+def test_an_event_says_its_revision():
     """What one leader publishes, the next one understands."""
     event = event_of(FULL, 42, "agents:1700")
     assert event is not None
-    assert published_up_to(event, "agents:1700") == 42
+    assert revision_of(event["event_id"], "agents:1700") == 42

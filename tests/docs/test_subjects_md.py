@@ -44,6 +44,7 @@ from registry.core.status import DISCOVERABLE, FAIR, HEALTHY, Cause, Status, mov
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
+from registry.shell.outbox import EXPECTED
 from registry.shell.store_nats import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, HISTORY
 from tests.conftest import eventually
 from tests.contract.test_bad_input import CASES
@@ -209,7 +210,7 @@ def test_headers_of_events() -> None:
     headers = events.cloud_event_headers("id-1", "status", "/registry", "trader-1", 1795476815.549)
     table = SECTIONS["Events"].tables[0]
     told = dict(zip(map(unquoted, table.column("header")), table.column("value"), strict=True))
-    assert set(told) == {*headers, "traceparent"}
+    assert set(told) == {*headers, "traceparent", EXPECTED}
     for name in ("ce-specversion", "ce-source", "ce-datacontenttype"):
         assert quoted(told[name]) == [headers[name]]
     assert quoted(told["ce-time"]) == [headers["ce-time"]]
@@ -395,7 +396,7 @@ def test_numbers_in_words() -> None:
     assert HISTORY == 8
     assert "eight revisions of each" in " ".join(SECTIONS["Buckets"].text.split())
     assert DUPLICATE_WINDOW == 120
-    assert "within two minutes" in SECTIONS["Events"].text
+    assert "ids of the last two minutes" in SECTIONS["Events"].text
     assert Settings().offline_retention == 3600
     assert MAX_LIMIT == 1000
 
