@@ -394,7 +394,7 @@ async def test_a_write_of_unknown_outcome_waits_for_a_leader_that_can_tell(
         return await read(self, key)
 
     async def unheard(self: Store, key: str, value: bytes, expected: int, removed: bool, on_ack: OnAck) -> None:
-        await on_ack(Ack(lost=True))
+        await on_ack(Ack())
 
     monkeypatch.setattr(Store, "read", nobody)
     with monkeypatch.context() as away:
