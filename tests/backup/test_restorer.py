@@ -52,12 +52,12 @@ class Bucket:
         self.under_way -= 1
         if self.lost:
             self.lost -= 1
-            await on_ack(Ack(lost=True))
+            await on_ack(Ack())
             return
         revision = self._compared_and_set(key, value, expected)
         if self.unheard:
             self.unheard -= 1
-            await on_ack(Ack(lost=True))
+            await on_ack(Ack())
             return
         await on_ack(Ack(seq=revision, err_code=0 if revision else 10071))
 
