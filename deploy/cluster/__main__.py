@@ -33,6 +33,7 @@ Port = Annotated[
     typer.Option(
         min=0,
         max=65535 - ROUTE_OFFSET - len(NAMES),
+        metavar="N",
         help=f"Where the first node listens for clients, on 127.0.0.1; the others on the ports that follow, and all of "
         f"them for one another {ROUTE_OFFSET} higher; 0 picks free ports.",
     ),
@@ -58,6 +59,7 @@ def cluster(*, port: Port = DEFAULT_PORT, store: Store = None, ready_file: Ready
     folder = (store or default_store().with_name("agent-registry-cluster")).expanduser().absolute()
     with held(folder, port, "for a second cluster: --port 0 --store DIR"):
         asyncio.run(_run(port, folder, ready_file))
+    print(f"stopped; everything is kept in {folder}")
 
 
 async def _run(port: int, folder: Path, ready_file: Path | None) -> None:

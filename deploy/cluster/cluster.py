@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from deploy.cluster.nodes import make_nodes
 from deploy.cluster.replica import ReplicaProcess
-from registry.shell.child import Child, ServerError
+from registry.shell.child import Child, ServerError, ending
 from registry.shell.nats_process import NatsProcess
 
 REPLICAS = 2
@@ -74,10 +73,9 @@ class Cluster:
 
     async def _watch(self, child: Child) -> None:
         while True:
-            code = await child.ended()
-            how = f"with code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
+            how = ending(await child.ended())
             self._again.clear()
-            self._tell(f"{child.name}, pid {child.pid}, has ended {how}; kill -USR1 {os.getpid()} starts it again")
+            self._tell(f"{child.name}, pid {child.pid}, has ended by {how}; kill -USR1 {os.getpid()} starts it again")
             await self._again.wait()
             try:
                 await child.start()
