@@ -23,6 +23,8 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     """
     try:
         code = app(list(arguments), prog_name=name, standalone_mode=False)
+    except SystemExit:
+        return Exit.DONE  # so typer and rich end when whoever reads has had enough, as `head` has
     except CommandError as error:
         _say(error.message, error.hint)
         return error.code

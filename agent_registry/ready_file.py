@@ -25,10 +25,21 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
         with replacing(path) as file:
             file.write(json.dumps(content).encode() + b"\n")
     except OSError as error:
-        raise CommandError(f"--ready-file: cannot write {path}: {error.strerror}", code=Exit.USAGE) from error
+        raise _not_writable(path, error) from error
 
 
 def withdraw(path: Path | None) -> None:
-    """Take the ready file away: what it says is not true any more."""
+    """Take the ready file away: what it says is not true any more.
+
+    Raises:
+        CommandError: If it cannot be.
+    """
     if path is not None:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _not_writable(path, error) from error
+
+
+def _not_writable(path: Path, error: OSError) -> CommandError:
+    return CommandError(f"--ready-file: cannot write {path}: {error.strerror}", code=Exit.USAGE)

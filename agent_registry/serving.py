@@ -54,10 +54,10 @@ def up(
 
     Started again on the same store, it has everything that was acknowledged, even after kill -9.
     """
-    ready.withdraw(ready_file)  # one that an earlier run left behind is not true any more
     settings = _settings(prefix=prefix)
     folder = (store or default_store()).expanduser().absolute()
     with held(folder, port, "for a second registry: agent-registry up --port 0 --store DIR"):
+        ready.withdraw(ready_file)  # one that an earlier run left behind is not true any more
         _run(_up(settings, port, folder, ready_file))
     _say(f"stopped; everything is kept in {folder}\n")
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_registry.failure import CommandError, Exit
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
-
     from agent_registry.target import Target
     from agents_sdk.client import RegistryClient
     from agents_sdk.connection import Connection
-    from agents_sdk.denials import Denials
     from agents_sdk.protocol.errors import RegistryError
     from registry.shell.store_nats import Store
 
@@ -26,7 +24,7 @@ NAME = "agent-registry command line"
 IS_NATS_THERE = "is NATS running there? agent-registry up brings its own"
 
 CONNECT_TIMEOUT = 3.0
-"""Seconds to wait for NATS."""
+"""Seconds to wait for each NATS server."""
 
 REPLY_TIMEOUT = 3.0
 """Seconds to wait for the registry; long enough for a restart, short enough for a person."""
@@ -51,15 +49,19 @@ def ask(target: Target, question: Callable[[RegistryClient], Awaitable[T]]) -> T
 
 
 @asynccontextmanager
-async def connected(target: Target) -> AsyncIterator[RegistryClient]:
+async def connected(target: Target, *, lasting: bool = False) -> AsyncIterator[RegistryClient]:
     """Yield a client of the target's registry.
+
+    Args:
+        target: Which registry.
+        lasting: See `linked`.
 
     Raises:
         CommandError: If NATS or the registry cannot be reached, or the registry refuses what is asked of it.
     """
     from agents_sdk.client import RegistryClient
 
-    async with linked(target, _start_one(target)) as connection:
+    async with linked(target, _start_one(target), lasting=lasting) as connection:
         with _translated(target):
             async with RegistryClient(connection, prefix=target.prefix, timeout=REPLY_TIMEOUT) as registry:
                 yield registry
@@ -102,95 +104,46 @@ async def reach(target: Target) -> None:
 
 
 @asynccontextmanager
-async def linked(target: Target, hint: str = IS_NATS_THERE) -> AsyncIterator[Connection]:
+async def linked(target: Target, hint: str = IS_NATS_THERE, *, lasting: bool = False) -> AsyncIterator[Connection]:
     """Yield a connection to the target's NATS, which knows what NATS does not allow its user.
 
     Args:
         target: Where to.
         hint: What to say to whom it cannot be reached.
+        lasting: Whether it is for longer than an answer: then what happens to it is logged. Else it is only told what
+            comes of it.
 
     Raises:
         CommandError: If NATS cannot be reached, or refuses the user.
     """
     from agents_sdk.connection import Connection
-    from agents_sdk.denials import Denials
+    from agents_sdk.protocol.errors import ForbiddenError, UnavailableError
 
-    denials = Denials()
-    client = await _connect(target, hint, denials)
-    connection = Connection(client)
-    connection.denials = denials
+    connection = Connection(target.address(NAME, CONNECT_TIMEOUT))
+    with nullcontext() if lasting else _silence():
+        try:
+            await connection.open()
+        except UnavailableError as error:
+            raise CommandError(error.message, hint, Exit.UNREACHABLE) from error
+        except ForbiddenError as error:
+            raise CommandError(error.message, "give the right --creds or --context", Exit.UNREACHABLE) from error
+        except (OSError, ValueError) as error:  # a login that is none, or cannot be read
+            raise CommandError(str(error), code=Exit.USAGE) from error
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    logger = logging.getLogger("agents_sdk")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
-        await connection.open()
-        yield connection
+        yield
     finally:
-        await connection.close()
-        await client.close()
-
-
-async def _connect(target: Target, hint: str, denials: Denials) -> Client:
-    from nats.aio.client import Client
-    from nats.errors import Error as NatsError
-
-    client = Client()
-    servers = target.url.split(",")
-    failures: list[Exception] = []
-    failed = asyncio.Event()
-
-    async def on_error(error: Exception) -> None:
-        failures.append(error)
-        denials.read(error)
-        # Each server has said no; nats-py itself would go on without end. A connection that broke says nothing yet.
-        if sum(map(_is_final, failures)) >= len(servers):
-            failed.set()
-
-    connecting = asyncio.ensure_future(
-        client.connect(
-            servers,
-            name=NAME,
-            error_cb=on_error,
-            connect_timeout=int(CONNECT_TIMEOUT),
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=1,
-            ping_interval=5,
-            **target.options(),
-        )
-    )
-    waiting = asyncio.ensure_future(failed.wait())
-    try:
-        await asyncio.wait({connecting, waiting}, timeout=CONNECT_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        if connecting.done():
-            await connecting
-            return client
-    except (NatsError, OSError, ValueError) as error:
-        raise CommandError(f"cannot reach NATS at {target.shown}: {error}", code=Exit.UNREACHABLE) from error
-    finally:
-        for task in (waiting, connecting):
-            if not task.done():
-                task.cancel()
-        await asyncio.gather(waiting, connecting, return_exceptions=True)
-    await client.close()
-    why = _why(failures[-1]) if failures else "no answer"
-    if any(map(_is_refusal, failures)):
-        raise CommandError(
-            f"NATS at {target.shown} refuses this user", "give the right --creds or --context", Exit.UNREACHABLE
-        )
-    raise CommandError(f"cannot reach NATS at {target.shown}: {why}", hint, Exit.UNREACHABLE)
-
-
-def _is_final(error: Exception) -> bool:
-    return isinstance(error, ConnectionRefusedError) or _is_refusal(error)
-
-
-def _is_refusal(error: Exception) -> bool:
-    return "authorization" in str(error).lower()  # nats-py has one class for whatever a server says
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__
+        logger.setLevel(before)
 
 
 def _start_one(target: Target) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from agent_registry.context import Context, load
 from agent_registry.failure import CommandError, Exit
-from agents_sdk.servers import DEFAULT_URL, without_password
+from agents_sdk.protocol.errors import InvalidRequestError
+from agents_sdk.servers import DEFAULT_URL, server_urls, without_password
+
+if TYPE_CHECKING:
+    import ssl
+
+    from agents_sdk.dial import Address
 
 SCHEMES = ("nats", "tls", "ws", "wss")
 """What a URL of NATS begins with."""
@@ -45,8 +50,7 @@ class Target:
         found = load(context) if context else Context(name="")
         said = {"--nats": nats, "--context": found.url, "NATS_URL": os.environ.get("NATS_URL")}
         url_from, url = next(((name, url) for name, url in said.items() if url), ("", DEFAULT_URL))
-        target = cls(url, prefix, found, str(creds) if creds else found.creds, url_from)
-        target._check_url()
+        target = cls(_checked(url, url_from), prefix, found, str(creds) if creds else found.creds, url_from)
         target._check_files()
         return target
 
@@ -54,6 +58,32 @@ class Target:
     def shown(self) -> str:
         """The URL for people: never with a password in it."""
         return ",".join(without_password(url) for url in self.url.split(","))
+
+    def address(self, name: str, timeout: float) -> Address:
+        """Return where to connect, and as whom.
+
+        Args:
+            name: What the connection is called.
+            timeout: Seconds to wait for each server.
+
+        Raises:
+            CommandError: If a certificate of the context cannot be used.
+        """
+        from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
+
+        found = self.context
+        return Address(
+            server_urls(self.url),
+            name,
+            credentials=Path(self.creds) if self.creds else None,
+            inbox_prefix=found.inbox_prefix or DEFAULT_INBOX_PREFIX,
+            timeout=timeout,
+            user=found.user or None,
+            password=found.password or None,
+            token=found.token or None,
+            nkey=Path(found.nkey) if found.nkey else None,
+            tls=self._tls(),
+        )
 
     def options(self) -> dict[str, Any]:
         """Return what `nats.connect` needs to know beside the URL."""
@@ -96,15 +126,6 @@ class Target:
             return self.url
         return ",".join(_with_login(url, login) for url in self.url.split(","))
 
-    def _check_url(self) -> None:
-        for url in self.url.split(","):
-            scheme, separator, _ = url.strip().partition("://")
-            if separator and scheme not in SCHEMES:  # else nats-py would look for a host of that name
-                known = ", ".join(f"{name}://" for name in SCHEMES)
-                raise CommandError(
-                    f"{self.url_from}: NATS is not reached by {scheme}://; known are {known}", code=Exit.USAGE
-                )
-
     def _check_files(self) -> None:
         named = (
             ("--creds", self.creds),
@@ -121,10 +142,36 @@ class Target:
         found = self.context
         if not (found.ca or found.cert):
             return None
-        tls = ssl.create_default_context(cafile=found.ca or None)
-        if found.cert:
-            tls.load_cert_chain(found.cert, found.key or None)
+        import ssl
+
+        try:
+            tls = ssl.create_default_context(cafile=found.ca or None)
+            if found.cert:
+                tls.load_cert_chain(found.cert, found.key or None)
+        except OSError as error:
+            files = ", ".join(path for path in (found.ca, found.cert, found.key) if path)
+            raise CommandError(
+                f"--context: the certificates of context {found.name!r} cannot be used ({files}): {error}",
+                code=Exit.USAGE,
+            ) from error
         return tls
+
+
+def _checked(url: str, url_from: str) -> str:
+    """Return the URLs as they will be used.
+
+    Raises:
+        CommandError: If there is none, or one is not of NATS.
+    """
+    for each in url.split(","):
+        scheme, separator, _ = each.strip().partition("://")
+        if separator and scheme not in SCHEMES:  # else nats-py would look for a host of that name
+            known = ", ".join(f"{name}://" for name in SCHEMES)
+            raise CommandError(f"{url_from}: NATS is not reached by {scheme}://; known are {known}", code=Exit.USAGE)
+    try:
+        return ",".join(server_urls(url))
+    except InvalidRequestError as error:
+        raise CommandError(f"{url_from}: {error.message.removeprefix('nats: ')}", code=Exit.USAGE) from error
 
 
 def _with_login(url: str, login: str) -> str:

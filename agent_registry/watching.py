@@ -52,7 +52,7 @@ def watch(
 
 async def _follow(target: Target, query: ServiceQuery, narrowed: bool, show: Show) -> None:
     with until_signalled() as stopping:
-        async with connected(target) as registry:
+        async with connected(target, lasting=True) as registry:
             tasks = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_agents(registry, query, show))]
             if not narrowed:
                 tasks.append(asyncio.ensure_future(_other_events(registry, show)))

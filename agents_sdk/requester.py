@@ -174,7 +174,7 @@ class Requester:
         agent_id = fields.get("agent_id")
         # An ill-formed id cannot be part of a subject; the plain form carries it to the registry,
         # which says what is wrong with it.
-        if operation in AGENT_BOUND and isinstance(agent_id, str) and _AGENT_ID.match(agent_id):
+        if operation in AGENT_BOUND and isinstance(agent_id, str) and _AGENT_ID.fullmatch(agent_id):
             return self.subjects.operation(operation, agent_id, replica)
         return self.subjects.operation(operation, None, replica)
 

@@ -41,14 +41,16 @@ def test_a_context_says_where_and_as_whom(contexts: Path) -> None:
     write(contexts, "staging", url="nats://one:4222,nats://two:4222", user="ada", password="secret")
     target = Target.resolve(None, "staging", None, "registry")
     assert target.url == "nats://one:4222,nats://two:4222"
-    assert target.options() == {"user": "ada", "password": "secret"}
+    address = target.address("test", 1.0)
+    assert address.servers == ("nats://one:4222", "nats://two:4222")
+    assert (address.user, address.password, address.token, address.tls) == ("ada", "secret", None, None)
     assert target.url_with_login() == "nats://ada:secret@one:4222,nats://ada:secret@two:4222"
 
 
 def test_a_token_is_put_into_the_url_that_a_replica_gets(contexts: Path) -> None:
     write(contexts, "edge", url="127.0.0.1:4222", token="t0ken")
     target = Target.resolve(None, "edge", None, "registry")
-    assert target.options() == {"token": "t0ken"}
+    assert target.address("test", 1.0).token == "t0ken"
     assert target.url_with_login() == "nats://t0ken@127.0.0.1:4222"
 
 
@@ -71,20 +73,38 @@ def test_the_option_beats_the_context_beats_the_environment_beats_the_default(
 
 
 def test_creds_of_the_option_beat_those_of_the_context(contexts: Path, tmp_path: Path) -> None:
-    for name in ("one.creds", "two.creds"):
-        (tmp_path / name).touch()
-    write(contexts, "staging", url=DEFAULT_URL, creds=str(tmp_path / "one.creds"))
-    assert Target.resolve(None, "staging", None, "registry").options() == {
-        "user_credentials": str(tmp_path / "one.creds")
-    }
-    chosen = Target.resolve(None, "staging", tmp_path / "two.creds", "registry")
-    assert chosen.options() == {"user_credentials": str(tmp_path / "two.creds")}
+    one, two = tmp_path / "one.creds", tmp_path / "two.creds"
+    for path in (one, two):
+        path.touch()
+    write(contexts, "staging", url=DEFAULT_URL, creds=str(one))
+    assert Target.resolve(None, "staging", None, "registry").address("test", 1.0).credentials == one
+    assert Target.resolve(None, "staging", two, "registry").address("test", 1.0).credentials == two
 
 
 def test_a_file_that_a_context_names_must_be_there(contexts: Path) -> None:
     write(contexts, "staging", url=DEFAULT_URL, creds="/no/such/file")
     with pytest.raises(CommandError, match="/no/such/file"):
         Target.resolve(None, "staging", None, "registry")
+
+
+@pytest.mark.parametrize("field", ["ca", "cert"])
+def test_a_certificate_that_is_none_is_the_contexts_fault(contexts: Path, tmp_path: Path, field: str) -> None:
+    (tmp_path / "none.pem").write_text("nothing of the kind")
+    write(contexts, "tls", url=DEFAULT_URL, **{field: str(tmp_path / "none.pem")})
+    with pytest.raises(CommandError, match=r"certificates of context 'tls' cannot be used .*none\.pem") as found:
+        Target.resolve(None, "tls", None, "registry").address("test", 1.0)
+    assert found.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize("url", [",", "nats://[::1", "nats:///nowhere", "nats://ada:secret@host:port"])
+def test_a_url_that_is_none_is_said_before_anything_is_tried(contexts: Path, monkeypatch, url: str) -> None:
+    write(contexts, "odd", url=url)
+    monkeypatch.setenv("NATS_URL", url)
+    for nats, context in ((url, None), (None, "odd"), (None, None)):
+        with pytest.raises(CommandError, match=r"is not the URL of a NATS server|names no server") as found:
+            Target.resolve(nats, context, None, "registry")
+        assert found.value.code is Exit.USAGE
+        assert "secret" not in found.value.message
 
 
 def test_passwords_are_never_shown() -> None:

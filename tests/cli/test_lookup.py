@@ -169,3 +169,9 @@ def test_a_table_in_a_pipe_is_as_wide_as_it_likes(do: Do, up: Up) -> None:
         assert [line for line in out.splitlines() if line != line.rstrip()] == []
         assert command[0] not in ("agents", "discover") or f"{long}  {'b' * 100}" in out
     up.ask(lambda registry: registry.deregister_agent(long))
+
+
+def test_an_id_that_is_none_is_refused_by_the_registry(do: Do, url: str) -> None:
+    code, _, err = do("get", "a1\n", "--nats", url)
+    assert code == 3
+    assert "invalid_request: agent_id: must be 1 to 128 characters" in err

@@ -134,6 +134,9 @@ def test_a_store_has_one_user(up: Up) -> None:
         error, hint = found.stderr.splitlines()
         assert error == f"error: {what} in use by another agent-registry, pid {up.process.pid}"
         assert "--port 0" in hint
+    found = finished("up", "--port", "0", "--store", up.store, "--ready-file", up.ready_file)
+    assert found.returncode == 4
+    assert up.ready_file.exists(), "it belongs to the first one"
     assert up.agents() == {}, "the first one runs on"
 
 
@@ -154,9 +157,10 @@ def test_another_prefix(do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"AGENT_REGISTRY_SCALE_UP": "0.7"}, (), 2, "did you mean AGENT_REGISTRY_SCALE_UP_LOAD?"),
         ({"AGENT_REGISTRY_NATS_SERVER": "/no/such/nats-server"}, (), 4, "/no/such/nats-server"),
         ({}, ("--ready-file", "/no/such/folder/ready.json"), 2, "/no/such/folder"),
+        ({}, ("--ready-file", "/dev/null/ready.json"), 2, "/dev/null/ready.json"),
         ({}, ("--store", "/dev/null/store"), 2, "--store"),
     ],
-    ids=["setting", "name", "server", "ready file", "store"],
+    ids=["setting", "name", "server", "ready file", "ready file below a file", "store"],
 )
 def test_what_cannot_work_is_one_clear_line(
     tmp_path: Path, env: dict[str, str], arguments: tuple[str, ...], code: int, said: str

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 
 from agent_registry.watching import _Teller
-from agents_sdk import AgentInfo, AgentStatus, Joined, Snapshot
+from agents_sdk import AgentInfo, AgentStatus, Joined, RegistryClient, Snapshot
+from registry.replica import Replica
+from registry.settings import Settings
 from tests.cli.running import Running, Up, command, environment, until
+from tests.conftest import eventually
+from tests.sdk.outage import Server
 
 
 def watching(up: Up, folder: Path, *arguments: str) -> Running:
@@ -153,3 +157,25 @@ def test_it_outlives_a_restart_of_the_registry(tmp_path: Path) -> None:
             assert watch.process.poll() is None
             assert watch.end(signal.SIGINT) == 0
             assert "Traceback" not in watch.stderr
+
+
+async def test_it_outlives_a_login_that_does_not_work_for_a_while(tmp_path: Path) -> None:
+    """The server closes the connection for good then; it says so, and goes on when the login works again."""
+    logins = "authorization {{ users: [{{user: r, password: r}}, {{user: op, password: {}}}] }}"
+    server = Server(tmp_path, logins.format("op"))
+    await server.start()
+    replica = Replica(Settings(), server.url.replace("//", "//r:r@"))
+    await replica.start()
+    url = server.url.replace("//", "//op:op@")
+    async with RegistryClient(server.url.replace("//", "//r:r@")) as client:
+        with Running(command("watch", "--json", "--nats", url), tmp_path / "watch") as watch:
+            await eventually(lambda: bool(watch.lines()), within=20)
+            server.reload(logins.format("other"))
+            await eventually(lambda: "refuses this user" in watch.stderr, within=20)
+            assert "op:op" not in watch.stderr
+            server.reload(logins.format("op"))
+            await client.register({"agent_type": "t", "capabilities": ["trading"], "agent_id": "ada"})
+            await eventually(lambda: "ada" in watch.stdout, within=20)
+            assert watch.process.poll() is None
+    await replica.stop()
+    await server.kill()
