@@ -96,11 +96,12 @@ class Child(ABC):
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    async def _begin(self, output: IO[bytes] | int = subprocess.DEVNULL) -> None:
+    async def _begin(self, output: IO[bytes] | int = subprocess.DEVNULL, inherited: Sequence[int] = ()) -> None:
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             env={**os.environ, **self._environment},
+            pass_fds=inherited,
             preexec_fn=ends_with_parent(self._with_parent),
             start_new_session=True,  # Ctrl-C is for us: servers have to outlive the draining of their clients
         )  # fmt: skip

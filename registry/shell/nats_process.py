@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from registry.shell.child import Child, ServerError
 
@@ -16,6 +18,7 @@ MINIMUM_VERSION = (2, 11)
 """The first with per-message TTL, which the buckets use for the marks of removals."""
 
 PID_FILE = "nats-server.pid"
+LOCK_FILE = "nats-server.lock"
 
 
 class NatsProcess(Child):
@@ -46,13 +49,28 @@ class NatsProcess(Child):
         """Start it, or start it again after it has ended, and return when it listens.
 
         Raises:
-            ServerError: If it does not.
+            ServerError: If it does not, or another one runs there still.
         """
-        for stale in self._directory.glob("*.ports"):
-            stale.unlink()  # of a server that was killed; a process id comes back some day
-        await self._begin()
+        # The server inherits the lock, which is free when it has ended and no sooner: one that stands still outlives
+        # the process that started it, and two of them on one store would destroy it.
+        with (self._directory / LOCK_FILE).open("wb") as lock:
+            self._lock(lock)
+            for stale in self._directory.glob("*.ports"):
+                stale.unlink()  # of a server that was killed; a process id comes back some day
+            await self._begin(inherited=(lock.fileno(),))
         (self._directory / PID_FILE).write_text(str(self.pid))
         self.url = (await self._written(self._directory / f"{self._program}_{self.pid}.ports"))["nats"][0]
+
+    def _lock(self, file: IO[bytes]) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid_file = self._directory / PID_FILE
+            pid = pid_file.read_text() if pid_file.exists() else "unknown"
+            raise ServerError(
+                f"{self._directory} is in use by the nats-server, pid {pid}, that an earlier run left behind; "
+                f"kill -9 {pid} ends it"
+            ) from None
 
     async def stop(self) -> None:
         """End it."""

@@ -140,6 +140,23 @@ def test_a_store_has_one_user(up: Up) -> None:
     assert up.agents() == {}, "the first one runs on"
 
 
+def test_a_store_is_not_free_while_a_nats_server_is_left_behind(tmp_path: Path) -> None:
+    """One that stands still does not hear that it is to end with its `up`."""
+    with Up(tmp_path) as up:
+        os.kill(up.nats_pid, signal.SIGSTOP)
+        up.process.kill()
+        up.process.wait()
+        try:
+            found = finished("up", "--port", "0", "--store", up.store)
+            assert found.returncode == 4
+            left = f"the nats-server, pid {up.nats_pid}, that an earlier run left behind"
+            assert f"error: {up.store} is in use by {left}; kill -9 {up.nats_pid} ends it" in found.stderr
+        finally:
+            os.kill(up.nats_pid, signal.SIGKILL)
+    with Up(tmp_path) as up:
+        assert up.agents() == {}
+
+
 def test_another_prefix(do: Do, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Up(tmp_path, "--prefix", "team-a") as up:
         until(lambda: "Ctrl-C" in up.stdout)
