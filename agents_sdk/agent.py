@@ -285,7 +285,7 @@ class Agent:
             registration.model_dump(exclude_none=True),
             self._address(f"agent:{self.agent_id}"),
             self._subjects,
-            Condition(self._vitals, pulse, health),
+            Condition(self._vitals, pulse, health, lambda: self._connection.is_connected),
             pulse,
             service,
             tell,

@@ -144,7 +144,7 @@ class Heart:
             await self._connection.open(math.inf)
             self._connection.listen(self._on_link)
             self._on_link(True)
-            self._spawn(self._watch_work_loop())
+            self._spawn(self._watch_work())
             while True:
                 for order in self._lease.handle(await self._next(), time.monotonic()):
                     self._carry_out(order)
@@ -263,7 +263,8 @@ class Heart:
         fields = {"agent_id": self._agent_id, "incarnation": self._lease.incarnation, "reason": reason}
         await self._requester.ask(operation, fields)
 
-    async def _watch_work_loop(self) -> None:
+    async def _watch_work(self) -> None:
+        """Have the registry know soon when the agent can begin nothing any more, or can again."""
         blocked = False
         while True:
             self._pulse.knock()
@@ -272,6 +273,7 @@ class Heart:
                 blocked = not blocked
                 if blocked:
                     logger.warning("the work loop of %s is blocked; it counts as fully loaded", self._agent_id)
+            if self._condition.is_news:
                 self._mailbox.put_nowait(lease.Moved())
 
     def _on_link(self, connected: bool) -> None:

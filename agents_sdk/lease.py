@@ -230,7 +230,8 @@ class Lease:
             case Disconnected():
                 self._connected = False
             case Moved():
-                self._hurry(now, 0.0)
+                if self.state is State.HELD:
+                    self._hurry(now, 0.0)
             case Doubted():
                 self._hurry(now, self._rng() * min(CATCH_UP, self._interval))
             case Leaving():

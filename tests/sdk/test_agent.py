@@ -31,6 +31,7 @@ from agents_sdk import (
     StaleIncarnationError,
     UnavailableError,
     health,
+    link,
     serving,
 )
 from agents_sdk.connection import Connection
@@ -338,6 +339,27 @@ async def test_health_checks_are_answered_while_a_handler_blocks_the_loop(
         loop.call_soon_threadsafe(loop.stop)
         await asyncio.to_thread(thread.join)
         loop.close()
+
+
+async def test_an_agent_whose_requests_do_not_reach_it_counts_as_fully_loaded(
+    make: MakeAgent, client: RegistryClient, nc: Client, monkeypatch
+) -> None:
+    """It has two connections: the one for its work can be gone, and not come back, while its heart beats on."""
+    agent, dial, away = make(), link.dial, True
+
+    async def dial_not_for_work(address: Any, callbacks: Any) -> Any:
+        if away and address.name == "work:a":
+            raise UnavailableError("no")
+        return await dial(address, callbacks)
+
+    async with agent:
+        await eventually(lambda: _load_is(client, 0.0))
+        monkeypatch.setattr(link, "dial", dial_not_for_work)
+        await agent._connection.client._process_err("'user authentication expired'")
+        await eventually(lambda: _load_is(client, 1.0))
+        assert (await ask(nc, "agent.a.health_check"))[0]["status"] == "busy"
+        away = False
+        await eventually(lambda: _load_is(client, 0.0), within=20)
 
 
 async def _beaten_since(client: RegistryClient, instant: float) -> bool:

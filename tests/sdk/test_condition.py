@@ -90,6 +90,19 @@ async def test_a_blocked_loop_counts_as_fully_loaded() -> None:
     assert (await Condition(Vitals(4), Late(0.0), None).answer())["status"] == "ok"
 
 
+async def test_one_that_nothing_reaches_counts_as_fully_loaded_and_says_so_both_ways() -> None:
+    reachable = True
+    condition = Condition(Vitals(4), Late(0.0), None, lambda: reachable)
+    assert not condition.is_news
+    reachable = False
+    assert condition.is_news
+    assert (await condition.beat(None))[1]["load_factor"] == 1.0
+    assert not condition.is_news
+    reachable = True
+    assert condition.is_news
+    assert (await condition.beat(None))[1]["load_factor"] == 0.0
+
+
 async def test_the_pulse_tells_how_late_a_loop_is() -> None:
     loop, go = asyncio.new_event_loop(), threading.Event()
     thread = threading.Thread(target=loop.run_forever)

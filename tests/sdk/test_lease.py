@@ -185,6 +185,16 @@ def test_news_leave_early_but_not_at_any_rate() -> None:
     assert lease.due == 20.0
 
 
+def test_news_do_not_hurry_a_registration() -> None:
+    lease = new_lease()
+    lease.handle(Connected(), 0.0)
+    assert lease.handle(Tick(), 0.0) == [Register()]
+    lease.handle(Refused(UnavailableError("away")), 0.0)
+    due = lease.due
+    lease.handle(Moved(), 0.01)
+    assert lease.due == due > 0.01
+
+
 def test_news_never_put_a_beat_off() -> None:
     lease = held()
     lease.handle(Tick(), 1.0)
