@@ -275,13 +275,15 @@ class RegistryClient:
     def events(self, *kinds: str, durable: str | None = None) -> AsyncGenerator[Event, None]:
         """Yield the registry's events: `StatusEvent`, `ScalingOrder`, `RegistryEvent`.
 
+        One that this version has no class for, or that says something it has no word for, is a dict.
+
         Args:
-            kinds: `status`, `scaling`, `conflict`, `registry`; all when left out.
+            kinds: `status`, `scaling`, `conflict`, `registry`; when left out all, or what an existing durable reads.
             durable: Name under which the server remembers what was read: first comes everything
                 kept that was not. Without one, events come from now on.
 
         Raises:
-            InvalidRequestError: If there is no such kind.
+            InvalidRequestError: If there is no such kind, or the durable exists and reads others.
             UnavailableError: If JetStream is needed for a durable and cannot be reached, or the client is closed.
         """
         feed = Feed(self._connection, self._requester.subjects, kinds)

@@ -7,40 +7,32 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 from pydantic import ValidationError
 
 from agents_sdk.connection import Connection, Subscription
+from agents_sdk.consumers import Consumer, Durable, Ordered, next_message
 from agents_sdk.denials import PUBLISH
 from agents_sdk.link import ClosedError
 from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
-from agents_sdk.protocol.events import RegistryEvent, StatusEvent
+from agents_sdk.protocol.events import RegistryEvent, StatusEvent, says_something_new
 from agents_sdk.protocol.scaling import ScalingOrder
 from agents_sdk.protocol.subjects import EVENT_KINDS, Subjects
 from agents_sdk.retry import Backoff
 
 Event = StatusEvent | ScalingOrder | RegistryEvent | dict[str, Any]
-"""An event; a dict when this version has no class for its kind."""
-
-FETCH = 2.0
-"""Seconds that one request for the next event waits at the server; also how long a request that an
-outage swallowed goes unnoticed."""
+"""An event; a dict when this version has no class for its kind, or no word for something that it says."""
 
 JETSTREAM_TIMEOUT = 2.0
 """Seconds to wait for JetStream's answer; who may not ask it gets none."""
 
 FIRST_ATTACH = 10.0
 """Seconds after which a JetStream that does not answer counts as out of reach; choosing a leader takes it up to 8."""
-
-INACTIVE = 60.0
-"""Seconds after which the server forgets a consumer without a name that nobody reads."""
 
 MAX_QUEUED = 10_000
 """Live events that may wait for a slow reader; beyond that the oldest are dropped."""
@@ -74,7 +66,7 @@ class Feed:
         if unknown:
             raise InvalidRequestError(f"kinds: {unknown[0]!r} is none of {', '.join(EVENT_KINDS)}")
         self._connection = connection
-        self._stream = subjects.events_stream
+        self._subjects = subjects
         self._kind_at = subjects.prefix.count(".") + 2
         self._patterns = [subjects.events_of(kind) for kind in kinds] or [subjects.all_events]
 
@@ -82,19 +74,26 @@ class Feed:
         """Yield every event that is kept and was not read under this name, then each new one.
 
         An event counts as read when the next one is asked for, so the one that was being worked on
-        when its reader died comes again. Several readers of one name share the events.
+        when its reader died comes again. Several readers of one name share the events; each keeps what
+        it works on, however long that takes.
 
         Raises:
             ClosedError: When the connection is closed.
+            InvalidRequestError: If there is a consumer of that name, and it reads other kinds.
             UnavailableError: If JetStream cannot be reached.
         """
-        async with aclosing(self._messages(_Durable(self._stream, self._patterns, name))) as msgs:
+        consumer = Durable(self._subjects, self._patterns, name)
+        async with aclosing(self._messages(consumer)) as msgs:
             async for msg in msgs:
                 event = self._decode(msg)
                 if event is None:
                     await msg.term()
                     continue
-                yield event
+                holding = asyncio.create_task(_hold(msg, consumer.ack_wait / 3))
+                try:
+                    yield event
+                finally:
+                    holding.cancel()
                 await _acknowledge(msg)
 
     async def from_now_on(self) -> AsyncGenerator[Event, None]:
@@ -106,7 +105,7 @@ class Feed:
             ClosedError: When the connection is closed.
         """
         try:
-            async with aclosing(self._messages(_Ordered(self._stream, self._patterns))) as msgs:
+            async with aclosing(self._messages(Ordered(self._subjects, self._patterns))) as msgs:
                 async for msg in msgs:
                     event = self._decode(msg)
                     if event is not None:
@@ -119,7 +118,7 @@ class Feed:
             async for event in events:
                 yield event
 
-    async def _messages(self, consumer: _Consumer) -> AsyncGenerator[Msg, None]:
+    async def _messages(self, consumer: Consumer) -> AsyncGenerator[Msg, None]:
         """Yield a consumer's messages, attaching to it anew whenever it is in doubt.
 
         Raises:
@@ -138,7 +137,7 @@ class Feed:
             except (UnavailableError, TimeoutError, NatsError) as error:
                 denied = self._connection.denials.since(asked_at, PUBLISH, "$JS")
                 if give_up_at is not None and (denied or _is_final(error) or time.monotonic() >= give_up_at):
-                    why = f"the stream {self._stream} cannot be read: {error}"
+                    why = f"the stream {self._subjects.events_stream} cannot be read: {error}"
                     raise UnavailableError(why) from error
                 logger.info("events: %s; trying again", error)
                 await asyncio.sleep(backoff.next())
@@ -146,7 +145,7 @@ class Feed:
             give_up_at = None
             try:
                 while self._connection.counters.reconnects == epoch and not self._connection.is_closed:
-                    msg = await _next(subscription)
+                    msg = await next_message(subscription)
                     if msg is None:
                         continue
                     if not consumer.follows(msg):
@@ -198,79 +197,16 @@ class Feed:
         try:
             if known is not None:
                 return known.model_validate_json(msg.data)
+        except ValidationError as error:
+            if not says_something_new(error):
+                logger.warning("events: %s carries no event: %s", msg.subject, error)
+                return None
+        try:
             event: dict[str, Any] = orjson.loads(msg.data)
-        except (ValidationError, orjson.JSONDecodeError) as error:
+        except orjson.JSONDecodeError as error:
             logger.warning("events: %s carries no event: %s", msg.subject, error)
             return None
         return event
-
-
-class _Consumer(Protocol):
-    """A JetStream pull consumer, and whether what comes from it is complete."""
-
-    async def attach(self, jetstream: JetStreamContext) -> JetStreamContext.PullSubscription: ...
-
-    def follows(self, _msg: Msg, /) -> bool: ...
-
-
-class _Durable:
-    """A consumer with a name: the server remembers what was read."""
-
-    def __init__(self, stream: str, patterns: list[str], name: str) -> None:
-        self._stream = stream
-        self._patterns = patterns
-        self._name = name
-
-    async def attach(self, jetstream: JetStreamContext) -> JetStreamContext.PullSubscription:
-        try:
-            await jetstream.consumer_info(self._stream, self._name)
-        except NotFoundError:
-            config = ConsumerConfig(
-                durable_name=self._name,
-                ack_policy=AckPolicy.EXPLICIT,
-                filter_subjects=self._patterns,
-            )
-            await jetstream.add_consumer(self._stream, config=config)
-        return await jetstream.pull_subscribe_bind(consumer=self._name, stream=self._stream)
-
-    def follows(self, _msg: Msg, /) -> bool:
-        return True  # what is lost on its way comes again
-
-
-class _Ordered:
-    """A consumer without a name: made anew behind the last message seen, it skips none."""
-
-    def __init__(self, stream: str, patterns: list[str]) -> None:
-        self._stream = stream
-        self._patterns = patterns
-        self._last: int | None = None
-        self._next = 1
-
-    async def attach(self, jetstream: JetStreamContext) -> JetStreamContext.PullSubscription:
-        config = ConsumerConfig(
-            ack_policy=AckPolicy.NONE,
-            deliver_policy=DeliverPolicy.NEW,
-            filter_subjects=self._patterns,
-            inactive_threshold=INACTIVE,
-            mem_storage=True,
-            num_replicas=1,
-        )
-        if self._last is not None:
-            config.deliver_policy = DeliverPolicy.BY_START_SEQUENCE
-            config.opt_start_seq = self._last + 1
-        info = await jetstream.add_consumer(self._stream, config=config)
-        if self._last is None:
-            self._last = 0 if info.delivered is None else info.delivered.stream_seq
-        self._next = 1
-        return await jetstream.pull_subscribe_bind(consumer=info.name, stream=self._stream)
-
-    def follows(self, msg: Msg, /) -> bool:
-        sequence = msg.metadata.sequence
-        if sequence.consumer != self._next:
-            return False
-        self._next += 1
-        self._last = sequence.stream
-        return True
 
 
 def _is_final(error: Exception) -> bool:
@@ -287,10 +223,12 @@ async def _acknowledge(msg: Msg) -> None:
         logger.info("events: %s is not acknowledged and comes again: %r", msg.subject, error)
 
 
-async def _next(subscription: JetStreamContext.PullSubscription) -> Msg | None:
-    """Return the next message, None if there is none for a while."""
-    try:
-        messages = await subscription.fetch(1, timeout=FETCH)
-    except TimeoutError:
-        return None
-    return messages[0]
+async def _hold(msg: Msg, every: float) -> None:
+    """Have the server know that a message is worked on, so that it gives it to nobody else."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            await msg.in_progress()
+        except NatsError as error:
+            logger.info("events: %s cannot be held and may come again: %r", msg.subject, error)
+            return

@@ -17,7 +17,7 @@ from agents_sdk.directory import Change, Directory, Refresh, Snapshot
 from agents_sdk.pages import Pages
 from agents_sdk.protocol.discovery import MAX_LIMIT, AgentInfo, Listing, ServiceQuery
 from agents_sdk.protocol.errors import NotFoundError, RegistryError, UnavailableError
-from agents_sdk.protocol.events import StatusEvent
+from agents_sdk.protocol.events import StatusEvent, says_something_new
 from agents_sdk.protocol.subjects import GET
 from agents_sdk.protocol.vocabulary import SortBy
 from agents_sdk.requester import Requester
@@ -190,7 +190,11 @@ class Watch:
         try:
             event = StatusEvent.model_validate_json(msg.data)
         except ValidationError as error:
-            logger.warning("watch: not a status event on %s: %s", msg.subject, error)
+            if says_something_new(error):
+                self._look_at = time.monotonic()  # what it says is not known here, but to the registry
+                self._woken.set()
+            else:
+                logger.warning("watch: not a status event on %s: %s", msg.subject, error)
             return
         if self._events.full():
             logger.warning("watch: the reader is %d events behind; starting over", MAX_QUEUED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from agents_sdk.protocol.model import Reply
 from agents_sdk.protocol.vocabulary import AgentStatus
@@ -58,6 +58,11 @@ class RegistryEvent(Reply):
     replica: str
     epoch: int
     at: float
+
+
+def says_something_new(error: ValidationError) -> bool:
+    """Return whether all that is wrong with an event is a word that is not known here, such as a new status."""
+    return all(fault["type"] == "enum" for fault in error.errors(include_url=False, include_context=False))
 
 
 CE_TYPES = {"status": "registry.agent.status", "scaling": "registry.scaling.order", "registry": "registry.state"}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import nats
 import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
-from agents_sdk import InvalidRequestError, RegistryClient, RegistryEvent, StatusEvent, UnavailableError
+from agents_sdk import InvalidRequestError, RegistryClient, RegistryEvent, StatusEvent, UnavailableError, consumers
 from agents_sdk import feed as feed_module
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
@@ -110,7 +114,7 @@ async def test_from_now_on_nothing_old_comes(client: RegistryClient) -> None:
 
 async def test_an_outage_delays_events_and_loses_none(server: Server, monkeypatch) -> None:
     """What is published while a reader has no connection is in the stream, and the reader goes on behind its last."""
-    monkeypatch.setattr(feed_module, "FETCH", 0.5)
+    monkeypatch.setattr(consumers, "FETCH", 0.5)
     await server.start()
     registry = Replica(Settings(), server.url)
     await registry.start()
@@ -181,7 +185,7 @@ async def test_who_may_not_ask_jetstream_is_not_kept_waiting(server: Server, mon
 
 
 async def test_a_jetstream_that_is_slow_at_first_is_waited_for(client: RegistryClient, monkeypatch) -> None:
-    attach, attempts = feed_module._Durable.attach, []
+    attach, attempts = consumers.Durable.attach, []
 
     async def slow(consumer: Any, jetstream: Any) -> Any:
         attempts.append(1)
@@ -189,7 +193,7 @@ async def test_a_jetstream_that_is_slow_at_first_is_waited_for(client: RegistryC
             raise TimeoutError
         return await attach(consumer, jetstream)
 
-    monkeypatch.setattr(feed_module._Durable, "attach", slow)
+    monkeypatch.setattr(consumers.Durable, "attach", slow)
     await client.register({**TRADER, "agent_id": "a"})
     async with aclosing(client.events("status", durable="d")) as events:
         assert said(await read(events, 1)) == [("a", "registered")]
@@ -277,3 +281,88 @@ async def test_events_that_are_read_live_end_with_their_client(server: Server) -
     await connection.close()
     with pytest.raises(UnavailableError, match="is closed"):
         await reading
+
+
+async def test_a_stream_that_was_made_anew_is_read_from_its_beginning(server: Server, tmp_path: Path) -> None:
+    """It counts from 1 again, far below what was read of the one before."""
+    await server.start()
+    registry = Replica(Settings(), server.url)
+    await registry.start()
+    async with RegistryClient(server.url, timeout=10.0) as client:
+        for n in range(20):
+            await client.register({**TRADER, "agent_id": f"old-{n}"})
+        tail = Tail(client.events("status"))
+        await begun(client, tail)
+        await registry.stop()
+        await server.kill()
+        shutil.rmtree(tmp_path / "jetstream")
+        await server.start()
+        registry = Replica(Settings(), server.url)
+        await registry.start()
+        for n in range(3):
+            await client.register({**TRADER, "agent_id": f"new-{n}"})
+        await tail.has(3)
+        assert [event.agent_id for event in tail.events] == ["new-0", "new-1", "new-2"]
+        await tail.end()
+    await registry.stop()
+
+
+async def test_a_durable_reads_what_it_was_made_for(client: RegistryClient) -> None:
+    await client.register({**TRADER, "agent_id": "a"})
+    async with aclosing(client.events("status", durable="d")) as events:
+        await read(events, 1)
+    for kinds in (("registry",), ("status", "registry")):
+        with pytest.raises(
+            InvalidRequestError, match=r"'d' exists and reads registry\.events\.status\.>, not .*registry\.>"
+        ):
+            await anext(client.events(*kinds, durable="d"))
+    js = client._connection.client.jetstream()
+    for name, subjects in (("everything", None), ("some", "registry.events.status.active.>")):
+        await js.add_consumer("REGISTRY_EVENTS", durable_name=name, ack_policy="explicit", filter_subject=subjects)
+    with pytest.raises(InvalidRequestError, match="nats consumer rm REGISTRY_EVENTS everything"):
+        await anext(client.events("status", durable="everything"))
+    for durable, kinds in (("everything", ()), ("some", ("status",))):
+        async with aclosing(client.events(*kinds, durable=durable)) as events:
+            await read(events, 1)
+
+
+async def test_an_event_that_is_worked_on_is_given_to_nobody_else(client: RegistryClient, nc: Client) -> None:
+    """However long that takes: its reader says so, well within the time after which it would come again."""
+    js, signs = nc.jetstream(), []
+    await js.add_consumer(
+        "REGISTRY_EVENTS",
+        durable_name="d",
+        ack_policy="explicit",
+        ack_wait=0.6,
+        filter_subject="registry.events.status.>",
+    )
+
+    async def hear(msg: Msg) -> None:
+        signs.append(msg.data)
+
+    await nc.subscribe("$JS.ACK.REGISTRY_EVENTS.d.>", cb=hear)
+    await nc.flush()
+    await client.register({**TRADER, "agent_id": "a"})
+    async with aclosing(client.events("status", durable="d")) as events:
+        await read(events, 1)
+        other = Tail(client.events("status", durable="d"))
+        await eventually(lambda: signs == [b"+WPI"] * 6)
+        assert other.events == []
+        await other.end()
+        await events.aclose()
+    info = await js.consumer_info("REGISTRY_EVENTS", "d")
+    assert (info.num_ack_pending, info.num_redelivered) == (1, 0)
+
+
+async def test_an_event_with_a_word_of_a_later_version_is_delivered_as_it_came(client: RegistryClient) -> None:
+    event = {
+        "event_id": "1", "agent_id": "a", "agent_type": "t", "capabilities": [], "from": "active", "to": "paused",
+        "reason": "rest", "removed": False, "incarnation": 1, "revision": 1, "previous_revision": 0, "at": 0.0,
+    }  # fmt: skip
+    await client._connection.publish("registry.events.status.paused.a", encode(event))
+    await client._connection.publish("registry.events.status.paused.a", encode({**event, "revision": "x"}))
+    await client.register({**TRADER, "agent_id": "b"})
+    async with aclosing(client.events("status", durable="d")) as events:
+        paused, registered = await read(events, 2)
+        assert paused == event
+        assert registered.agent_id == "b"

@@ -324,6 +324,21 @@ async def test_what_is_no_event_is_logged_and_skipped(scripted: tuple[Scripted, 
     assert "not a status event" in caplog.text
 
 
+async def test_a_status_of_a_later_version_is_looked_up(scripted: tuple[Scripted, Reader]) -> None:
+    script, reader = scripted
+    await script.put("a")
+    await reader.until(a="active")
+    script.revision += 1
+    script.agents.pop("a")  # the registry knows that it is not what was asked for
+    event = {
+        "event_id": "x", "agent_id": "a", "agent_type": "t", "capabilities": ["trading"], "from": "active",
+        "to": "paused", "reason": "rest", "removed": False, "incarnation": 1, "revision": script.revision,
+        "previous_revision": 1, "at": 0.0,
+    }  # fmt: skip
+    await script.connection.publish("registry.events.status.paused.a", encode(event))
+    await reader.until()
+
+
 async def test_a_reader_that_is_too_slow_starts_over(scripted: tuple[Scripted, Reader], caplog) -> None:
     script, reader = scripted
     for _ in range(watch.MAX_QUEUED + 10):
