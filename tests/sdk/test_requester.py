@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import nats
 import pytest
@@ -228,6 +229,24 @@ async def test_sets_travel_as_sorted_arrays_and_what_is_no_json_is_refused(reque
     for bad in (object(), {1, "a"}):
         with pytest.raises(InvalidRequestError, match="must be JSON"):
             await requester.ask(STATS, {"metadata": bad})
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"health_score": float("nan")}, "health_score"),
+        ({"heartbeat_interval": float("inf")}, "heartbeat_interval"),
+        ({"metadata": {"limits": [1.0, {"high": float("-inf")}]}}, "metadata.limits[1].high"),
+    ],
+)
+async def test_a_number_that_json_has_no_form_for_is_refused(
+    requester: Requester, nc: Client, fields: dict[str, Any], named: str
+) -> None:
+    registry = await Registry(nc, {}).serve()
+    with pytest.raises(InvalidRequestError, match="must be a finite number") as raised:
+        await requester.ask(STATS, fields)
+    assert raised.value.details[0].field == named
+    assert registry.requests == []
 
 
 async def test_while_nats_is_away_it_is_waited_for(requester: Requester, nats_server: NatsServer) -> None:
