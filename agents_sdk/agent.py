@@ -22,7 +22,7 @@ from agents_sdk.heart import Heart, Signal
 from agents_sdk.life import Life
 from agents_sdk.micro import MicroService
 from agents_sdk.protocol.codec import adapter, check
-from agents_sdk.protocol.errors import RegistryError
+from agents_sdk.protocol.errors import Detail, InvalidRequestError, RegistryError
 from agents_sdk.protocol.fields import SUBJECT_PATTERN
 from agents_sdk.protocol.registration import Registration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
@@ -115,7 +115,7 @@ class Agent:
             "capabilities": _array(capabilities),
             "agent_id": self.agent_id,
             "tags": _array(tags),
-            "metadata": dict(metadata or {}),
+            "metadata": _object({} if metadata is None else metadata),
             "version": version,
             "instance_id": self.instance_id,
             "heartbeat_interval": heartbeat_interval,
@@ -126,6 +126,7 @@ class Agent:
             "takeover": takeover,
         }
         self._registration = check(_REGISTRATION, fields)
+        _check_drain_timeout(drain_timeout)
         self._vitals = Vitals(max_concurrency)
         self._metric_names: set[str] = set()
         self._handlers: dict[str, Handler] = {}
@@ -306,6 +307,17 @@ def _new_id(agent_type: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]', '-', str(agent_type))[:96]}-{secrets.token_hex(6)}"
 
 
-def _array(values: Iterable[str]) -> Any:
-    """Return the values as a list; a lone string stays one, to be refused: it would be taken for its letters."""
-    return values if isinstance(values, str) else list(values)
+def _check_drain_timeout(seconds: Any) -> None:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:
+        message = f"must be a number of seconds, 0 or more; got {seconds!r}"
+        raise InvalidRequestError(f"drain_timeout: {message}", [Detail("drain_timeout", message)])
+
+
+def _object(values: Any) -> Any:
+    """Return the values as a dict; what is no mapping stays as it is, to be refused."""
+    return dict(values) if isinstance(values, Mapping) else values
+
+
+def _array(values: Any) -> Any:
+    """Return the values as a list; what is none stays as it is, to be refused. A lone string would be its letters."""
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping) else values

@@ -110,10 +110,19 @@ async def test_an_agent_without_an_id_makes_one(nats_server: NatsServer, client:
         ({"heartbeat_interval": 0.0}, "heartbeat_interval"),
         ({"max_concurrency": 0}, "max_concurrency"),
         ({"metadata": {"x": "y" * 20_000}}, "metadata"),
+        ({"metadata": ["a"]}, "metadata"),
+        ({"metadata": "x"}, "metadata"),
+        ({"metadata": {1: 2}}, "metadata"),
+        ({"capabilities": None}, "capabilities"),
+        ({"tags": None}, "tags"),
+        ({"claims": 5}, "claims"),
+        ({"drain_timeout": "x"}, "drain_timeout"),
+        ({"drain_timeout": float("nan")}, "drain_timeout"),
+        ({"nats": "nats://[::1"}, "nats"),
     ],
 )
 def test_what_is_wrong_is_said_when_it_is_written(fields: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(InvalidRequestError, match=f"^{named}"):
         Agent("trader", **{"capabilities": ["trading"], **fields})
 
 
