@@ -5,7 +5,7 @@
 //   nats req agent.node-agent.quote '{"symbol":"BTC"}'
 
 import { randomUUID } from "node:crypto";
-import { connect } from "@nats-io/transport-node";
+import { connect, headers } from "@nats-io/transport-node";
 
 const agentId = process.env.AGENT_ID ?? "node-agent";
 const instanceId = randomUUID(); // this life of the process: the registry knows us again by it
@@ -14,7 +14,7 @@ const maxConcurrency = 8;
 
 const nc = await connect({
   servers: (process.env.NATS_URL ?? "nats://127.0.0.1:4222").split(","),
-  name: `agent:${agentId}`, // by this name the registry may learn that our connection has closed
+  name: `agent:${agentId}`, // for people who look at NATS
   waitOnFirstConnect: true,
   maxReconnectAttempts: -1,
   reconnectTimeWait: 250,
@@ -30,12 +30,22 @@ const handlers = {
 const inFlight = new Set();
 let served = 0;
 let failed = 0;
-let seq = 0;
+let seq = 0; // counts on when we register again: a beat with an old number is not a sign of life
 let incarnation; // given by the registry when we register
+let listening = false;
 let leaving = false;
 let timer; // of the next heartbeat
 
 const load = () => Math.min(1, inFlight.size / maxConcurrency);
+
+// Hears requests and health checks, but not before the id is ours: to answer for an id whose holder is still to be judged
+// would hide that he is gone.
+async function listen() {
+  if (listening) return;
+  listening = true;
+  for (const topic of Object.keys(handlers)) serve(topic);
+  await nc.flush();
+}
 
 // Answers requests to agent.<id>.<topic>. Each runs on its own; the loop only hands them out.
 async function serve(topic) {
@@ -46,21 +56,30 @@ async function serve(topic) {
 }
 
 async function answer(topic, msg) {
+  if (leaving && topic !== "health_check") return refuse(msg, 503, "unavailable", `${agentId} is leaving`);
   try {
     msg.respond(JSON.stringify(await handlers[topic](msg.data.length ? msg.json() : {})));
     if (topic !== "health_check") served += 1;
   } catch (error) {
     failed += 1;
-    const message = `${topic}: ${error.message}`;
-    msg.respond(JSON.stringify({ error: { code: "internal", message, details: [], retryable: false } }));
+    refuse(msg, 500, "internal", `${topic}: ${error.message}`);
   }
+}
+
+// Answers with an error: by its headers a caller knows it as one, and after a 503 asks another agent.
+function refuse(msg, status, code, message) {
+  const error = headers();
+  error.set("Nats-Service-Error-Code", String(status));
+  error.set("Nats-Service-Error", message.replace(/\s+/g, " "));
+  const body = { error: { code, message, details: [], retryable: status === 503 } };
+  msg.respond(JSON.stringify(body), { headers: error });
 }
 
 // Asks the registry. Its errors come as {"error": {...}}; what it does not answer at all is thrown by the client.
 async function ask(operation, request = {}) {
   const reply = await nc.request(`registry.${operation}.${agentId}`, JSON.stringify(request), { timeout: 3_000 });
   const body = reply.json();
-  if (body.error) throw Object.assign(new Error(body.error.message), { code: body.error.code });
+  if (body.error) throw Object.assign(new Error(body.error.message), body.error);
   return body;
 }
 
@@ -77,7 +96,7 @@ async function register() {
     max_concurrency: maxConcurrency,
   });
   incarnation = receipt.incarnation;
-  seq = 0;
+  await listen();
   console.log(`registered ${agentId} as incarnation ${incarnation}`);
 }
 
@@ -85,16 +104,24 @@ async function register() {
 async function beat() {
   try {
     if (incarnation === undefined) await register();
-    const metrics = { requests_served: served, success_rate: served ? 1 - failed / (served + failed) : 1 };
+    const metrics = { requests_served: served, success_rate: served + failed ? served / (served + failed) : 1 };
     const ack = await ask("heartbeat", { incarnation, seq: ++seq, health_score: 1.0, load_factor: load(), metrics });
     if (ack.status === "deregistering") await leave("told to drain");
   } catch (error) {
     if (error.code === "not_found") incarnation = undefined; // forgotten: register again
-    else if (["stale_incarnation", "already_registered"].includes(error.code)) await leave(error.message, false);
+    else if (isFinal(error)) await leave(error.message, false);
     else console.error(`no heartbeat: ${error.message}`); // NATS or the registry is away; the next one may get through
   }
   // One at a time: while NATS is away they would pile up, and all be sent at once when it is back.
-  if (!leaving) timer = setTimeout(beat, incarnation === undefined ? 500 : beatEvery * 1_000);
+  // A little early and at random, so that agents that started together drift apart.
+  const wait = incarnation === undefined ? 500 + 500 * Math.random() : beatEvery * (1_000 - 100 * Math.random());
+  if (!leaving) timer = setTimeout(beat, wait);
+}
+
+// Whether trying again is in vain: another instance has the id, or what we register is refused.
+function isFinal(error) {
+  if (error.code === "stale_incarnation") return true;
+  return incarnation === undefined && error.retryable === false && error.code !== "internal";
 }
 
 // Takes no new work, finishes what is in flight, says goodbye; but not when the id belongs to another instance by now.
@@ -111,7 +138,5 @@ async function leave(why, goodbye = true) {
   console.log("left");
 }
 
-for (const topic of Object.keys(handlers)) serve(topic); // listen before being found
-await nc.flush();
 for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => leave(signal));
 await beat();

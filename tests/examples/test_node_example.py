@@ -124,6 +124,34 @@ async def test_replaced_it_stops_without_saying_goodbye_for_the_other(client: Re
     assert known.incarnation == receipt.incarnation
 
 
+async def test_killed_and_started_again_it_has_its_id_at_once(client: RegistryClient, node: Node) -> None:
+    """Nobody answers for the one that is gone, so nobody has to wait for its lease to run out."""
+    process = node()
+    await registered(process)
+    process.process.kill()
+    process.process.wait()
+    again = node()
+    await registered(again)
+    known = await client.get_agent_info("node-agent")
+    assert known is not None
+    assert (known.incarnation, known.status) == (2, "active")
+
+
+async def test_what_goes_wrong_is_told_as_an_error(client: RegistryClient, node: Node) -> None:
+    await registered(node())
+    reply = await client._connection.request("agent.node-agent.quote", b"not JSON", 5.0)
+    assert reply.headers is not None
+    assert reply.headers["Nats-Service-Error-Code"] == "500"
+    assert json.loads(reply.data)["error"]["message"].startswith("quote: ")
+
+
+async def test_what_is_refused_for_good_is_not_tried_again(client: RegistryClient, node: Node) -> None:
+    await registered(node())
+    other = node()
+    assert await asyncio.to_thread(other.process.wait, 20) == 0
+    assert "leaving: agent_id: 'node-agent' is held by instance" in other.stdout
+
+
 async def test_a_restart_of_everything_else_is_survived(up: Up, node: Node, tmp_path: Path) -> None:
     process = node()
     await registered(process)
