@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from agents_sdk.caller import AgentCallError
     from agents_sdk.client import RegistryClient
     from agents_sdk.directory import Change, Changed, Joined, Left, Snapshot
+    from agents_sdk.orchestrator import Fleet, Orchestrator
     from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
     from agents_sdk.protocol.errors import (
         AlreadyRegisteredError,
@@ -40,6 +41,7 @@ __all__ = [
     "Change",
     "Changed",
     "ConflictError",
+    "Fleet",
     "ForbiddenError",
     "InternalError",
     "InvalidRequestError",
@@ -47,6 +49,7 @@ __all__ = [
     "Left",
     "Listing",
     "NotFoundError",
+    "Orchestrator",
     "OverloadedError",
     "PayloadTooLargeError",
     "Reason",
@@ -72,6 +75,7 @@ _HOMES = {
     "caller": ("AgentCallError",),
     "client": ("RegistryClient",),
     "directory": ("Change", "Changed", "Joined", "Left", "Snapshot"),
+    "orchestrator": ("Fleet", "Orchestrator"),
     "protocol.discovery": ("AgentInfo", "Listing", "ServiceQuery"),
     "protocol.errors": (
         "AlreadyRegisteredError",

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from agent_registry.demo.roles import ROLE_OF
+
 STOP_TIMEOUT = 8.0
 """Seconds that a process gets to finish its work before it is killed."""
 
@@ -35,16 +37,17 @@ class Fleet:
         """Start the registry, with a NATS of its own."""
         return await self._start("registry", ["registry", str(store), str(ready_file)], settings)
 
-    async def start_agent(self, role: str) -> str:
-        """Start an agent of a role and return its id; it registers when it is up."""
+    async def start(self, capability: str) -> str:
+        """Start an agent that has a capability and return its id; it registers when it is up."""
+        role = ROLE_OF[capability]
         agent_id = f"{role}-{next(self._numbers[role])}"
         self._roles[agent_id] = role
         await self._start(agent_id, [role, agent_id], {})
         return agent_id
 
-    def running(self, role: str) -> set[str]:
-        """Return the ids of a role's agents whose process runs."""
-        return {name for name in self._roles if self._roles[name] == role and self._runs(name)}
+    def running(self, capability: str) -> list[str]:
+        """Return the ids of those that were started for a capability and whose process runs."""
+        return [name for name, role in self._roles.items() if role == ROLE_OF[capability] and self._runs(name)]
 
     def ended(self) -> list[str]:
         """Return the agents whose process has ended."""

@@ -20,6 +20,8 @@ POSITION_LIMIT = 90
 ROLES = {"research": "research", "risk": "risk_management", "trader": "trading"}
 """Role to the capability by which it is found."""
 
+ROLE_OF = {capability: role for role, capability in ROLES.items()}
+
 
 def make(role: str, agent_id: str) -> Agent:
     """Return an agent of a role, ready to run."""

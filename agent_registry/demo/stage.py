@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from agent_registry.demo.fleet import Fleet
 from agent_registry.demo.ledger import Ledger
 from agent_registry.demo.load import Load
-from agent_registry.demo.orchestrator import Orchestrator
 from agent_registry.demo.roles import ROLES
 from agent_registry.demo.story import LIMITS, SCENES, Deed
 from agent_registry.failure import CommandError, Exit
@@ -55,7 +54,7 @@ class Stage:
         Raises:
             CommandError: If something does not start or ends by itself.
         """
-        from agents_sdk import RegistryError
+        from agents_sdk import Orchestrator, RegistryError
 
         ledger = self._ledger
         try:
@@ -63,7 +62,11 @@ class Stage:
             async with self._client() as registry:
                 ledger.load = Load(registry, ledger.seconds)
                 orchestrator = Orchestrator(
-                    registry, self.fleet, lambda words: ledger.note("orchestrator", words, "cyan")
+                    registry,
+                    self.fleet,
+                    ROLES.values(),
+                    durable="demo-orchestrator",
+                    say=lambda words: ledger.note("orchestrator", words, "cyan"),
                 )
                 await self._set_policies(registry)
                 async with _together(self._listen(registry), self._look(registry), orchestrator.run()) as crew:

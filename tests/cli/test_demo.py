@@ -66,7 +66,7 @@ def test_the_whole_loop_happens_and_leaves_nothing_behind(tmp_path: Path) -> Non
         r"orchestrator starts risk-3",
         r"research-\d is suspended, by an operator: maintenance",
         r"registry orders trading \d → \d: mean load .* below 0\.3",
-        r"orchestrator stops trader-\d",
+        r"orchestrator drains trader-\d",
         r"What you saw:",
         r"was found dead \d\.\d s after kill -9",
     )

@@ -98,8 +98,11 @@ async def test_orchestrator(client: RegistryClient, example: Example) -> None:
     await eventually(lambda: there_are(2), within=30)
     await client.set_scaling("trading", min_agents=1, max_agents=1)
     await eventually(lambda: there_are(1), within=30)
-    await asyncio.to_thread(until, lambda: "draining trading-" in process.stdout)
-    assert process.stdout.count("started trading-") == 2
+    await asyncio.to_thread(until, lambda: "drains trading-" in process.stdout)
+    started = re.search(r"^starts (.*)$", process.stdout, re.MULTILINE)
+    assert started is not None
+    assert len(started[1].split(", ")) == 2
+    assert process.stdout.count("starts ") == 1
     process.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(process.process.wait, 20) == 0, process.stderr
     assert await nobody(client)
