@@ -17,19 +17,19 @@ from agents_sdk import AgentCallError, Joined, RegistryClient, ServiceQuery, Sna
 
 HERE = Path(__file__).parent
 FLEET = {"research": 1, "risk": 2, "trading": 2}
-CAPABILITIES = ("research", "risk_management", "trading")
+AGENTS = [(kind, f"{kind}-{number}") for kind, amount in FLEET.items() for number in range(1, amount + 1)]
 
 
 async def everybody_is_there(registry: RegistryClient) -> None:
-    """Wait until each capability has an agent."""
-    missing = set(CAPABILITIES)
+    """Wait until all of the fleet have registered."""
+    missing = {agent_id for _, agent_id in AGENTS}
     async with contextlib.aclosing(registry.watch()) as changes:
         async for change in changes:  # who is there, then everything that changes
             match change:
                 case Snapshot(agents=agents):
-                    missing.difference_update(*(agent.capabilities for agent in agents))
+                    missing -= {agent.agent_id for agent in agents}
                 case Joined(agent=agent):
-                    missing -= agent.capabilities
+                    missing.discard(agent.agent_id)
             if not missing:
                 return
 
@@ -62,9 +62,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Ctrl-C does
     processes = [
         # A session of its own each: Ctrl-C is for us, and we end them in order.
-        subprocess.Popen([sys.executable, HERE / f"{kind}.py", f"{kind}-{number}"], start_new_session=True)
-        for kind, amount in FLEET.items()
-        for number in range(1, amount + 1)
+        subprocess.Popen([sys.executable, HERE / f"{kind}.py", agent_id], start_new_session=True)
+        for kind, agent_id in AGENTS
     ]
     try:
         asyncio.run(drive(trades))
