@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -26,6 +25,7 @@ from nats.errors import Error as NatsError
 
 from agents_sdk.denials import SUBSCRIPTION, Denials
 from agents_sdk.dial import PENDING_BYTES, Address
+from agents_sdk.errands import Errands
 from agents_sdk.link import Counters, Link, Listener
 from agents_sdk.protocol.errors import PayloadTooLargeError, UnavailableError
 from agents_sdk.quiet import QuietLog
@@ -40,7 +40,6 @@ HEADROOM = 4 * 1024
 """Bytes for a message's subject and headers."""
 
 Callback = Callable[[Msg], Awaitable[None]]
-T = TypeVar("T")
 
 _GONE = (
     ConnectionClosedError,
@@ -79,8 +78,7 @@ class Connection:
         self._link = Link(target, self._restore, self._on_error)
         self._is_ours = isinstance(target, Address)
         self._subscriptions: set[Subscription] = set()
-        self._loose: set[asyncio.Task[Any]] = set()
-        """What may go on after its time."""
+        self._errands = Errands()
         self._quiet = QuietLog(logger)
         self._link.listen(self._on_link)
 
@@ -144,8 +142,7 @@ class Connection:
                 await self.unsubscribe(subscription)
         await self._link.close()
         self._subscriptions.clear()
-        for task in self._loose:
-            task.cancel()
+        self._errands.cancel()
 
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
@@ -159,7 +156,7 @@ class Connection:
         client = self.client
         sending = client.publish(subject, payload, reply, headers)
         try:
-            await (sending if _has_room(client, payload) else self._in_time(SEND_LIMIT, sending))
+            await (sending if _has_room(client, payload) else self._errands.run(sending, SEND_LIMIT))
         except TimeoutError as error:
             raise UnavailableError(f"NATS at {self.where} takes nothing now") from error
         except _GONE as error:
@@ -186,7 +183,7 @@ class Connection:
         client, started = self.client, time.monotonic()
         asking = client.request(subject, payload, timeout=within, headers=headers)
         try:
-            return await (asking if _has_room(client, payload) else self._in_time(within, asking))
+            return await (asking if _has_room(client, payload) else self._errands.run(asking, within))
         except TimeoutError:
             self.denials.check(subject, client.new_inbox(), started)
             raise
@@ -261,31 +258,9 @@ class Connection:
             UnavailableError: If NATS is away or does not answer in time.
         """
         try:
-            await self._in_time(within, _flush(self.client))
+            await self._errands.run(_flush(self.client), within)
         except (TimeoutError, NatsError) as error:
             raise UnavailableError(f"NATS at {self.where} does not answer") from error
-
-    async def _in_time(self, within: float, work: Coroutine[Any, Any, T]) -> T:
-        """Return what `work` returns.
-
-        It is a task of its own, and left alone when its time is over: nats-py swallows a cancellation while it waits
-        for its socket, and its read loop ends on the answer to a ping that nobody waits for any more.
-
-        Raises:
-            TimeoutError: If it takes longer.
-        """
-        task = asyncio.create_task(work)
-        self._loose.add(task)
-        task.add_done_callback(self._ended)
-        done, _ = await asyncio.wait((task,), timeout=within)
-        if not done:
-            raise TimeoutError
-        return task.result()
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._loose.discard(task)
-        if not task.cancelled():
-            task.exception()  # told to whoever waits, if anybody does
 
     async def _restore(self, client: Client) -> None:
         """Subscribe on a new client to what was heard on the one before."""

@@ -85,8 +85,9 @@ class Link:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a server is there now."""
-        return self._client is not None and self._client.is_connected and not self._closing
+        """Whether a server is there now; from any thread."""
+        client = self._client
+        return client is not None and client.is_connected and not self._closing
 
     @property
     def is_closed(self) -> bool:

@@ -111,9 +111,9 @@ class Service:
 
     async def close(self) -> None:
         """Have NATS send no requests any more, and answer those that it has sent."""
-        if self._connection is None:
-            return
         ending, self._subscriptions = self._subscriptions, []
+        if self._connection is None or not ending:
+            return
         try:
             await self._connection.drain(ending)
         except UnavailableError as error:
