@@ -81,6 +81,9 @@ class RegistryClient:
         name: Name of the connection, for people who look at NATS.
         inbox_prefix: First tokens of the subjects on which replies arrive, where NATS gives each
             user its own.
+
+    Raises:
+        InvalidRequestError: A `ValueError`, if `nats` or `NATS_URL` names no server.
     """
 
     def __init__(

@@ -613,7 +613,7 @@ async def test_given_up_while_it_registers_it_leaves_no_ghost(
         starting.cancel()
     else:
         ending = asyncio.create_task(agent.stop())
-    await asyncio.sleep(0.1)
+    await eventually(lambda: agent._life._ending is not None)
     go.set()
     await asyncio.wait((starting, ending), timeout=10)
     assert starting.done()

@@ -196,8 +196,6 @@ async def test_nats_that_is_away_for_a_moment_is_waited_for(server: Server, know
         await server.kill()
         await eventually(lambda: not client._connection.is_connected)
         calling = asyncio.create_task(client.call("trading", "quote", timeout=20.0))
-        await asyncio.sleep(0.1)
-        assert not calling.done()
         await server.start()
         assert await calling == 42.0
     await registry.stop()

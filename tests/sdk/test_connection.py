@@ -376,10 +376,10 @@ async def test_what_was_closed_can_be_opened_again(connection: Connection) -> No
     assert (await connection.request("echo", b"x", 2.0)).data == b"x"
 
 
-async def test_what_is_closed_while_it_is_opened_stays_closed(server: Server) -> None:
+async def test_what_is_closed_while_it_is_opened_stays_closed(server: Server, caplog) -> None:
     connection = Connection(address(server, timeout=0.2))
     opening = asyncio.create_task(connection.open(math.inf))
-    await asyncio.sleep(0.1)
+    await eventually(lambda: "waiting for NATS" in caplog.text)
     await connection.close()
     await server.start()
     with pytest.raises(UnavailableError, match="is closed"):

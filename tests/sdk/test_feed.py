@@ -263,8 +263,9 @@ async def test_events_end_with_their_client(
     theirs = await nats.connect(nats_server.url)
     client = RegistryClient(nats_server.url if whose == "ours" else theirs)
     await client.connect()
+    nats_py = client._connection.client
     reading = asyncio.create_task(read(client.events("status", durable=durable), 10**6))
-    await asyncio.sleep(0.2)
+    await eventually(lambda: len(nats_py._subs) > 1)  # one is for replies
     await (client.close() if whose == "ours" else theirs.close())
     with pytest.raises(UnavailableError, match="is closed"):
         await reading

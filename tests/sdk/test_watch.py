@@ -359,7 +359,7 @@ async def test_it_ends_with_its_client(nats_server: NatsServer, registry: Replic
     async with client, aclosing(client.watch()) as changes:
         assert isinstance(await anext(changes), Snapshot)
         waiting = asyncio.ensure_future(anext(changes))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)
         await (client.close() if whose == "ours" else theirs.close())
         async with asyncio.timeout(10):
             with pytest.raises(UnavailableError, match="is closed"):
