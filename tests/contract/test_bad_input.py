@@ -18,7 +18,17 @@ from agents_sdk.protocol import subjects
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
-from tests.contract.wire import TRADER, ask, assert_error, everything, listening, stats, told, until_status
+from tests.contract.wire import (
+    TRADER,
+    ask,
+    assert_error,
+    everything,
+    listening,
+    stats,
+    stored_events,
+    told,
+    until_status,
+)
 
 HOLDER = {**TRADER, "instance_id": "run-1", "claims": ["account-7"]}
 """What is registered in every one of these tests."""
@@ -313,6 +323,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clie
     await told(nc, "registry.drain.leaving")
     await told(nc, "registry.register", {**TRADER, "agent_id": "gone", "heartbeat_interval": 0.1})
     await until_status(nc, "offline", "gone")
+    await stored_events(nc, 5)
     yield nc
     await nc.close()
     await replica.stop()

@@ -157,11 +157,11 @@ async def test_what_changes_nothing_durable_is_no_event(
 
 
 async def test_the_removal_event_carries_the_last_status(registry: Replica, nc: Client) -> None:
-    await told(nc, "registry.register", TRADER)
-    await told(nc, "registry.suspend.trader-1")
     async with listening(nc, "registry.events.status.suspended.trader-1") as live:
+        await told(nc, "registry.register", TRADER)
+        await told(nc, "registry.suspend.trader-1")
         gone = await told(nc, "registry.deregister.trader-1")
-        event = decoded((await live.next()).data)
+        _, event = payloads(await live.take(2))
     assert (event["removed"], event["from"], event["to"]) == (True, "suspended", "suspended")
     assert event["revision"] == gone["revision"]
 
@@ -211,8 +211,8 @@ class TestDrainDeadline:
         return Settings(drain_timeout=0.2)
 
     async def test_who_does_not_finish_in_time_is_removed(self, registry: Replica, nc: Client) -> None:
-        await told(nc, "registry.register", TRADER)
-        async with listening(nc, "registry.events.status.>") as live:
+        async with listening(nc, "registry.events.status.deregistering.>") as live:
+            await told(nc, "registry.register", TRADER)
             await told(nc, "registry.drain.trader-1")
             heard = await live.take(2)
         assert moves(heard) == [

@@ -347,10 +347,10 @@ async def test_any_replica_shows_scaling(start: Start, nc: Client) -> None:
 
 
 async def test_a_leader_that_stops_hands_over(start: Start, nc: Client) -> None:
-    one, two = await start(), await start()
     async with listening(nc, "registry.events.registry.leader_changed") as changes:
+        one, two = await start(), await start()
         await one.stop()
-        change = decoded((await changes.next()).data)
+        _, change = payloads(await changes.take(2))
     assert (change["replica"], change["epoch"]) == (two.replica_id, 2)
     assert two.state.leading
     await told(nc, "registry.register", {**TRADER, "heartbeat_interval": 0.1, "heartbeat_timeout": 0.2})
