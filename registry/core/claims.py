@@ -2,7 +2,7 @@
 
 The bucket guards each agent's key by itself, so two agents can come to claim the same through two replicas at once. The
 log decides: the claim is whose write came first, and a replica that knows the log up to a claim's own revision knows
-whether it did. Nobody is told that he holds a claim before that (`commands.claims_settled`).
+whether it did. Nobody is told that he holds a claim before that (`outcomes.revision_awaited`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from registry.core.agent import Agent
 from registry.core.changes import answer, assess, changed, refuse, without_claims
-from registry.core.commands import claim_held, decide, receipt, resume
+from registry.core.commands import decide, resume
 from registry.core.effects import AwaitRevision, Effect, PutRecord, ReadRecord, TellAgent
 from registry.core.errors import RefusedError
 from registry.core.events import (
@@ -20,6 +20,7 @@ from registry.core.events import (
 )
 from registry.core.limits import MAX_ATTEMPTS
 from registry.core.record import Record
+from registry.core.registering import claim_held, receipt
 from registry.core.state import RegistryState
 from registry.core.status import Status
 from registry.core.writes import Command, Write

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from registry.core.access import check_identity, check_incarnation
 from registry.core.agent import Agent, merge_metrics
 from registry.core.changes import assess, refuse
-from registry.core.commands import check_identity, check_incarnation, holder_probed
 from registry.core.effects import Effect, Probe, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
+from registry.core.holder import holder_probed
 from registry.core.limits import GONE, LATE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status

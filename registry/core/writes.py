@@ -46,6 +46,12 @@ class Write:
     refusal: RefusedError | None = None
     sent: bool = True
 
+    @classmethod
+    def unsent(cls, command: Command, attempts: int = 1) -> Write:
+        """Return what holds the agent's place while there is nothing to write yet."""
+        nothing = Record(command.agent_id or "", "", (), write_id=command.write_id)
+        return cls(nothing, command=command, attempts=attempts, sent=False)
+
 
 class Writes:
     """The writes on their way, by agent id. A command that waits for a probe holds its agent's place too."""

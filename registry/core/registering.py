@@ -1,0 +1,209 @@
+"""Registering: who may have an id, and what becomes of its record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from registry.core.access import check_identity
+from registry.core.agent import Agent
+from registry.core.changes import answer, changed, with_command, with_reason_of, write
+from registry.core.effects import Effect, Probe
+from registry.core.errors import RefusedError, invalid
+from registry.core.events import Purpose, RegisterRequested
+from registry.core.health_subject import may_be_asked
+from registry.core.limits import HEARTBEATS_IN_TIMEOUT
+from registry.core.record import Change, Record
+from registry.core.state import NEVER, RegistryState, Removal
+from registry.core.status import Cause, Status, move
+from registry.core.writes import Write
+
+_REGISTRATION = (
+    "agent_type", "capabilities", "metadata", "version", "tags", "instance_id", "heartbeat_interval",
+    "heartbeat_timeout", "health_subject", "max_concurrency", "claims", "connection",
+)  # fmt: skip
+"""The fields of a record that a registration sets."""
+
+
+def register(state: RegistryState, wanted: RegisterRequested, attempts: int, holder_is_gone: bool) -> list[Effect]:
+    """Decide a registration.
+
+    Args:
+        state: What is known.
+        wanted: The registration; its agent has an id by now.
+        attempts: How often it was decided, this time included.
+        holder_is_gone: Whether who holds the id was probed, and is not there any more.
+
+    Raises:
+        RefusedError: If it is refused.
+    """
+    _complete(state, wanted)
+    agent_id = wanted.agent_id
+    assert agent_id is not None, "made up by requested"
+    agent = state.agents.get(agent_id)
+    if agent is not None:
+        check_identity(agent, wanted.identity)
+        if wanted.name in agent.record.commands:
+            return answer(wanted.reply, receipt(agent.record, agent.revision))
+    _check_claims(state, wanted)
+    if agent is None:
+        removal = state.removed.get(agent_id, NEVER)
+        if wanted.name in removal.commands:
+            raise overtaken(agent_id)
+        record = _newcomer(wanted, agent_id, removal, state.wall(wanted.at))
+        return write(state, record, removal.revision, wanted, attempts)
+    fields = {name: getattr(wanted, name) for name in _REGISTRATION}
+    known = agent.record
+    same = known.instance_id is not None and known.instance_id == wanted.instance_id
+    if known.status is Status.OFFLINE:
+        record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
+    elif same:
+        if replace(known, **fields) == known:
+            agent.heard, agent.seq = max(agent.heard, wanted.at), -1
+            return answer(wanted.reply, receipt(known, agent.revision))
+        updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
+        record = _claiming(replace(with_reason_of(known, updated), **fields), known)
+    elif wanted.takeover or holder_is_gone:
+        record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
+    elif (subject := state.health_subject(known)) is not None:
+        waits = Write.unsent(wanted, attempts)
+        waits.signs = agent.signs
+        state.writes.start(waits)
+        return [Probe(agent_id, known.incarnation, subject, Purpose.HOLDER)]
+    else:
+        raise already_registered(known)
+    return write(state, record, agent.revision, wanted, attempts)
+
+
+def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
+    """Check what the wire cannot know, and fill in what was left out.
+
+    Raises:
+        RefusedError: For unknown capabilities, a lease shorter than the interval, or a health subject that is not the
+            agent's to name.
+    """
+    state.vocabulary.check(wanted.capabilities)
+    subject = wanted.health_subject
+    if subject is not None and not may_be_asked(subject, state.prefix):
+        example = f"agent.{wanted.agent_id}.health_check"
+        wrong = f"must not begin with $, _ or {state.prefix!r}, where the registry itself listens"
+        raise invalid("health_subject", f"{wrong}; {example} would do; got {subject!r}")
+    interval = wanted.heartbeat_interval = wanted.heartbeat_interval or state.limits.heartbeat_interval
+    timeout = wanted.heartbeat_timeout
+    if timeout is None:
+        wanted.heartbeat_timeout = interval * HEARTBEATS_IN_TIMEOUT
+    elif timeout < interval:
+        raise invalid("heartbeat_timeout", f"must be at least heartbeat_interval, {interval:g}; got {timeout:g}")
+
+
+def _newcomer(wanted: RegisterRequested, agent_id: str, removal: Removal, now: float) -> Record:
+    assert wanted.heartbeat_interval is not None, "filled in by _complete"
+    assert wanted.heartbeat_timeout is not None, "filled in by _complete"
+    return Record(
+        agent_id=agent_id,
+        agent_type=wanted.agent_type,
+        capabilities=wanted.capabilities,
+        status=Status.ACTIVE,
+        status_reason="registered",
+        status_since=now,
+        registered_at=now,
+        incarnation=removal.incarnation + 1,
+        instance_id=wanted.instance_id,
+        version=wanted.version,
+        tags=wanted.tags,
+        metadata=wanted.metadata,
+        heartbeat_interval=wanted.heartbeat_interval,
+        heartbeat_timeout=wanted.heartbeat_timeout,
+        health_subject=wanted.health_subject,
+        max_concurrency=wanted.max_concurrency,
+        claims=wanted.claims,
+        connection=wanted.connection,
+        identity=wanted.identity,
+        last_heartbeat=now,
+        write_id=wanted.write_id,
+        commands=with_command(removal.commands, wanted),
+        change=Change(Status.REGISTERING, "registered", now, 0, trace=wanted.trace),
+    )
+
+
+def _reborn(
+    state: RegistryState,
+    agent: Agent,
+    wanted: RegisterRequested,
+    fields: dict[str, Any],
+    reason: str,
+    incarnation: int,
+) -> Record:
+    """Return the record of an id that another instance takes, or that comes back from being offline."""
+    known, now = agent.record, state.wall(wanted.at)
+    status = move(known.status, known.held, Cause.REGISTER)
+    fresh: dict[str, Any] = {
+        "registered_at": now,
+        "last_heartbeat": now,
+        "health_score": 1.0,
+        "load_factor": 0.0,
+        "performance_metrics": {},
+        "load_reported_at": None,
+        "identity": wanted.identity,
+        "incarnation": incarnation,
+    }
+    record = changed(state, agent, wanted.at, status, reason, wanted)
+    if known.held:
+        record = replace(record, status_reason="operator", status_note=known.status_note)
+    return _claiming(replace(record, **fields, **fresh), known)
+
+
+def _claiming(record: Record, known: Record) -> Record:
+    """Return a record with the revision of its claims: they are new unless the agent has held them all along."""
+    if known.status is not Status.OFFLINE and set(record.claims) <= set(known.claims):
+        return record
+    return replace(record, claims_revision=0)
+
+
+def overtaken(agent_id: str) -> RefusedError:
+    """Return the refusal of a command that was carried out before, to an agent that is another one now."""
+    message = f"was carried out before, and {agent_id!r} has been changed since"
+    return RefusedError("conflict", f"Nats-Msg-Id: this command {message}", ("Nats-Msg-Id", message))
+
+
+def already_registered(record: Record) -> RefusedError:
+    """Return the refusal of an id that another instance holds."""
+    instance = record.instance_id
+    holder = "an instance without an instance_id" if instance is None else f"instance {instance}"
+    message = f"{record.agent_id!r} is held by {holder}, incarnation {record.incarnation}, which is {record.status}"
+    rest = "or takeover: true" if instance is None else "the same instance_id, or takeover: true"
+    return RefusedError(
+        "already_registered",
+        f"agent_id: {message}; use another id, {rest}",
+        ("agent_id", message),
+        *(() if instance is None else (("instance_id", instance),)),
+    )
+
+
+def _check_claims(state: RegistryState, wanted: RegisterRequested) -> None:
+    if not wanted.claims:
+        return
+    coming = dict(state.writes.claims(wanted.agent_id or ""))
+    for claim in wanted.claims:
+        holder = state.catalog.claims.holder(claim) or coming.get(claim)
+        if holder is not None and holder != wanted.agent_id:
+            raise claim_held(claim, holder)
+
+
+def claim_held(claim: str, holder: str) -> RefusedError:
+    """Return the refusal of a claim that another agent holds."""
+    message = f"{claim!r} is held by agent {holder!r}"
+    return RefusedError("conflict", f"claims: {message}", ("claims", message))
+
+
+def receipt(record: Record, revision: int) -> dict[str, Any]:
+    """Return the answer to a registration."""
+    return {
+        "agent_id": record.agent_id,
+        "status": record.status,
+        "incarnation": record.incarnation,
+        "revision": revision,
+        "heartbeat_interval": record.heartbeat_interval,
+        "heartbeat_timeout": record.heartbeat_timeout,
+        "registered_at": record.registered_at,
+    }
