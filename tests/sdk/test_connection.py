@@ -132,9 +132,9 @@ async def test_a_patient_connection_waits_for_its_server(server: Server, caplog)
     await connection.close()
 
 
-async def test_waiting_can_be_given_up(server: Server) -> None:
+async def test_waiting_can_be_given_up(server: Server, caplog) -> None:
     opening = asyncio.create_task(Connection(address(server, timeout=0.2)).open(math.inf))
-    await asyncio.sleep(0.1)
+    await eventually(lambda: "waiting for NATS" in caplog.text)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
