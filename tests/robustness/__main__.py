@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import secrets
 import sys
 import tempfile
@@ -23,6 +24,9 @@ def main() -> int:
     sys.stdout.write(
         f"{plan}\nthe same again: make robustness ARGS='--seed {plan.seed}'\nlogs and history.json: {folder}\n"
     )
+    clients = logging.getLogger("agents_sdk")  # tells of lost connections, minute after minute
+    clients.addHandler(logging.FileHandler(folder / "clients.log"))
+    clients.propagate = False
     result = asyncio.run(run(plan, folder, _tell))
     (folder / "history.json").write_bytes(orjson.dumps(result.history, default=sorted))
     sys.stdout.write("\n" if sys.stdout.isatty() else "")
