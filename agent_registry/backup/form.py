@@ -125,9 +125,10 @@ class AgentRecord(BaseModel):
     ] = Field(default_factory=dict)
     last_heartbeat: Timestamp = 0.0
     load_reported_at: Timestamp | None = None
+    busy_until: Timestamp = 0.0
     held: Flag = False
     change_revision: Count = 0
-    claims_revision: Count = 0
+    claims_since: dict[Annotated[str, Field(strict=True)], Count] = Field(default_factory=dict)
     commands: Annotated[tuple[Annotated[str, Field(strict=True)], ...], Field(max_length=MAX_COMMANDS)] = ()
     write_id: Annotated[str, Field(strict=True)] = ""
 

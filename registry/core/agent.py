@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from registry.core.record import Record
@@ -19,7 +20,6 @@ class Agent:
         "busy_until",
         "change_revision",
         "checkpoint_due",
-        "claims_revision",
         "counted",
         "encoded",
         "health",
@@ -43,7 +43,6 @@ class Agent:
         self.record = record
         self.revision = revision
         self.change_revision = record.change_revision or revision
-        self.claims_revision = record.claims_revision or revision
         self.heard = heard
         """Instant of the last sign of life."""
         self.since = since
@@ -110,5 +109,7 @@ def merge_metrics(known: Mapping[str, float], reported: Mapping[str, float]) -> 
         weight = total - before or 1.0
         for name, value in reported.items():
             if name.startswith("avg_") and name in known:
-                merged[name] = (known[name] * before + value * weight) / (before + weight)
+                average = known[name] + (value - known[name]) * (weight / (before + weight))
+                # What is finite can have a difference that is not, and what is not finite has no JSON.
+                merged[name] = average if isfinite(average) else value
     return merged

@@ -148,7 +148,7 @@ class Catalog:
             else:
                 ids.add(agent_id)
         if record.claims and record.status is not Status.OFFLINE:
-            self.claims.add(record, agent.claims_revision)
+            self.claims.add(record, agent.revision)
 
     def _unindex(self, record: Record) -> None:
         for index, name in self._postings(record):
@@ -165,6 +165,8 @@ class Catalog:
         if record.status is not Status.OFFLINE:
             for capability in record.capabilities:
                 self.capabilities[capability] += step
+                if not self.capabilities[capability]:
+                    del self.capabilities[capability]
         if step < 0:
             if agent.counted is not None:
                 self.healths[agent.counted] -= 1
@@ -191,7 +193,9 @@ class Catalog:
                     assert name in (*record.capabilities, record.agent_type, *record.tags), f"{agent_id} under {name}"
         alive = [agent for agent in self.agents.values() if agent.status is not Status.OFFLINE]
         assert self.claims.claimants() == {
-            (claim, agent.agent_id, agent.claims_revision) for agent in alive for claim in agent.record.claims
+            (claim, agent.agent_id, since)
+            for agent in alive
+            for claim, since in agent.record.since(agent.revision).items()
         }
         assert +self.statuses == Counter(agent.status for agent in self.agents.values())
         assert +self.healths == Counter(agent.bucket() for agent in alive)

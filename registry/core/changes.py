@@ -51,7 +51,7 @@ def changed(
         status_since=known.status_since if status is known.status else now,
         change=Change(known.status, reason, now, agent.change_revision, note, removed, trace, epoch),
         change_revision=0,
-        claims_revision=agent.claims_revision,
+        claims_since=known.since(agent.revision),
         write_id=state.new_id() if command is None else command.write_id,
         commands=with_command(known.commands, command),
     )
@@ -76,9 +76,14 @@ def checkpointed(state: RegistryState, agent: Agent) -> Record:
         **_vitals(state, agent),
         change=None,
         change_revision=agent.change_revision,
-        claims_revision=agent.claims_revision,
+        claims_since=agent.record.since(agent.revision),
         write_id=state.new_id(),
     )
+
+
+def touched(state: RegistryState, agent: Agent, command: Command) -> Record:
+    """Return the agent's record for a command that changes nothing but when the agent was last heard of."""
+    return replace(checkpointed(state, agent), last_heartbeat=state.wall(command.at), write_id=command.write_id)
 
 
 def _vitals(state: RegistryState, agent: Agent) -> dict[str, Any]:
@@ -88,6 +93,7 @@ def _vitals(state: RegistryState, agent: Agent) -> dict[str, Any]:
         "performance_metrics": agent.metrics,
         "last_heartbeat": agent.last_heartbeat,
         "load_reported_at": None if agent.load_at is None else state.wall(agent.load_at),
+        "busy_until": state.wall(agent.busy_until) if agent.busy_until else 0.0,
     }
 
 
@@ -116,8 +122,20 @@ def write(
     return [PutRecord(record, expected, removed)]
 
 
-def without_claims(state: RegistryState, agent: Agent, at: float, lost: Collection[str]) -> Record:
-    """Return an agent's record without claims that another one holds."""
+def removal(state: RegistryState, agent: Agent, at: float) -> Record:
+    """Return what removes an agent that should not have been registered."""
+    return changed(state, agent, at, agent.status, "deregistered", removed=True)
+
+
+def taken_back(state: RegistryState, agent: Agent, at: float, lost: Collection[str]) -> Record:
+    """Return what undoes the registration that made claims which another agent had made first.
+
+    Nobody has been told that he holds them. An agent that the registration made is removed; one that was there before
+    keeps what else it has.
+    """
+    made = agent.record.change
+    if made is not None and made.previous is Status.REGISTERING:
+        return removal(state, agent, at)
     record = changed(state, agent, at, agent.status, "updated")
     kept = tuple(claim for claim in record.claims if claim not in lost)
     return replace(with_reason_of(agent.record, record), claims=kept)
@@ -129,7 +147,8 @@ def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
         return []
     lost = [claim for claim, _ in state.catalog.claims.lost(agent.record)]
     if lost and agent.agent_id not in state.writes:  # a replica died before it took them back
-        return write(state, without_claims(state, agent, at, lost), agent.revision, None, 1)
+        record = taken_back(state, agent, at, lost)
+        return write(state, record, agent.revision, None, 1, removed=record.is_removal)
     if agent.missed >= GONE and agent.status is not Status.OFFLINE:
         return change(state, agent, at, Cause.LOST, "no_responders")
     cause = grade(agent.health, agent.hung)

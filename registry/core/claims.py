@@ -19,9 +19,9 @@ class Claims:
         self._claimants: dict[str, dict[str, int]] = {}
 
     def add(self, record: Record, revision: int) -> None:
-        """Note an agent's claims, made at a revision."""
-        for claim in record.claims:
-            self._claimants.setdefault(claim, {})[record.agent_id] = revision
+        """Note the claims of a record that has a revision."""
+        for claim, since in record.since(revision).items():
+            self._claimants.setdefault(claim, {})[record.agent_id] = since
 
     def discard(self, record: Record) -> None:
         """Forget an agent's claims, if they are known."""

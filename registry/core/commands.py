@@ -8,7 +8,7 @@ from typing import Any
 from registry.core.access import check_identity, check_incarnation
 from registry.core.agent import Agent
 from registry.core.changes import answer, changed, refuse, write
-from registry.core.effects import Effect, ReadRecord, SendReply
+from registry.core.effects import Effect, Probe, PutRecord, ReadRecord
 from registry.core.errors import RefusedError, not_found
 from registry.core.events import CommandRequested, RegisterRequested, Verb
 from registry.core.limits import MAX_ID
@@ -23,12 +23,12 @@ _CAUSES = {Verb.SUSPEND: Cause.SUSPEND, Verb.DRAIN: Cause.DRAIN, Verb.RESUME: Ca
 
 def requested(state: RegistryState, command: Command) -> list[Effect]:
     """Decide a command, or let it wait for the agent's write that is on its way."""
-    if not state.path.is_current(command.at):
-        late = "this replica was cut off or stood still, and is catching up; try again"
-        return refuse(state, command.reply, RefusedError("unavailable", late))
     command.write_id = command.write_id or state.new_id()
+    # A write of unknown outcome is decided anew; that it has taken place shows its name, also when others wrote since.
+    command.name = command.name or command.write_id
     agent_id = command.agent_id = command.agent_id or _made_up(command)
     try:
+        state.path.check_current(command.at)
         if agent_id in state.writes:
             state.writes.wait(agent_id, command)
             return []
@@ -41,7 +41,7 @@ def requested(state: RegistryState, command: Command) -> list[Effect]:
 def _made_up(command: Command) -> str:
     """Return an id for an agent that has none: of the command's name, so that what is sent twice makes one agent."""
     assert isinstance(command, RegisterRequested), "all others name their agent"
-    kind, unique = command.agent_type.replace(".", "-").replace("+", "-"), command.name or command.write_id
+    kind, unique = command.agent_type.replace(".", "-").replace("+", "-"), command.name or ""
     return f"{kind[: MAX_ID - 1 - len(unique)]}-{unique}"
 
 
@@ -64,8 +64,8 @@ def decide(state: RegistryState, command: Command, attempts: int) -> list[Effect
         if attempts > 1 or refused.code == "invalid_request":
             raise
         return _ask(state, command)
-    wrote = any(not isinstance(effect, SendReply) for effect in effects)
-    return effects if wrote or attempts > 1 else _ask(state, command)
+    judged = any(isinstance(effect, PutRecord | Probe) for effect in effects)
+    return effects if judged or attempts > 1 else _ask(state, command)
 
 
 def _ask(state: RegistryState, command: Command) -> list[Effect]:

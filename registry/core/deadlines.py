@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+
+MIN_HEAP = 1024
+"""A heap that is larger, and for the most part of what is watched no more, is made anew."""
 
 
 class Deadlines:
@@ -34,6 +37,14 @@ class Deadlines:
         if queued is None or due < queued:
             self._queued[key] = due
             heappush(self._heap, (due, key))
+            if len(self._heap) > MIN_HEAP and len(self._heap) > 2 * len(self._queued):
+                self._heap = [(at, key) for key, at in self._queued.items()]
+                heapify(self._heap)
+
+    def clear(self) -> None:
+        """Watch nothing any more."""
+        self._heap.clear()
+        self._queued.clear()
 
     def due(self, now: float, limit: int) -> Iterator[str]:
         """Yield keys whose deadline has passed, earliest first, at most `limit`; they are then no longer watched."""

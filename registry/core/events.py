@@ -138,12 +138,18 @@ class WriteUncertain:
 
 @dataclass(slots=True)
 class RecordRead:
-    """The bucket was read. `record` is None when the key never existed; a removed one says so in its change."""
+    """The bucket was read.
+
+    Attributes:
+        record: None when the key never existed, or what stands there is no record; a removed one says so in its change.
+        readable: Whether what stands there is a record, or nothing.
+    """
 
     at: float
     agent_id: str
     record: Record | None
     revision: int
+    readable: bool = True
 
 
 @dataclass(slots=True)

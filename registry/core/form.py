@@ -50,8 +50,9 @@ RECORD_TYPES: dict[str, frozenset[Any]] = {
     "performance_metrics": _OBJECT,
     "last_heartbeat": _NUMBER,
     "load_reported_at": _NUMBER_OR_NONE,
+    "busy_until": _NUMBER,
     "change_revision": _COUNT,
-    "claims_revision": _COUNT,
+    "claims_since": _OBJECT,
     "write_id": _TEXT,
     "commands": _LIST,
     "change": _OBJECT_OR_NONE,
@@ -80,6 +81,17 @@ def check_names(field: str, names: tuple[Any, ...]) -> None:
     for name in names:
         if type(name) is not str:
             raise ValueError(f"{field} has {name!r:.80}")
+
+
+def check_counts(field: str, counts: Mapping[str, Any]) -> None:
+    """Check that every value is a count.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, value in counts.items():
+        if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+            raise ValueError(f"{field} has {value!r:.80} for {name:.80}")
 
 
 def check_metrics(metrics: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.core.agent import Agent
-from registry.core.changes import answer, assess, changed, refuse, without_claims
+from registry.core.changes import answer, assess, checkpointed, refuse, removal, taken_back
 from registry.core.commands import decide, resume
 from registry.core.effects import AwaitRevision, Effect, PutRecord, ReadRecord, TellAgent
 from registry.core.errors import RefusedError
@@ -22,8 +22,7 @@ from registry.core.limits import MAX_ATTEMPTS
 from registry.core.record import Record
 from registry.core.registering import claim_held, receipt
 from registry.core.state import RegistryState
-from registry.core.status import Status
-from registry.core.writes import Command, Write
+from registry.core.writes import Write
 
 
 def committed(state: RegistryState, event: WriteCommitted) -> list[Effect]:
@@ -37,26 +36,26 @@ def committed(state: RegistryState, event: WriteCommitted) -> list[Effect]:
 def _finish(state: RegistryState, pending: Write, record: Record, revision: int, at: float) -> list[Effect]:
     """Apply what was written, answer who asked for it, and decide who waited."""
     state.learn(record.agent_id, record, revision, at)
-    claims = record.claims and not record.claims_revision and pending.refusal is None
-    if claims and isinstance(pending.command, RegisterRequested):
+    if record.claims and isinstance(pending.command, RegisterRequested) and pending.refusal is None:
         pending.settling = revision
         return [AwaitRevision(record.agent_id, revision)]
     waiting = state.writes.end(record.agent_id)
     if pending.refusal is not None and pending.command is not None:
         effects = refuse(state, pending.command.reply, pending.refusal)
     else:
-        effects = _answers(state, pending.command, record, revision, at)
+        effects = _answers(state, pending, record, revision, at)
     effects += resume(state, waiting)
     agent = state.agents.get(record.agent_id)
     return effects if agent is None else effects + assess(state, agent, at)
 
 
-def _answers(state: RegistryState, command: Command | None, record: Record, revision: int, at: float) -> list[Effect]:
-    """Return what a command leads to once its record is durable."""
+def _answers(state: RegistryState, pending: Write, record: Record, revision: int, at: float) -> list[Effect]:
+    """Return what a write's command leads to once its record is durable."""
+    command = pending.command
     if command is None:
         return []
     if isinstance(command, RegisterRequested):
-        state.statistics.registrations += 1
+        state.statistics.registrations += pending.sent and record.change is not None
         return answer(command.reply, receipt(record, revision))
     if command.verb is Verb.DEREGISTER:
         gone = {"agent_id": record.agent_id, "deregistered": True, "revision": revision}
@@ -85,7 +84,7 @@ def revision_awaited(state: RegistryState, event: RevisionAwaited) -> list[Effec
         return _undo(state, pending, agent, lost, event)
     waiting = state.writes.end(event.agent_id)
     if event.reached:
-        effects = _answers(state, command, record, event.revision, event.at)
+        effects = _answers(state, pending, record, event.revision, event.at)
     else:
         unknown = "the log of the registry is late; whether the claims are held is unknown, try again"
         effects = refuse(state, command.reply, RefusedError("unavailable", f"claims: {unknown}"))
@@ -96,20 +95,28 @@ def _undo(
     state: RegistryState, pending: Write, agent: Agent, lost: dict[str, str], event: RevisionAwaited
 ) -> list[Effect]:
     """Take back a registration whose claims another one made first, as far as it made anything."""
-    removed = agent.revision == event.revision and _is_new(pending.record)
-    if removed:
-        record = changed(state, agent, event.at, agent.status, "deregistered", removed=True)
-    else:
-        record = without_claims(state, agent, event.at, lost)
+    record = taken_back(state, agent, event.at, lost)
     refusal = claim_held(*next(iter(lost.items())))
-    undo = Write(record, removed, pending.command, waiting=pending.waiting, refusal=refusal)
+    undo = Write(record, record.is_removal, pending.command, waiting=pending.waiting, refusal=refusal)
     state.writes.start(undo)
-    return [PutRecord(record, agent.revision, removed)]
+    return [PutRecord(record, agent.revision, undo.removed)]
 
 
-def _is_new(record: Record) -> bool:
-    """Return whether a record's change made its agent."""
-    return record.change is not None and record.change.previous is Status.REGISTERING
+def _undo_again(state: RegistryState, pending: Write, found: Record | None, at: float) -> list[Effect]:
+    """Take back what is left of a registration after somebody else has written: the leader undoes it, too."""
+    assert pending.refusal is not None, "or it would not be undone"
+    waiting, refusal = state.writes.end(pending.record.agent_id), pending.refusal
+    agent = state.agents.get(pending.record.agent_id)
+    if agent is not None and found is not None and pending.attempts < MAX_ATTEMPTS:
+        lost = dict(state.catalog.claims.lost(agent.record))
+        is_ours = found.commands == pending.record.commands  # commands that came since were answered, and stand
+        if is_ours and (pending.removed or lost):
+            record = removal(state, agent, at) if pending.removed else taken_back(state, agent, at, lost)
+            again = Write(record, record.is_removal, pending.command, pending.attempts + 1, waiting, refusal=refusal)
+            state.writes.start(again)
+            return [PutRecord(record, agent.revision, again.removed)]
+    reply = None if pending.command is None else pending.command.reply
+    return refuse(state, reply, refusal) + resume(state, waiting)
 
 
 def uncertain(state: RegistryState, event: WriteUncertain) -> list[Effect]:
@@ -133,7 +140,9 @@ def record_read(state: RegistryState, event: RecordRead) -> list[Effect]:
     if found is not None:
         state.learn(event.agent_id, found, event.revision, event.at)
     elif pending.known == state.known_revision(event.agent_id):
-        state.forget(event.agent_id, event.revision, None)  # the bucket has no such key, and nobody wrote it since
+        _not_there(state, event)
+    if pending.refusal is not None:
+        return _undo_again(state, pending, found, event.at)
     waiting = state.writes.end(event.agent_id)
     effects: list[Effect] = []
     if command is not None:
@@ -146,6 +155,16 @@ def record_read(state: RegistryState, event: RecordRead) -> list[Effect]:
     effects += resume(state, waiting)
     agent = state.agents.get(event.agent_id)
     return effects if agent is None else effects + assess(state, agent, event.at)
+
+
+def _not_there(state: RegistryState, event: RecordRead) -> None:
+    """Take note that the bucket has no record of an agent, and that nobody has written one since it was asked."""
+    agent = state.agents.get(event.agent_id)
+    if agent is not None and not event.readable:
+        # What somebody else put in its place says nothing of the agent, and is written over with the next change.
+        state.apply(checkpointed(state, agent), event.revision, event.at)
+    else:
+        state.forget(event.agent_id, event.revision, None)
 
 
 def read_failed(state: RegistryState, event: ReadFailed) -> list[Effect]:

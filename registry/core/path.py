@@ -8,6 +8,7 @@ stands still, a connection that is dead but not closed, a queue that grew: all o
 
 from __future__ import annotations
 
+from registry.core.errors import RefusedError
 from registry.core.limits import LATE, LATE_PULSE, SETTLING
 
 
@@ -53,6 +54,16 @@ class Path:
     def is_current(self, at: float) -> bool:
         """Return whether what arrives at an instant was sent a moment ago, and not before a standstill."""
         return self.connected and at - self.heard_to <= LATE
+
+    def check_current(self, at: float) -> None:
+        """Refuse to carry out what arrives at an instant and may have been sent before a standstill.
+
+        Raises:
+            RefusedError: `unavailable`.
+        """
+        if not self.is_current(at):
+            late = "this replica was cut off or stood still, and is catching up; try again"
+            raise RefusedError("unavailable", late)
 
     def can_judge(self, at: float) -> bool:
         """Return whether who does not answer at an instant is himself to blame."""

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
-from registry.core.form import CHANGE_TYPES, MAX_NUMBER, RECORD_TYPES, check_free, check_metrics, check_names
+from registry.core.form import (
+    CHANGE_TYPES,
+    MAX_NUMBER,
+    RECORD_TYPES,
+    check_counts,
+    check_free,
+    check_metrics,
+    check_names,
+)
 from registry.core.status import Status
 
 RECORD_VERSION = 1
@@ -14,6 +22,9 @@ RECORD_VERSION = 1
 
 EVENT_VERSION = 1
 """Version of the form of events; grows when a field changes its meaning, not when one is added."""
+
+
+_NO_CLAIMS: Mapping[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -73,10 +84,12 @@ class Record:
     performance_metrics: Mapping[str, float] = field(default_factory=dict)
     last_heartbeat: float = 0.0
     load_reported_at: float | None = None
+    busy_until: float = 0.0
+    """Until when it said that its silence means that it is busy."""
     change_revision: int = 0
     """Revision of the last change when this revision only saves a checkpoint; 0 when it is a change itself."""
-    claims_revision: int = 0
-    """Revision of the write that made its claims; 0 when this one did."""
+    claims_since: Mapping[str, int] = field(default_factory=lambda: _NO_CLAIMS)
+    """Revision of the write that made a claim, for those that this one did not make."""
     write_id: str = ""
     """Names the write that made this revision, so that a write of unknown outcome can be recognised."""
     commands: tuple[str, ...] = ()
@@ -90,6 +103,21 @@ class Record:
     def is_removal(self) -> bool:
         """Whether it is the last one of an agent that is gone."""
         return self.change is not None and self.change.removed
+
+    def since(self, revision: int) -> Mapping[str, int]:
+        """Return the revision of the write that made each claim, given the revision that this record has itself."""
+        return {claim: self.claims_since.get(claim, revision) for claim in self.claims} if self.claims else _NO_CLAIMS
+
+    def held_on(self, known: Record, revision: int) -> Mapping[str, int]:
+        """Return since when it has those of its claims that its agent holds already.
+
+        Args:
+            known: The record that this one follows.
+            revision: The revision of that.
+        """
+        if known.status is Status.OFFLINE or not self.claims:
+            return _NO_CLAIMS
+        return {claim: since for claim, since in known.since(revision).items() if claim in self.claims}
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, readable with `nats kv get`."""
@@ -121,8 +149,9 @@ class Record:
             "performance_metrics": self.performance_metrics,
             "last_heartbeat": self.last_heartbeat,
             "load_reported_at": self.load_reported_at,
+            "busy_until": self.busy_until,
             "change_revision": self.change_revision,
-            "claims_revision": self.claims_revision,
+            "claims_since": self.claims_since,
             "write_id": self.write_id,
             "commands": self.commands,
         }
@@ -213,6 +242,7 @@ def _check(record: Record) -> None:
     check_names("tags", record.tags)
     check_names("claims", record.claims)
     check_names("commands", record.commands)
+    check_counts("claims_since", record.claims_since)
     check_metrics(record.performance_metrics)
     check_free("metadata or connection", (record.metadata, record.connection))
     check_free("what is not known", record.extra.values())

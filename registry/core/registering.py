@@ -7,8 +7,8 @@ from typing import Any
 
 from registry.core.access import check_identity
 from registry.core.agent import Agent
-from registry.core.changes import answer, changed, with_command, with_reason_of, write
-from registry.core.effects import Effect, Probe
+from registry.core.changes import answer, changed, touched, with_command, with_reason_of, write
+from registry.core.effects import AwaitRevision, Effect, Probe
 from registry.core.errors import RefusedError, invalid
 from registry.core.events import Purpose, RegisterRequested
 from registry.core.health_subject import may_be_asked
@@ -41,28 +41,30 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
     agent_id = wanted.agent_id
     assert agent_id is not None, "made up by requested"
     agent = state.agents.get(agent_id)
-    if agent is not None:
-        check_identity(agent, wanted.identity)
-        if wanted.name in agent.record.commands:
-            return answer(wanted.reply, receipt(agent.record, agent.revision))
-    _check_claims(state, wanted)
     if agent is None:
+        _check_claims(state, wanted)
         removal = state.removed.get(agent_id, NEVER)
         if wanted.name in removal.commands:
             raise overtaken(agent_id)
         record = _newcomer(wanted, agent_id, removal, state.wall(wanted.at))
         return write(state, record, removal.revision, wanted, attempts)
-    fields = {name: getattr(wanted, name) for name in _REGISTRATION}
     known = agent.record
+    check_identity(agent, wanted.identity)
+    if _was_done(known, wanted):
+        return _settled(state, agent, wanted, attempts)
+    _check_claims(state, wanted)
+    fields = {name: getattr(wanted, name) for name in _REGISTRATION}
     same = known.instance_id is not None and known.instance_id == wanted.instance_id
     if known.status is Status.OFFLINE:
         record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
+    elif same and replace(known, **fields) == known:
+        agent.heard, agent.seq = max(agent.heard, wanted.at), -1
+        if state.leading:
+            return _settled(state, agent, wanted, attempts)
+        record = touched(state, agent, wanted)  # the leader has to know of it, who gives up whoever he does not hear
     elif same:
-        if replace(known, **fields) == known:
-            agent.heard, agent.seq = max(agent.heard, wanted.at), -1
-            return answer(wanted.reply, receipt(known, agent.revision))
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
-        record = _claiming(replace(with_reason_of(known, updated), **fields), known)
+        record = _claiming(replace(with_reason_of(known, updated), **fields), agent)
     elif wanted.takeover or holder_is_gone:
         record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
     elif (subject := state.health_subject(known)) is not None:
@@ -73,6 +75,32 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
     else:
         raise already_registered(known)
     return write(state, record, agent.revision, wanted, attempts)
+
+
+def _was_done(known: Record, wanted: RegisterRequested) -> bool:
+    """Return whether a registration has been carried out, and its agent has what it asked for.
+
+    Raises:
+        RefusedError: `conflict`, if it has been carried out and something else came of the agent since.
+    """
+    if wanted.name not in known.commands:
+        return False
+    if known.instance_id != wanted.instance_id:
+        raise overtaken(known.agent_id)
+    if set(wanted.claims) <= set(known.claims):
+        return True
+    if known.commands[-1] != wanted.name:
+        raise overtaken(known.agent_id)
+    return False  # the registry has taken claims back, which another one had made first
+
+
+def _settled(state: RegistryState, agent: Agent, wanted: RegisterRequested, attempts: int) -> list[Effect]:
+    """Answer a registration that has been carried out; if it claims, when the log shows that nobody was earlier."""
+    record = agent.record
+    if not record.claims or record.status is Status.OFFLINE:
+        return answer(wanted.reply, receipt(record, agent.revision))
+    state.writes.start(Write(record, command=wanted, attempts=attempts, settling=agent.revision, sent=False))
+    return [AwaitRevision(agent.agent_id, agent.revision)]
 
 
 def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
@@ -144,20 +172,19 @@ def _reborn(
         "load_factor": 0.0,
         "performance_metrics": {},
         "load_reported_at": None,
+        "busy_until": 0.0,
         "identity": wanted.identity,
         "incarnation": incarnation,
     }
     record = changed(state, agent, wanted.at, status, reason, wanted)
     if known.held:
         record = replace(record, status_reason="operator", status_note=known.status_note)
-    return _claiming(replace(record, **fields, **fresh), known)
+    return _claiming(replace(record, **fields, **fresh), agent)
 
 
-def _claiming(record: Record, known: Record) -> Record:
-    """Return a record with the revision of its claims: they are new unless the agent has held them all along."""
-    if known.status is not Status.OFFLINE and set(record.claims) <= set(known.claims):
-        return record
-    return replace(record, claims_revision=0)
+def _claiming(record: Record, agent: Agent) -> Record:
+    """Return a record that has the claims which its agent holds already as of when it made them."""
+    return replace(record, claims_since=record.held_on(agent.record, agent.revision))
 
 
 def overtaken(agent_id: str) -> RefusedError:

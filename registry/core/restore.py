@@ -23,7 +23,7 @@ from registry.core.status import Status
 _LIFE = ("incarnation", "instance_id", "registered_at", "connection", "identity")
 """Who runs: the fields that only the instance itself can renew."""
 
-_VITALS = ("health_score", "load_factor", "performance_metrics", "last_heartbeat", "load_reported_at")
+_VITALS = ("health_score", "load_factor", "performance_metrics", "last_heartbeat", "load_reported_at", "busy_until")
 """What was heard of who runs; a backup's is older."""
 
 _STANDING = ("status", "status_reason", "status_note", "status_since", "held")
@@ -77,15 +77,15 @@ def restore(
     known = found.record
     if known is None or known.is_removal:
         highest = saved.incarnation if known is None else max(saved.incarnation, known.incarnation)
-        record = replace(saved, incarnation=highest, claims_revision=0)
+        record = replace(saved, incarnation=highest, claims_since={})
         if known is not None:
             record = replace(record, commands=known.commands)
         change = Change(Status.REGISTERING, "restored", now, 0)
     elif not overwrite:
         return Kept(Why.THERE)
     else:
-        record = _over(known, saved, known.claims_revision or found.revision)
-        same = ("change", "change_revision", "claims_revision", "write_id")
+        record = _over(known, saved, found.revision)
+        same = ("change", "change_revision", "claims_since", "write_id")
         if record == replace(known, **{name: getattr(record, name) for name in same}):
             return Kept(Why.SAME)
         change = Change(known.status, "restored", now, known.change_revision or found.revision)
@@ -96,7 +96,7 @@ def restore(
     return PutRecord(replace(record, change=change, change_revision=0, write_id=write_id), found.revision)
 
 
-def _over(known: Record, saved: Record, claimed_at: int) -> Record:
+def _over(known: Record, saved: Record, revision: int) -> Record:
     """Return the saved record as that of the agent that is there.
 
     Should it describe its process wrongly by now, that is put right when the process registers again.
@@ -104,5 +104,4 @@ def _over(known: Record, saved: Record, claimed_at: int) -> Record:
     ended = saved.status in _GOING
     kept = (*_LIFE, *_VITALS, *_STANDING) if ended else (*_LIFE, *_VITALS)
     record = replace(saved, **{name: getattr(known, name) for name in kept}, extra={**known.extra, **saved.extra})
-    held_on = known.status is not Status.OFFLINE and set(record.claims) <= set(known.claims)
-    return replace(record, commands=known.commands, claims_revision=claimed_at if held_on else 0)
+    return replace(record, commands=known.commands, claims_since=record.held_on(known, revision))

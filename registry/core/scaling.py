@@ -24,6 +24,7 @@ from registry.core.state import RegistryState
 def policy_requested(state: RegistryState, event: PolicyRequested) -> list[Effect]:
     """Check a change of a scaling policy and have it written, or let it wait for the one that is on its way."""
     try:
+        state.path.check_current(event.at)
         state.vocabulary.check((event.capability,), "capability")
         pending = state.scaler.policies.writes.get(event.capability)
         if pending is not None:

@@ -164,6 +164,7 @@ class RegistryState:
             if record.load_reported_at is not None:
                 load_at = at - max(0.0, wall - record.load_reported_at)
             agent = Agent(record, revision, heard=at, since=since, load_at=load_at)
+            agent.busy_until = record.busy_until - self.wall_offset if record.busy_until else 0.0
             self.removed.pop(record.agent_id, None)
             self.unswept.pop(record.agent_id, None)
             self.catalog.add(agent)
@@ -171,25 +172,47 @@ class RegistryState:
             before = agent.record
             agent.revision = revision
             agent.change_revision = record.change_revision or revision
-            agent.claims_revision = record.claims_revision or revision
             if record.incarnation != before.incarnation or before.status is Status.OFFLINE:
                 _reset_vitals(agent, record)
             came_back = before.status is Status.OFFLINE and record.status is not Status.OFFLINE
             registered = record.change is not None and record.change.reason in _REGISTERED
             if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
+                agent.missed, agent.signs = 0, agent.signs + 1
                 agent.seq = -1  # who registers may have been started anew, and then counts from the start
+            elif record.last_heartbeat > before.last_heartbeat:  # what another replica was told counts here, too
+                agent.heard = max(agent.heard, at - max(0.0, wall - record.last_heartbeat))
             if record.status is not before.status:
                 agent.since, agent.lapse_at = at, 0.0
             if self.health_subject(record) is None:
                 agent.hung = False
                 agent.missed = 0
             self.catalog.replace(agent, record)
-        self.deadlines.watch(record.agent_id)
-        if record.agent_id not in self.probes and self.health_subject(record) is not None:
-            agent.probe_at = at + self.random() * self.limits.health_check_interval
-            self.probes.watch(record.agent_id)
+        self.watch(agent, at)
         return agent
+
+    def watch(self, agent: Agent, at: float) -> None:
+        """Look at an agent when something is due: its lease, its next probe. Only the leader does."""
+        if not self.leading:
+            return
+        self.deadlines.watch(agent.agent_id)
+        if agent.agent_id not in self.probes and self.health_subject(agent.record) is not None:
+            agent.probe_at = at + self.random() * self.limits.health_check_interval
+            self.probes.watch(agent.agent_id)
+
+    def lead(self, at: float, epoch: int) -> None:
+        """Begin to lead. Every lease runs anew, and what was found by probing in an earlier term is found again."""
+        self.leading, self.epoch = True, epoch
+        self.pardon(at)
+        for agent in self.agents.values():
+            agent.missed, agent.hung = 0, agent.record.status_reason == "probe_timeout"
+            self.watch(agent, at)
+
+    def follow(self, epoch: int) -> None:
+        """Lead no longer."""
+        self.leading, self.epoch = False, epoch
+        self.deadlines.clear()
+        self.probes.clear()
 
     def known_revision(self, agent_id: str) -> int:
         """Return the revision of the newest entry that is known of an id; 0 if there is none."""
@@ -245,6 +268,8 @@ class RegistryState:
         if agent is not None:
             self.catalog.remove(agent)
             self.unsaved.pop(agent_id, None)
+            self.deadlines.watch(agent_id)
+            self.probes.watch(agent_id)
 
     def begin_anew(self) -> None:
         """Know nobody, neither who is there nor who was removed."""
@@ -265,7 +290,7 @@ class RegistryState:
         self.probes.validate()
         self.writes.validate()
         for agent_id in self.agents:
-            assert agent_id in self.deadlines, f"{agent_id} has no deadline"
+            assert not self.leading or agent_id in self.deadlines, f"{agent_id} has no deadline"
         for agent_id in self.unswept:
             assert agent_id in self.removed, f"{agent_id} is to be swept but was not removed"
         for agent_id in self.unsaved:

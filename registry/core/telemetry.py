@@ -40,7 +40,7 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         _renew(state, agent, event.at)
         if event.busy_until is not None:
             agent.busy_until = event.busy_until - state.wall_offset
-            state.deadlines.watch(event.agent_id)  # it may be earlier than what was believed before
+            state.watch(agent, event.at)  # it may be earlier than what was believed before
         if event.is_health_check:
             _count_check(state, event.health_score is None or event.health_score >= FAIR)
         _take(state, agent, event.at, event.health_score, event.load_factor)
@@ -107,7 +107,8 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         return []
     if event.outcome is not Outcome.ANSWERED and not state.path.can_judge(event.at):
         agent.probe_at = state.path.judges_from(event.at + LATE)  # says nothing of the agent
-        state.probes.watch(event.agent_id)
+        if state.leading:
+            state.probes.watch(event.agent_id)
         return []
     subject = state.health_subject(agent.record)
     if subject is None:
@@ -145,14 +146,17 @@ def _take(state: RegistryState, agent: Agent, at: float, health: float | None, l
         agent.load = load
         agent.load_at = at
     state.catalog.moved(agent)
-    if not agent.checkpoint_due and differs(agent):
+    if not agent.checkpoint_due and differs(state, agent):
         agent.checkpoint_due = True
         state.unsaved[agent.record.agent_id] = at + state.limits.checkpoint_interval
 
 
-def differs(agent: Agent) -> bool:
+def differs(state: RegistryState, agent: Agent) -> bool:
     """Return whether an agent's vitals differ from its checkpoint by enough to be saved."""
     record = agent.record
+    lease = record.heartbeat_timeout
+    if agent.busy_until > agent.heard + lease and state.wall(agent.busy_until) > record.busy_until + lease:
+        return True  # else it would be given up after a restart of the registry
     if abs(agent.health - record.health_score) >= MOVED or abs(agent.load - record.load_factor) >= MOVED:
         return True
     saved = record.performance_metrics

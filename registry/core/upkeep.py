@@ -76,7 +76,7 @@ def _save(state: RegistryState, at: float) -> list[Effect]:
         del state.unsaved[agent_id]
         agent = state.agents[agent_id]
         agent.checkpoint_due = False
-        if differs(agent) and agent_id not in state.writes and agent.status is not Status.OFFLINE:
+        if differs(state, agent) and agent_id not in state.writes and agent.status is not Status.OFFLINE:
             effects += write(state, checkpointed(state, agent), agent.revision, None, 1)
     return effects
 
@@ -133,12 +133,12 @@ def pulse_heard(state: RegistryState, event: PulseHeard) -> list[Effect]:
 
 def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[Effect]:
     """Start to lead, with every lease running anew; or stop."""
-    state.leading, state.epoch = event.leading, event.epoch
     state.scaler.begin()
+    if not event.leading:
+        state.follow(event.epoch)
+        return []
+    state.lead(event.at, event.epoch)
     effects: list[Effect] = []
-    if event.leading:
-        state.pardon(event.at)
-        for agent_id, agent in state.agents.items():
-            state.deadlines.watch(agent_id)
-            effects += assess(state, agent, event.at)
+    for agent in state.agents.values():
+        effects += assess(state, agent, event.at)
     return effects

@@ -176,8 +176,8 @@ class Effector:
             if entry is not None and record is None and is_of_newer_form(entry):
                 failed.why = "the agent's record is of a newer version of the registry"
                 break
-            revision = 0 if entry is None else entry.revision
-            await self._dispatch(RecordRead(monotonic(), effect.agent_id, record, revision))
+            revision, readable = (0, True) if entry is None else (entry.revision, record is not None or not entry.value)
+            await self._dispatch(RecordRead(monotonic(), effect.agent_id, record, revision, readable))
             return
         failed.at = monotonic()
         await self._dispatch(failed)

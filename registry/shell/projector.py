@@ -216,6 +216,8 @@ class Projector:
         return message
 
     def _order(self, order: Mapping[str, Any]) -> Message | None:
+        if wall() > order["expires_at"]:
+            return None  # it waited for the stream that long; if it still matters, it has been issued again
         subject = self._subjects.scaling_event(order["action"], order["capability"])
         return self._message(subject, order["order_id"], "scaling", order["capability"], order, order["issued_at"])
 

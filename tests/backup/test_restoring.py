@@ -111,7 +111,7 @@ async def records(nc: Client) -> dict[str, dict[str, Any]]:
 def plain(record: dict[str, Any]) -> dict[str, Any]:
     """A record without what tells one write of it from another."""
     kept: dict[str, Any] = json.loads(json.dumps(record))
-    for name in ("change", "change_revision", "claims_revision", "write_id"):
+    for name in ("change", "change_revision", "claims_since", "write_id"):
         kept.pop(name, None)
     return kept
 

@@ -722,3 +722,20 @@ async def test_it_answers_soon_after_the_return_of_nats(tmp_path: Path, caplog: 
         await client.close()
         await replica.stop()
         await server.kill()
+
+
+@pytest.mark.parametrize("value", [b"nonsense", b"[]", b'{"v":1,"agent_id":"trader-1","capabilities":7}'])
+async def test_nonsense_in_an_agents_place_is_written_over(start: Start, nc: Client, value: bytes) -> None:
+    """Somebody put it there by hand: it says nothing of the agent."""
+    replica = await start()
+    await told(nc, "registry.register", {**TRADER, "claims": ["db"]})
+    await (await nc.jetstream().key_value("registry_agents")).put("trader-1", value)
+    assert (await told(nc, "registry.suspend.trader-1"))["status"] == "suspended"
+    other = await start()
+    await replica.stop()
+    assert other.state.get("trader-1").status == "suspended"
+    assert other.state.catalog.claims.holders() == {"db": "trader-1"}
+    assert moves(await stored_events(nc, 2)) == [
+        ("registering", "active", "registered"),
+        ("active", "suspended", "operator"),
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import pytest
 
 from registry.core.agent import merge_metrics
@@ -58,6 +60,14 @@ def test_merge_metrics(known: dict[str, float], reported: dict[str, float], merg
     before = dict(known)
     assert merge_metrics(known, reported) == pytest.approx(merged)
     assert known == before, "what was known is left as it was: records share it"
+
+
+@pytest.mark.parametrize(("known", "reported"), [(1e300, 1e300), (1.7e308, -1.7e308), (-1.7e308, 1.7e308)])
+def test_finite_reports_make_finite_averages(known: float, reported: float):
+    """What is not finite has no JSON, and nobody could read the record that has it."""
+    before = {"requests_served": 1e10, "avg_response_time": known}
+    merged = merge_metrics(before, {"requests_served": 2e10, "avg_response_time": reported})
+    assert isfinite(merged["avg_response_time"])
 
 
 def test_merged_in_pieces_is_merged_at_once():

@@ -52,7 +52,7 @@ def test_offline_agents_hold_no_claims():
     catalog.replace(first, replace(first.record, status=Status.OFFLINE))
     assert catalog.claims.holders() == {}
     catalog.add(make_agent("b", claims=("db",)))
-    first.claims_revision = catalog.agents["b"].claims_revision + 1
+    first.revision = catalog.agents["b"].revision + 1
     catalog.replace(first, replace(first.record, status=Status.ACTIVE))
     assert catalog.claims.holders() == {"db": "b"}
     catalog.remove(first)
@@ -275,3 +275,9 @@ def test_found_is_what_a_look_at_all_agents_finds():
         rungs = [wanted.rung(agent) for agent in found]
         assert rungs == sorted(rungs, reverse=True)
     catalog.validate()
+
+
+def test_capabilities_that_nobody_has_are_not_counted():
+    catalog = make_catalog(make_agent("a", capabilities=("rare",)))
+    catalog.remove(catalog.agents["a"])
+    assert dict(catalog.capabilities) == {}

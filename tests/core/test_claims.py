@@ -139,7 +139,7 @@ def test_a_holder_stays_the_holder_over_checkpoints_and_restarts(world: World, s
     shell.command(Verb.SUSPEND, "a")
     late = world.replica("three")
     assert late.state.catalog.claims.holder("db") == "a"
-    assert late.state.get("a").claims_revision == 1
+    assert late.state.get("a").record.claims_since == {"db": 1}
 
 
 def test_a_claim_whose_registration_died_with_its_replica_is_taken_back(world: World, shell: Shell):
@@ -152,8 +152,8 @@ def test_a_claim_whose_registration_died_with_its_replica_is_taken_back(world: W
     world.shells.remove(other)
     world.replies.pop()
     world.advance(1.0)
-    assert shell.state.get("b").record.claims == ("disk",)
-    assert world.bucket.events("b")[-1]["reason"] == "updated"
+    assert "b" not in shell.state.agents
+    assert [event["removed"] for event in world.bucket.events("b")] == [False, True]
 
 
 def test_a_claim_made_while_the_holder_leaves(world: World, shell: Shell):
@@ -173,3 +173,98 @@ def test_a_log_that_does_not_come_leaves_it_open(world: World, shell: Shell):
     reply = shell.register("a", claims=("db",))
     shell.give_up_awaiting()
     assert reply.code == "unavailable"
+
+
+# What is asked again, or elsewhere, before it is settled.
+
+NAMES = pytest.mark.parametrize("name", [None, "asked-once"])
+
+
+@pytest.mark.parametrize("was", ["active", "offline"])
+def test_a_refused_claim_asked_for_again(world: World, shell: Shell, was: str):
+    """The refusal was lost on its way."""
+    other = world.replica("two")
+    shell.register("b", instance_id="i1")
+    if was == "offline":
+        world.advance(101.0)
+    other.deaf = True
+    shell.register("a", claims=("db",))
+    asks = {"instance_id": "i1", "claims": ("db",), "name": "asked-once"}
+    first = other.register("b", **asks)
+    other.deaf = False
+    world.run()
+    assert first.code == shell.register("b", **asks).code == "conflict"
+
+
+def test_a_claim_that_was_taken_back_asked_for_again(world: World, shell: Shell):
+    """The replica that was asked first has died."""
+    other = world.replica("two")
+    other.deaf = other.manual = True
+    shell.register("a", claims=("db",))
+    asks = {"instance_id": "i1", "claims": ("db",), "name": "asked-once"}
+    other.register("b", **asks)
+    other.carry_out()
+    world.shells.remove(other)
+    world.replies.pop()
+    world.advance(1.0)
+    again = shell.register("b", **asks)
+    assert again.body.message == "claims: 'db' is held by agent 'a'"
+
+
+@NAMES
+def test_the_leader_is_quicker_to_take_a_claim_back(world: World, shell: Shell, name: str | None):
+    """The replica that was asked hears the log late, and its own undoing loses against the leader's."""
+    other = world.replica("two")
+    other.deaf = True
+    shell.register("a", claims=("db",))
+    reply = other.register("b", instance_id="i1", claims=("db",), name=name)
+    world.advance(0.5)
+    other.deaf = False
+    world.run()
+    assert reply.code == "conflict"
+    assert "b" not in world.bucket.live()
+
+
+def test_what_others_changed_meanwhile_is_not_undone(world: World, shell: Shell):
+    """An operator suspends the agent while its claim is being taken back: it stays, without the claim."""
+    other = world.replica("two")
+    other.deaf = True
+    shell.register("a", claims=("db",))
+    reply = other.register("b", instance_id="i1", claims=("db", "disk"))
+    other.manual = True
+    other.hear()
+    shell.command(Verb.SUSPEND, "b")
+    other.manual = other.deaf = False
+    world.run()
+    world.advance(1.0)
+    assert reply.code == "conflict"
+    assert shell.state.get("b").status is Status.SUSPENDED
+    assert shell.state.catalog.claims.holders() == {"db": "a", "disk": "b"}
+
+
+@NAMES
+def test_a_claim_asked_for_again_elsewhere_is_settled_there_too(world: World, shell: Shell, name: str | None):
+    """A second replica, whose log is behind, finds in the bucket that it is registered."""
+    two, three = world.replica("two"), world.replica("three")
+    two.deaf = three.deaf = True
+    shell.register("a", claims=("db",))
+    asks = {"instance_id": "i1", "claims": ("db",), "name": name}
+    replies = [one.register("b", **asks) for one in (two, three)]
+    assert [reply.body for reply in replies] == [None, None]
+    two.deaf = three.deaf = False
+    world.run()
+    assert [reply.code for reply in replies] == ["conflict", "conflict"]
+
+
+def test_claiming_more_does_not_make_a_claim_younger(world: World, shell: Shell):
+    other = world.replica("two")
+    other.deaf = other.manual = True
+    shell.register("a", instance_id="i1", claims=("db",))
+    late = other.register("b", claims=("db",))
+    other.carry_out()
+    assert shell.register("a", instance_id="i1", claims=("db", "disk")).code is None
+    other.manual = other.deaf = False
+    world.run()
+    world.advance(1.0)
+    assert late.code == "conflict"
+    assert shell.state.catalog.claims.holders() == {"db": "a", "disk": "a"}

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from registry.core.deadlines import Deadlines
+from registry.core.deadlines import MIN_HEAP, Deadlines
 
 
 class Times:
@@ -150,3 +150,15 @@ def test_against_a_dictionary():
             assert sorted(passed) == sorted(key for key, due in times.due.items() if due <= now)
             for key in passed:
                 del times.due[key]
+
+
+def test_what_is_watched_no_more_takes_no_room():
+    times = Times(kept=1.0)
+    for key in map(str, range(10_000)):
+        times.due[key] = 1000.0
+        times.deadlines.watch(key)
+        del times.due[key]
+        times.deadlines.watch(key)
+    assert len(times.deadlines) == 1
+    assert len(times.deadlines._heap) <= MIN_HEAP + 1
+    assert times.passed(2000.0) == ["kept"]

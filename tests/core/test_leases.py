@@ -396,3 +396,41 @@ def test_what_the_registry_decides_names_the_leader_s_epoch(world: World, shell:
     asked_for, decided = world.bucket.events("a")
     assert (asked_for["epoch"], decided["reason"], decided["epoch"]) == (None, "heartbeat_timeout", shell.state.epoch)
     assert shell.state.epoch > 0
+
+
+def test_a_registration_that_changes_nothing_renews_the_lease_whoever_is_asked(world: World, shell: Shell):
+    other = world.replica("two")
+    fields = {"instance_id": "i1", "heartbeat_interval": 30.0, "heartbeat_timeout": 30.0}
+    shell.register("a", **fields)
+    world.advance(45.0, beating=["a"])
+    world.advance(29.0)
+    other.register("a", **fields)
+    world.advance(29.0)
+    assert other.state.get("a").status is Status.ACTIVE
+    assert len(world.bucket.events("a")) == 1
+    world.advance(2.0)
+    assert other.state.get("a").status is Status.OFFLINE
+
+
+def test_who_said_that_he_is_busy_is_believed_after_a_restart(world: World, shell: Shell):
+    shell.register("a")
+    world.beat("a", busy_until=WALL + world.now + 590.0)
+    world.advance(45.0)
+    world.shells.remove(shell)
+    other = world.replica("two", leading=True)
+    world.advance(150.0)
+    assert other.state.get("a").status is Status.ACTIVE
+
+
+def test_a_follower_watches_nobody(world: World, shell: Shell):
+    """Only the leader empties these, so only the leader fills them."""
+    other = world.replica("two")
+    for number in range(50):
+        shell.register(f"x{number}", health_subject=f"agent.x{number}.health_check")
+        shell.command(Verb.DEREGISTER, f"x{number}")
+    shell.register("a", health_subject="agent.a.health_check")
+    assert [len(one.state.deadlines) for one in (shell, other)] == [1, 0]
+    assert [len(one.state.probes) for one in (shell, other)] == [1, 0]
+    other.lead()
+    shell.follow()
+    assert [len(one.state.deadlines) for one in (shell, other)] == [0, 1]

@@ -334,3 +334,12 @@ class Changes(RuleBasedStateMachine):
 
 Changes.TestCase.settings = searching(examples=60, steps=40)
 TestChanges = Changes.TestCase
+
+
+def test_what_may_have_been_asked_before_a_standstill_is_refused(world: World, shell: Shell):
+    """Somebody else may lead by now, and have been told otherwise."""
+    shell.set_policy(max_agents=8)
+    world.now += 30.0
+    late = shell.set_policy(max_agents=5)
+    assert late.code == "unavailable"
+    assert shell.state.scaler.policies.own["analysis"]["max_agents"] == 8

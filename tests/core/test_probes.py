@@ -8,7 +8,7 @@ from registry.core import upkeep
 from registry.core.events import Outcome, ProbeFinished, PulseHeard, Purpose, Verb
 from registry.core.limits import PROBE_REPEAT, Limits
 from registry.core.status import Status
-from tests.core.shell import Shell, World
+from tests.core.shell import Fate, Shell, World
 
 SUBJECT = "agent.a.health_check"
 
@@ -304,3 +304,73 @@ def test_a_holder_probe_that_nobody_waits_for(shell: Shell):
     finished = ProbeFinished(shell.world.now, "a", 1, Purpose.HOLDER, Outcome.NO_RESPONDERS)
     assert shell.handle(finished) == []
     assert status(shell) is Status.ACTIVE
+
+
+# What one leader found out is nothing that another one knows.
+
+
+@pytest.mark.parametrize("how", ["another leads", "the registry is started anew"])
+def test_who_hangs_goes_on_to_until_it_answers(world: World, shell: Shell, how: str):
+    shell.register("a", health_subject=SUBJECT)
+    world.advance(31.0, beating=["a"])
+    shell.answer(Outcome.TIMEOUT)
+    if how == "another leads":
+        other = world.replica("two")
+        shell.follow()
+    else:
+        world.shells.remove(shell)
+        other = world.replica("two")
+    other.lead()
+    assert (other.state.get("a").status, other.state.get("a").record.status_reason) == (
+        Status.DEGRADED,
+        "probe_timeout",
+    )
+    world.advance(31.0, beating=["a"])
+    other.answer(Outcome.ANSWERED)
+    assert other.state.get("a").status is Status.ACTIVE
+
+
+def _answers(world: World, leader: Shell, seconds: float) -> None:
+    for _ in range(int(seconds / 31.0)):
+        world.advance(31.0)
+        while leader.probes:
+            leader.answer(Outcome.ANSWERED)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.NO_RESPONDERS])
+def test_what_was_found_out_in_an_earlier_term_is_forgotten(world: World, shell: Shell, outcome: Outcome):
+    other = world.replica("two")
+    shell.register("a", health_subject=SUBJECT, heartbeat_timeout=80_000.0)
+    world.advance(31.0)
+    if outcome is Outcome.TIMEOUT:
+        shell.answer(outcome)
+    else:
+        shell.answer(outcome)
+        shell.manual = True
+        shell.answer(outcome)
+    shell.follow()
+    other.lead()
+    if outcome is Outcome.NO_RESPONDERS:
+        shell.carry_out(0, Fate.LOST)
+        shell.manual = False
+        world.run()
+    _answers(world, other, 310.0)
+    assert other.state.get("a").status is Status.ACTIVE
+    other.follow()
+    shell.lead()
+    world.run()
+    assert shell.state.get("a").status is Status.ACTIVE
+
+
+def test_who_registers_after_his_probes_found_nobody_is_there(world: World, shell: Shell):
+    other = world.replica("two")
+    shell.register("a", instance_id="i1", health_subject=SUBJECT)
+    world.advance(31.0, beating=["a"])
+    shell.answer(Outcome.NO_RESPONDERS)
+    shell.manual = True
+    shell.answer(Outcome.NO_RESPONDERS)
+    assert other.register("a", instance_id="i1", health_subject=SUBJECT, tags=("back",)).code is None
+    shell.manual = False
+    world.run()
+    world.advance(0.2)
+    assert other.state.get("a").status is Status.ACTIVE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.core.events import Verb
+from registry.core.events import Outcome, Verb
 from registry.core.limits import MAX_COMMANDS
 from registry.core.status import Status
 from tests.core.shell import Fate, Shell, World
@@ -129,9 +129,11 @@ def test_so_many_later_commands_are_remembered(world: World, shell: Shell):
     shell.register("a", name=NAME, instance_id="i")
     for number in range(MAX_COMMANDS - 1):
         shell.command(Verb.RESUME if number % 2 else Verb.SUSPEND, name=f"n{number}")
-    assert shell.register("a", name=NAME, instance_id="another").code is None
-    shell.command(Verb.DRAIN, name="one more")
-    assert shell.register("a", name=NAME, instance_id="another").code == "already_registered"
+    assert shell.register("a", name=NAME, instance_id="i", tags=("later",)).code is None
+    assert shell.state.get("a").record.tags == (), "it has been carried out"
+    shell.command(Verb.RESUME, name="one more")
+    shell.register("a", name=NAME, instance_id="i", tags=("later",))
+    assert shell.state.get("a").record.tags == ("later",), "nobody knows any more"
 
 
 def test_a_command_for_an_incarnation_that_this_replica_has_not_heard_of(world: World, shell: Shell, other: Shell):
@@ -144,3 +146,43 @@ def test_a_command_for_an_incarnation_that_this_replica_has_not_heard_of(world: 
     assert other.command(Verb.SUSPEND, incarnation=2)["status"] is Status.SUSPENDED
     assert other.command(Verb.SUSPEND, incarnation=3).code == "not_found"
     assert other.command(Verb.SUSPEND, incarnation=1).code == "stale_incarnation"
+
+
+@pytest.mark.parametrize("subject", [None, "agent.a.health_check"])
+def test_who_was_replaced_is_not_given_his_successors_place(world: World, shell: Shell, subject: str | None):
+    """Who asks again under the same name is told the successor's incarnation by nobody: both would beat as the same."""
+    first = {"instance_id": "i1", "health_subject": subject, "name": NAME}
+    shell.register("a", **first)
+    second = shell.register("a", instance_id="i2", health_subject=subject, takeover=subject is None)
+    while second.body is None:  # who listens only with the receipt is not there yet
+        shell.answer(Outcome.NO_RESPONDERS, "a")
+    assert second["incarnation"] == 2
+    assert shell.register("a", **first).code == "conflict"
+
+
+@pytest.mark.parametrize("name", [None, NAME])
+def test_a_deregistration_nobody_heard_the_end_of(world: World, shell: Shell, other: Shell, name: str | None):
+    """It took place, and somebody has registered the id since."""
+    shell.register("a", instance_id="i1")
+    shell.manual = True
+    reply = shell.command(Verb.DEREGISTER, name=name)
+    shell.carry_out(0, Fate.UNACKED)
+    shell.deaf = True
+    assert other.register("a", instance_id="i2")["incarnation"] == 2
+    shell.manual = shell.deaf = False
+    world.run()
+    assert reply.code == "conflict"
+    assert other.state.get("a").record.instance_id == "i2"
+
+
+@pytest.mark.parametrize("name", [None, NAME])
+def test_a_suspension_nobody_heard_the_end_of(world: World, shell: Shell, other: Shell, name: str | None):
+    shell.register("a")
+    shell.manual = True
+    shell.command(Verb.SUSPEND, name=name)
+    shell.carry_out(0, Fate.UNACKED)
+    shell.deaf = True
+    assert other.command(Verb.RESUME)["status"] is Status.ACTIVE
+    shell.manual = shell.deaf = False
+    world.run()
+    assert other.state.get("a").status is Status.ACTIVE
