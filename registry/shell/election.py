@@ -20,6 +20,7 @@ from registry.shell.clock import uptime
 from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 from registry.shell.store_nats import PROMPT_TIMEOUT, Store, StoreError
+from registry.shell.tasks import end
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -29,6 +30,9 @@ log = get_logger(__name__)
 KEY = "leader"
 WATCH_INTERVAL = 0.5
 """Seconds between two looks of a follower at the leader, and between two attempts to renew a lease after one failed."""
+
+HAND_OVER_TIMEOUT = 2.0
+"""Seconds that a renewal may take to end before the lease is handed over all the same."""
 
 RENEWALS = 5
 """In the time of one lease: JetStream may choose a leader for 4 to 9 s, which alone should hardly cost anybody the
@@ -78,6 +82,7 @@ class Election:
         self._unchanged: tuple[int, float] = (0, 0.0)
         """Revision of somebody else's lease, and the instant since which it has not been renewed."""
         self._wake = asyncio.Event()
+        self._ending = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -87,10 +92,16 @@ class Election:
 
     async def stop(self) -> None:
         """Step down and hand the lease over."""
+        self._ending = True
+        self._wake.set()
         if self._task is not None:
-            self._task.cancel()
+            # A renewal that is under way moves the revision on which the lease is handed over.
+            await asyncio.wait([self._task], timeout=HAND_OVER_TIMEOUT)
+        await end(self._task)
         if self.leading:
             await self._set(False)
+            if not self._bus.connected:
+                return
             try:
                 await self._store.put_control(KEY, {"replica": "", "epoch": self.epoch}, self._revision)
             except StoreError as error:
@@ -126,6 +137,8 @@ class Election:
             with contextlib.suppress(TimeoutError):  # when nothing was handed over, look as planned
                 await asyncio.wait_for(self._wake.wait(), interval * random.uniform(0.8, 1.2))
             self._wake.clear()
+            if self._ending:
+                return
             await self._round()
 
     async def _round(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from registry.shell.child import ServerError, ending
 from registry.shell.logs import get_logger
 from registry.shell.nats_process import PID_FILE, NatsProcess, find_binary
+from registry.shell.tasks import end
 
 log = get_logger(__name__)
 
@@ -96,8 +97,7 @@ class NatsServer:
 
     async def stop(self) -> None:
         """End the server."""
-        if self._watcher is not None:
-            self._watcher.cancel()
+        await end(self._watcher)
         await self._process.stop()
         if self._temporary:
             shutil.rmtree(self._directory, ignore_errors=True)

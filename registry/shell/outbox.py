@@ -152,16 +152,17 @@ class Outbox:
             event.since = mark.sequence
         self._close()
 
-    def end(self) -> None:
-        """Publish nothing more; forget what is unconfirmed."""
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+    def end(self) -> asyncio.Task[None] | None:
+        """Publish nothing more; forget what is unconfirmed. Returns what has been cancelled, if anything was."""
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
         self._open = False
         self._chain += 1
         self._unconfirmed.clear()
         self._lanes.clear()
         self.room.set()
+        return looking
 
     async def put(self, lane: str, key: int | str, build: Build) -> None:
         """Take an event that is to be published; status events in the order of their revisions.

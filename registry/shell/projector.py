@@ -40,6 +40,7 @@ from registry.shell.logs import get_logger
 from registry.shell.outbox import Mark, Message, Outbox
 from registry.shell.records import record_in
 from registry.shell.store_nats import Store, StoreError
+from registry.shell.tasks import end
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -167,16 +168,21 @@ class Projector:
         self._tasks = [asyncio.ensure_future(self._project()), asyncio.ensure_future(self._keep_mark())]
 
     async def follow(self) -> None:
-        """Publish no longer."""
-        self._end()
+        """Publish no longer; return when nothing is under way."""
+        for task in self._end():
+            await end(task)
 
-    def _end(self) -> None:
-        for task in self._tasks:
+    def _end(self) -> list[asyncio.Task[None]]:
+        """Publish no longer, and return what has been cancelled."""
+        tasks, self._tasks = self._tasks, []
+        looking = self._outbox.end()
+        if looking is not None:
+            tasks.append(looking)
+        for task in tasks:
             task.cancel()
-        self._tasks = []
         self._live = False
-        self._outbox.end()
         self._complete_from = max(self._complete_from, self._taken + 1)
+        return tasks
 
     async def publish_order(self, order: Mapping[str, Any]) -> None:
         """Publish a scaling order."""

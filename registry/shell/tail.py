@@ -16,6 +16,7 @@ from typing import Any
 from registry.shell.entry import Entry, OnEntry
 from registry.shell.logs import get_logger
 from registry.shell.store_nats import Store, StoreError
+from registry.shell.tasks import end
 
 log = get_logger(__name__)
 
@@ -74,8 +75,7 @@ class Tail:
 
     async def stop(self) -> None:
         """Follow no longer."""
-        if self._watcher is not None:
-            self._watcher.cancel()
+        await end(self._watcher)
         await self._unsubscribe()
 
     async def _come_closer(self) -> None:
