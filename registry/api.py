@@ -88,11 +88,7 @@ class AgentRegistry:
             replica = Replica(self._settings, self._bus.url)
             scaler = replica.state.scaler
             scaler.enabled, scaler.policies.default = self._auto_scaling, self._policy
-            try:
-                await replica.start()
-            except BaseException:
-                await replica.stop()
-                raise
+            await replica.start()
             assert replica.failed is not None
             replica.failed.add_done_callback(lambda failed: log.error("registry_failed", why=failed.result()))
             self._home.occupant = replica

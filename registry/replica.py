@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
 
 from agents_sdk.protocol.subjects import Subjects
-from agents_sdk.protocol.vocabulary import AgentCapability
-from registry.core.capabilities import Vocabulary
+from registry.blank import blank_state
 from registry.core.effects import Effect
 from registry.core.events import (
     Connected,
@@ -25,15 +24,13 @@ from registry.core.events import (
     Tick,
 )
 from registry.core.handler import handle
-from registry.core.limits import LATE, Limits
-from registry.core.scaler import Scaler
-from registry.core.state import RegistryState
+from registry.core.limits import LATE
 from registry.core.status import Status
-from registry.settings import Settings, default_policy
+from registry.settings import Settings
 from registry.shell import observability
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus
-from registry.shell.clock import id_source, monotonic, new_replica_id, uptime, wall
+from registry.shell.clock import monotonic, new_replica_id, uptime, wall
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
@@ -48,6 +45,7 @@ from registry.shell.queries import Queries
 from registry.shell.routes import Routes
 from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
+from registry.shell.tasks import end
 
 log = get_logger(__name__)
 
@@ -75,24 +73,46 @@ class Replica:
         self.replica_id = new_replica_id()
         self.subjects = Subjects(settings.prefix)
         self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", _login(settings), settings.prefix)
-        self.state = _state(settings, self.replica_id)
+        self.state = blank_state(settings, self.replica_id)
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
         self.pulse = Pulse(self.bus, self.subjects.pulse(self.replica_id), self._pulse_heard)
         self._started = monotonic()
-        self._ticker: asyncio.Task[None] | None = None
+        self._parts = AsyncExitStack()
+        """Stops the parts that were started, the last one first."""
 
     async def start(self) -> None:
-        """Connect, restore, serve; return when requests are answered.
+        """Connect, restore, serve; return when requests are answered. A start that fails leaves nothing behind.
 
         Raises:
             UnreachableError: If NATS cannot be reached.
             StoreError: If JetStream does not do what is needed.
         """
         self.failed = asyncio.get_running_loop().create_future()
+        try:
+            await self._connect()
+            await self._restore()
+            await self._serve()
+        except BaseException:
+            await self.stop()
+            raise
+        log.info("serving", nats=self.bus.url, replica=self.replica_id, agents=len(self.state.agents))
+
+    async def stop(self) -> None:
+        """Let what is under way end, hand leadership over, disconnect."""
+        await self._parts.aclose()
+
+    # What stops a part is pushed before the part is started: one that fails half-way has begun all the same.
+
+    async def _connect(self) -> None:
+        stops = self._parts.push_async_callback
+        stops(self.bus.close)
         await self.bus.connect()
         self.store = Store(self.bus, self.subjects, self.settings.kv_replicas)
         await self.store.open()
+
+    async def _restore(self) -> None:
+        stops = self._parts.push_async_callback
         self.election = Election(
             self.bus, self.store, self.subjects, self.replica_id, self.settings.leader_lease, self._led
         )
@@ -101,16 +121,27 @@ class Replica:
         self.effector = Effector(
             self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
         )
+        self._control = Tail(self.store, self.subjects.control_bucket, self._control_heard, self._control_replaced)
+        stops(self.effector.stop)
+        stops(self.projector.follow)
         await self._tick()
+        stops(self.log.stop)
         await self.log.start()
-        await self._control_start()
+        stops(self._control.stop)
+        await self._control.start()
+
+    async def _serve(self) -> None:
+        stops = self._parts.push_async_callback
         self.bus.on_connected = self._connected
         self.bus.on_disconnected = self._disconnected
         self.bus.on_closed = self._closed
         await self._connected()
         await self.bus.subscribe(self.subjects.replica(self.replica_id), self._present)
         await self.pulse.start()
+        stops(self.election.stop)
         await self.election.start()
+        # What was asked is answered before the log, which the answers need, and the connection end.
+        stops(self._settled)
         self.queries = Queries(self.state, self.log, self.statistics, self.presence)
         watcher = None
         if observability.is_configured():
@@ -119,29 +150,15 @@ class Replica:
         self.routes = Routes(
             self.bus, self.subjects, self.replica_id, self.state, self.queries, self.dispatch, verify, watcher
         )
+        stops(self.routes.stop)
         await self.routes.start()
         metadata = {"prefix": self.settings.prefix, "replica": self.replica_id}
         service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, self.routes.endpoints)
         await service.start(self.bus)
-        self._ticker = asyncio.ensure_future(self._ticking())
+        stops(end, asyncio.ensure_future(self._ticking()))
         # nats-py's flush does not wait for what is still buffered; an answer to oneself does.
         await self.bus.request(self.subjects.replica(self.replica_id), b"", START_TIMEOUT)
         await self.bus.client.flush()
-        log.info("serving", nats=self.bus.url, replica=self.replica_id, agents=len(self.state.agents))
-
-    async def stop(self) -> None:
-        """Hand leadership over, let what is under way end, disconnect."""
-        if self._ticker is not None:
-            self._ticker.cancel()
-            # What was asked is answered before the log, which the answers need, and the connection end.
-            await self.routes.stop()
-            await self._settled()
-            await self.election.stop()
-            await self._control.stop()
-            await self.log.stop()
-            await self.projector.follow()
-            await self.effector.stop()
-        await self.bus.close()
 
     async def _settled(self) -> None:
         """Wait until no write is under way, or time is up."""
@@ -201,26 +218,21 @@ class Replica:
             },
         }
 
-    async def _control_start(self) -> None:
-        """Follow policies, the leader's lease, and how far events are published."""
+    async def _control_heard(self, entry: Entry) -> None:
+        """Take note of the leader's lease, of how far events are published, of policies."""
+        if entry.key == LEADER_KEY:
+            self.election.noticed(entry)
+            return
+        if entry.key == MARK_KEY:
+            self.projector.noticed(entry)
+            return
+        capability = capability_of(entry.key)
+        if capability is not None:
+            policy, readable = policy_in(entry)
+            await self.dispatch(PolicyChanged(monotonic(), capability, policy, entry.revision, readable))
 
-        async def heard(entry: Entry) -> None:
-            if entry.key == LEADER_KEY:
-                self.election.noticed(entry)
-                return
-            if entry.key == MARK_KEY:
-                self.projector.noticed(entry)
-                return
-            capability = capability_of(entry.key)
-            if capability is not None:
-                policy, readable = policy_in(entry)
-                await self.dispatch(PolicyChanged(monotonic(), capability, policy, entry.revision, readable))
-
-        async def replaced() -> None:
-            await self.dispatch(PoliciesReplaced(monotonic()))
-
-        self._control = Tail(self.store, self.subjects.control_bucket, heard, replaced)
-        await self._control.start()
+    async def _control_replaced(self) -> None:
+        await self.dispatch(PoliciesReplaced(monotonic()))
 
     async def _led(self, leading: bool, epoch: int) -> None:
         await self.dispatch(LeadershipChanged(monotonic(), leading, epoch))
@@ -269,22 +281,6 @@ class Replica:
 
 def _login(settings: Settings) -> dict[str, Any]:
     return {} if settings.credentials is None else {"user_credentials": str(settings.credentials)}
-
-
-def _state(settings: Settings, replica_id: str) -> RegistryState:
-    new_id = id_source(replica_id)
-    limits = Limits(
-        heartbeat_interval=settings.heartbeat_interval,
-        health_check_interval=settings.health_check_interval,
-        offline_retention=settings.offline_retention,
-        reconnect_grace=settings.reconnect_grace,
-        drain_timeout=settings.drain_timeout,
-        checkpoint_interval=settings.checkpoint_interval,
-        scaling_interval=settings.scaling_interval,
-    )
-    vocabulary = Vocabulary([str(name) for name in AgentCapability], settings.extra_capabilities())
-    scaler = Scaler(settings.auto_scaling_enabled, default_policy(settings), new_id)
-    return RegistryState(limits, vocabulary, scaler, random.random, new_id, settings.prefix)
 
 
 def _version() -> str:
