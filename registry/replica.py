@@ -46,6 +46,7 @@ from registry.shell.routes import Routes
 from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
 from registry.shell.tasks import end
+from registry.shell.trouble import Trouble
 
 log = get_logger(__name__)
 
@@ -77,6 +78,7 @@ class Replica:
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
         self.pulse = Pulse(self.bus, self.subjects.pulse(self.replica_id), self._pulse_heard)
+        self._trouble = Trouble(log)
         self._started = monotonic()
         self._parts = AsyncExitStack()
         """Stops the parts that were started, the last one first."""
@@ -275,8 +277,8 @@ class Replica:
                 await self.pulse.send(monotonic())
                 await self.election.check()  # before anything is decided in the name of a lease that has run out
                 await self._tick()
-            except Exception:
-                log.exception("tick_failed")
+            except Exception as error:
+                self._trouble.defect("tick_failed", error=error)
 
 
 def _login(settings: Settings) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import itertools
 import random
 import re
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from registry.shell.logs import get_logger
+from registry.shell.trouble import Trouble
 
 log = get_logger(__name__)
 
@@ -39,9 +39,6 @@ ACK_TIMEOUT = 5.0
 
 HAND_OVER = 0.001
 """Seconds between two looks at how far the handlers have come."""
-
-MAX_ERRORS = 100
-"""Different errors that are counted until they are forgotten."""
 
 DRAIN_TIMEOUT = 5.0
 """Seconds that what has come may take to be handled when a subscription ends."""
@@ -121,8 +118,7 @@ class Bus:
         self._refusals = 0
         """How often a server has refused the first connection."""
         self._last_error = ""
-        self._last_errors: Counter[str] = Counter()
-        """How often each error came since NATS was last reached."""
+        self._trouble = Trouble(log)
 
     @property
     def client(self) -> Client:
@@ -222,7 +218,7 @@ class Bus:
             await self._nc.publish(subject, payload, headers=dict(headers) if headers else None)
         except nats.errors.Error as error:
             self.errors += 1
-            log.warning("publish_failed", subject=subject, error=repr(error))
+            self._trouble.warning("publish_failed", of=type(error), subject=subject, error=repr(error))
 
     def inbox(self, reply: str) -> str:
         """Return the reply subject of a request if that can be somebody's inbox, else nothing: nobody is answered.
@@ -267,7 +263,7 @@ class Bus:
             await self._nc.publish(subject, payload, reply=f"{self._ack_inbox}.{token}", headers=dict(headers))
         except nats.errors.Error as error:
             self.errors += 1
-            log.warning("publish_failed", subject=subject, error=repr(error))
+            self._trouble.warning("publish_failed", of=type(error), subject=subject, error=repr(error))
             if self._acks.pop(token, None) is not None:
                 await on_ack(Ack())
 
@@ -303,10 +299,8 @@ class Bus:
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
             self.slow_consumer_drops += 1
-            if (
-                self.slow_consumer_drops & (self.slow_consumer_drops - 1) == 0
-            ):  # at 1, 2, 4, 8, ... lest the log drowns too
-                log.warning("messages_dropped", subject=error.subject, dropped=self.slow_consumer_drops)
+            dropped = self.slow_consumer_drops
+            self._trouble.warning("messages_dropped", of=error.subject, subject=error.subject, dropped=dropped)
             return
         self.errors += 1
         if self._closing:
@@ -319,12 +313,7 @@ class Bus:
             if self._refusals >= len(self._servers):  # what is raised here ends `connect`, which has no end of its own
                 raise UnreachableError(f"NATS at {self.url} cannot be reached: {text}")
             return
-        if len(self._last_errors) >= MAX_ERRORS:
-            self._last_errors.clear()  # such that differ each time
-        self._last_errors[text] += 1
-        times = self._last_errors[text]
-        if times & (times - 1) == 0:  # an outage is many attempts that fail alike, or in two or three ways in turn
-            log.warning("nats_error", error=text, times=times)
+        self._trouble.warning("nats_error", of=text, error=text)
 
     async def _on_disconnect(self) -> None:
         if self._closing:
@@ -338,7 +327,6 @@ class Bus:
 
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
-        self._last_errors.clear()
         log.info("nats_reconnected", url=str(self._nc.connected_url and self._nc.connected_url.netloc))
         if self.on_connected is not None:
             await self.on_connected()

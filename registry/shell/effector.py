@@ -43,6 +43,7 @@ from registry.shell.logs import get_logger
 from registry.shell.policies import key_of, policy_in
 from registry.shell.records import is_of_newer_form, record_in
 from registry.shell.store_nats import NoLeaderError, Store, StoreError, is_conflict
+from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
     from registry.shell.bucket_log import BucketLog
@@ -86,6 +87,7 @@ class Effector:
         bucket_log: BucketLog,
         projector: Projector,
     ) -> None:
+        self._trouble = Trouble(log)
         self._bus = bus
         self._store = store
         self._subjects = subjects
@@ -141,11 +143,13 @@ class Effector:
         async def ended(ack: Ack) -> None:
             at = monotonic()
             if ack.seq:
+                self._trouble.over("write_uncertain")
                 fact = WriteCommitted(at, record.agent_id, record.write_id, ack.seq)
                 await self._bucket_log.committed(record, fact)
                 return
             if not is_conflict(ack):
-                log.warning("write_uncertain", agent_id=record.agent_id, err_code=ack.err_code)
+                code = ack.err_code
+                self._trouble.warning("write_uncertain", of=code, agent_id=record.agent_id, err_code=code)
             await self._dispatch(WriteUncertain(at, record.agent_id, record.write_id))
 
         value = orjson.dumps(record.to_json())
@@ -153,8 +157,11 @@ class Effector:
 
     async def _sweep(self, effect: SweepRemoval) -> None:
         async def ended(ack: Ack) -> None:
-            if not ack.seq and not is_conflict(ack):
-                log.warning("sweep_uncertain", agent_id=effect.agent_id, err_code=ack.err_code)
+            if ack.seq:
+                self._trouble.over("sweep_uncertain")
+            elif not is_conflict(ack):
+                code = ack.err_code
+                self._trouble.warning("sweep_uncertain", of=code, agent_id=effect.agent_id, err_code=code)
 
         if self._projector.published_up_to >= effect.revision:
             await self._store.sweep(effect.agent_id, effect.revision, ended)
@@ -168,10 +175,11 @@ class Effector:
             except StoreError as error:
                 refusals += not isinstance(error, NoLeaderError)
                 if refusals == READ_ATTEMPTS or monotonic() > deadline:
-                    log.warning("read_failed", agent_id=effect.agent_id, error=str(error))
+                    self._trouble.warning("read_failed", agent_id=effect.agent_id, error=str(error))
                     break
                 await asyncio.sleep(random.uniform(0.5, 1.5) * READ_WAIT)
                 continue
+            self._trouble.over("read_failed")
             record = None if entry is None else record_in(entry)
             if entry is not None and record is None and is_of_newer_form(entry):
                 failed.why = "the agent's record is of a newer version of the registry"
@@ -214,7 +222,7 @@ class Effector:
         try:
             revision = await self._store.put_control(key_of(capability), effect.policy, effect.expected)
         except StoreError as error:
-            log.warning("policy_uncertain", capability=capability, error=str(error))
+            self._trouble.warning("policy_uncertain", capability=capability, error=str(error))
             revision = None
         if revision is None:
             await self._dispatch(PolicyUncertain(monotonic(), capability))
@@ -232,8 +240,9 @@ class Effector:
             try:
                 entry = await self._store.read_control(key_of(capability))
             except StoreError as error:
-                log.warning("read_failed", capability=capability, error=str(error))
+                self._trouble.warning("read_failed", capability=capability, error=str(error))
                 continue
+            self._trouble.over("read_failed")
             policy, readable = (None, True) if entry is None else policy_in(entry)
             revision = 0 if entry is None else entry.revision
             await self._dispatch(PolicyRead(monotonic(), capability, policy, revision, readable))

@@ -21,6 +21,7 @@ from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 from registry.shell.store_nats import PROMPT_TIMEOUT, Store, StoreError
 from registry.shell.tasks import end
+from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -62,6 +63,7 @@ class Election:
     ) -> None:
         self.leading = False
         self.epoch = 0
+        self._trouble = Trouble(log)
         self._bus = bus
         self._store = store
         self._subjects = subjects
@@ -77,8 +79,6 @@ class Election:
         """Instant before which renewals prove nothing any more."""
         self._certain = False
         """Whether the last renewal is known to have taken place."""
-        self._unknown = False
-        """Whether the lease could not be read or written the last time."""
         self._unchanged: tuple[int, float] = (0, 0.0)
         """Revision of somebody else's lease, and the instant since which it has not been renewed."""
         self._wake = asyncio.Event()
@@ -146,11 +146,10 @@ class Election:
             if self._bus.connected:
                 await (self._renew() if self.leading else self._stand())
         except StoreError as error:
-            if not self._unknown:  # twice a second, for as long as JetStream is away
-                log.warning("lease_unknown", error=str(error))
-            self._unknown = True
+            self._trouble.warning("lease_unknown", error=str(error))
         else:
-            self._unknown = False
+            if self._bus.connected:
+                self._trouble.over("lease_unknown")
         await self.check()
 
     async def _renew(self) -> None:

@@ -37,6 +37,7 @@ from registry.core.record import revision_of
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
 from registry.shell.store_nats import Store, StoreError
+from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
     from registry.shell.bus_nats import Ack
@@ -117,6 +118,7 @@ class Outbox:
         self.room = asyncio.Event()
         """Set while fewer than `WINDOW` events are unconfirmed."""
         self.room.set()
+        self._trouble = Trouble(log)
         self._store = store
         self._may_send = may_send
         self._unconfirmed: dict[int | str, _Event] = {}
@@ -240,7 +242,8 @@ class Outbox:
         """Look into the stream, for it is not known any more where it ends."""
         if not self._open:
             return
-        log.warning("events_held", why=why, err_code=err_code, unconfirmed=len(self._unconfirmed))
+        unconfirmed = len(self._unconfirmed)
+        self._trouble.warning("events_held", of=err_code, why=why, err_code=err_code, unconfirmed=unconfirmed)
         if monotonic() - self._opened > MAX_WAIT:
             self._wait, self._refusals = 0.0, 0
         else:
@@ -265,11 +268,13 @@ class Outbox:
             try:
                 await self._look()
             except StoreError as error:
-                log.warning("events_wait", error=str(error))
+                self._trouble.warning("events_wait", error=str(error))
                 self._back_off()
-            except Exception:
-                log.exception("events_wait")
+            except Exception as error:
+                self._trouble.defect("events_wait", error=error)
                 self._back_off()
+            else:
+                self._trouble.over("events_wait")
 
     async def _look(self) -> None:
         """Look which events are in the stream, and send the others.

@@ -41,6 +41,7 @@ from registry.shell.outbox import Mark, Message, Outbox
 from registry.shell.records import record_in
 from registry.shell.store_nats import Store, StoreError
 from registry.shell.tasks import end
+from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.subjects import Subjects
@@ -54,7 +55,8 @@ MARK_INTERVAL = 1.0
 """Seconds between two marks; a new leader has so much to look through."""
 
 RETRY_WAIT = 0.5
-"""Seconds, with as much again as jitter, before what failed is tried again."""
+MAX_RETRY_WAIT = 4.0
+"""Seconds, with as much again as jitter, before what failed is tried again; they double up to the most."""
 
 MAX_BACKLOG = 10_000
 """Changes remembered until they are published; older ones are read from the log."""
@@ -79,6 +81,7 @@ class Projector:
     """
 
     def __init__(self, store: Store, subjects: Subjects, replica: str, may_publish: Callable[[], bool]) -> None:
+        self._trouble = Trouble(log)
         self._store = store
         self._subjects = subjects
         self._replica = replica
@@ -266,16 +269,19 @@ class Projector:
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something until it succeeds, or this replica leads no more."""
+        wait = RETRY_WAIT
         while True:
             try:
                 await work()
             except StoreError as error:
-                log.warning("events_wait", error=str(error))
-            except Exception:
-                log.exception("events_wait")
+                self._trouble.warning("events_wait", error=str(error))
+            except Exception as error:
+                self._trouble.defect("events_wait", error=error)
             else:
+                self._trouble.over("events_wait")
                 return
-            await asyncio.sleep(RETRY_WAIT * random.uniform(1.0, 2.0))
+            await asyncio.sleep(wait * random.uniform(1.0, 2.0))
+            wait = min(2 * wait, MAX_RETRY_WAIT)
 
     async def _resume(self) -> None:
         """Begin at the mark."""

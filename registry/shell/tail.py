@@ -17,6 +17,7 @@ from registry.shell.entry import Entry, OnEntry
 from registry.shell.logs import get_logger
 from registry.shell.store_nats import Store, StoreError
 from registry.shell.tasks import end
+from registry.shell.trouble import Trouble
 
 log = get_logger(__name__)
 
@@ -42,6 +43,7 @@ class Tail:
     ) -> None:
         self.resyncs = 0
         """Times that the log had to be followed anew because nothing came."""
+        self._trouble = Trouble(log)
         self._store = store
         self._bucket = bucket
         self._on_entry = on_entry
@@ -112,7 +114,7 @@ class Tail:
             try:
                 made = await self._store.made(self._bucket)
                 if not made:
-                    log.warning("bucket_gone", bucket=self._bucket)
+                    self._trouble.warning("bucket_gone", bucket=self._bucket)
                     # nats-py would go on at the old position in whatever is made in its place.
                     await self._unsubscribe()
                 elif made != self._made:
@@ -122,7 +124,9 @@ class Tail:
                     await self._go_on()
                 before = self._heard
             except StoreError as error:
-                log.warning("log_unwatched", bucket=self._bucket, error=str(error))
+                self._trouble.warning("log_unwatched", bucket=self._bucket, error=str(error))
+            else:
+                self._trouble.over("log_unwatched")
 
     async def _has_stalled(self, before: int) -> bool:
         """Return whether there is more than was heard, and nothing was heard since the last look."""

@@ -85,5 +85,5 @@ async def test_an_outage_that_fails_in_two_ways_in_turn_does_not_fill_the_log(ca
     for _ in range(64):
         await bus._on_error(ConnectionRefusedError("refused"))
         await bus._on_error(TimeoutError("silent"))
-    assert caplog.text.count("nats_error") == 2 * 7
+    assert caplog.text.count("nats_error") == 2
     assert bus.errors == 128
