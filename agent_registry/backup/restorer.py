@@ -18,7 +18,7 @@ import orjson
 from agent_registry.backup.form import Saved, SavedAgent, SavedPolicy
 from registry.core.restore import Found, Kept, Why, restore
 from registry.core.status import Status
-from registry.shell.bus_nats import Ack
+from registry.shell.acks import Ack
 from registry.shell.clock import wall
 from registry.shell.entry import Entry
 from registry.shell.log_reader import contents

@@ -84,8 +84,7 @@ class BucketLog:
             self._own[fact.revision] = record
             if len(self._own) > MAX_OWN:
                 del self._own[next(iter(self._own))]
-        await self._projector.pump()
-        await self._perform(effects)
+        await self._follow_up(effects)
 
     async def reached(self, revision: int, within: float) -> bool:
         """Wait until a revision is applied; return whether it came within so many seconds."""
@@ -117,8 +116,14 @@ class BucketLog:
         if self._anew and entry.pending == 0:
             self._anew, self._restored = False, True
             self._projector.restored(self.revision, self._tail.log_name)
-        await self._projector.pump()
-        await self._perform(effects)
+        await self._follow_up(effects)
+
+    async def _follow_up(self, effects: Iterable[Effect]) -> None:
+        """Do what follows from an entry: somebody may wait for it, also when its event cannot be published."""
+        try:
+            await self._projector.pump()
+        finally:
+            await self._perform(effects)
 
     async def _begin_anew(self) -> None:
         self.revision = 0

@@ -6,7 +6,6 @@ One of the two modules that import nats; foreign exceptions are translated here,
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import re
 import socket
@@ -15,11 +14,11 @@ from typing import Any
 
 import nats
 import nats.errors
-import orjson
 from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from registry.shell.acks import Ack, Acks, OnAck, tell
 from registry.shell.logs import get_logger
 from registry.shell.trouble import Trouble
 
@@ -33,9 +32,6 @@ RECONNECT_WAIT = (0.05, 0.2)
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until a start is given up when there is no clear refusal."""
-
-ACK_TIMEOUT = 5.0
-"""Seconds after which the outcome of an acknowledged publish counts as unknown; a JetStream election takes 4 to 8 s."""
 
 HAND_OVER = 0.001
 """Seconds between two looks at how far the handlers have come."""
@@ -63,26 +59,6 @@ class NobodyThereError(Exception):
     """Nobody listens on the subject of a request."""
 
 
-class Ack:
-    """How an acknowledged publish ended.
-
-    Attributes:
-        seq: Sequence in the stream when it was stored, else 0.
-        duplicate: Whether the stream had it already.
-        err_code: JetStream's error code when it was refused; 0 when nobody took it or the outcome is unknown.
-    """
-
-    __slots__ = ("duplicate", "err_code", "seq")
-
-    def __init__(self, seq: int = 0, duplicate: bool = False, err_code: int = 0) -> None:
-        self.seq = seq
-        self.duplicate = duplicate
-        self.err_code = err_code
-
-
-OnAck = Callable[[Ack], Awaitable[None]]
-
-
 class Bus:
     """A connection that reconnects without end.
 
@@ -107,12 +83,8 @@ class Bus:
         self._no_inboxes = ("$", f"{prefix}.")
         self._nc = Client()
         self._ack_inbox = ""
-        self._acks: dict[str, tuple[float, OnAck]] = {}
-        self._tokens = itertools.count()
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._acks = Acks()
         self._subscriptions: list[Subscription] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._opened = False
         self._refusals = 0
@@ -141,7 +113,6 @@ class Bus:
         Raises:
             UnreachableError: If nobody listens at any of the servers, or none lets us in within `CONNECT_TIMEOUT`.
         """
-        self._loop = asyncio.get_running_loop()
         try:
             await asyncio.wait_for(
                 self._nc.connect(
@@ -171,8 +142,7 @@ class Bus:
     async def close(self) -> None:
         """Let what is under way end, then close."""
         self._closing = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._acks.stop()
         if self._nc.is_connected:
             try:
                 await self._nc.drain()
@@ -250,51 +220,19 @@ class Bus:
         nats-py's own `publish_async` makes a future and a task each time and costs three times as much; this is what a
         durable registration spends most of its time in.
         """
-        loop = self._loop
-        assert loop is not None, "connect first"
         if not self._nc.is_connected:
-            await on_ack(Ack())  # a buffered write would be sent at some later time, out of our hands
+            await tell(on_ack, Ack())  # a buffered write would be sent at some later time, out of our hands
             return
-        token = str(next(self._tokens))
-        self._acks[token] = (loop.time() + ACK_TIMEOUT, on_ack)
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(ACK_TIMEOUT, self._sweep)
+        token = self._acks.expect(on_ack)
         try:
             await self._nc.publish(subject, payload, reply=f"{self._ack_inbox}.{token}", headers=dict(headers))
         except nats.errors.Error as error:
             self.errors += 1
             self._trouble.warning("publish_failed", of=type(error), subject=subject, error=repr(error))
-            if self._acks.pop(token, None) is not None:
-                await on_ack(Ack())
+            await self._acks.lose(token)
 
     async def _on_ack(self, msg: Msg) -> None:
-        entry = self._acks.pop(msg.subject.rpartition(".")[2], None)
-        if entry is None:
-            return  # came after its time; whoever waited has read the bucket instead
-        await entry[1](_parse_ack(msg))
-
-    def _sweep(self) -> None:
-        """Give up on acknowledgements that are overdue. All wait equally long, so the oldest come first."""
-        assert self._loop is not None
-        now = self._loop.time()
-        self._sweeper = None
-        while self._acks:
-            token, (deadline, on_ack) = next(iter(self._acks.items()))
-            if deadline > now:
-                self._sweeper = self._loop.call_at(deadline, self._sweep)
-                break
-            del self._acks[token]
-            self._spawn(on_ack(Ack()))
-
-    def _spawn(self, awaitable: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(awaitable)
-        self._tasks.add(task)
-        task.add_done_callback(self._spawned)
-
-    def _spawned(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("ack_not_handled", exc_info=task.exception())
+        await self._acks.heard(msg.subject.rpartition(".")[2], msg.data)
 
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
@@ -304,6 +242,9 @@ class Bus:
             return
         self.errors += 1
         if self._closing:
+            return
+        if not isinstance(error, nats.errors.Error | OSError | EOFError):  # nats-py passes on what its callbacks raise
+            self._trouble.defect("message_not_handled", error=error)
             return
         text = _text(error)
         if not self._opened:
@@ -319,17 +260,21 @@ class Bus:
         if self._closing:
             return
         log.warning("nats_disconnected", url=self.url)
-        acks, self._acks = self._acks, {}
-        if self.on_disconnected is not None:
-            await self.on_disconnected()
-        for _, on_ack in acks.values():
-            self._spawn(on_ack(Ack()))
+        await self._call(self.on_disconnected)
+        self._acks.lose_all()
 
     async def _on_reconnect(self) -> None:
         self.reconnects += 1
         log.info("nats_reconnected", url=str(self._nc.connected_url and self._nc.connected_url.netloc))
-        if self.on_connected is not None:
-            await self.on_connected()
+        await self._call(self.on_connected)
+
+    async def _call(self, callback: Callable[[], Awaitable[None]] | None) -> None:
+        """Tell of a change of the connection. What goes wrong with that would end nats-py's attempts to connect."""
+        try:
+            if callback is not None:
+                await callback()
+        except Exception as error:
+            self._trouble.defect("connection_not_told_of", error=error)
 
     async def _on_close(self) -> None:
         if not self._closing:
@@ -356,13 +301,3 @@ def _text(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     return (error.strerror if isinstance(error, OSError) else str(error).removeprefix("nats: ")) or type(error).__name__
-
-
-def _parse_ack(msg: Msg) -> Ack:
-    if not msg.data:  # an empty answer with a status header: no stream takes this subject now
-        return Ack()
-    answer = orjson.loads(msg.data)
-    error = answer.get("error")
-    if error is None:
-        return Ack(seq=answer["seq"], duplicate=answer.get("duplicate", False))
-    return Ack(err_code=int(error.get("err_code", 0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,6 +23,7 @@ from registry.core.effects import (
     SweepRemoval,
     TellAgent,
 )
+from registry.core.errors import RefusedError
 from registry.core.events import (
     Event,
     Outcome,
@@ -37,13 +38,15 @@ from registry.core.events import (
     WriteCommitted,
     WriteUncertain,
 )
-from registry.shell.bus_nats import Ack, Bus, NobodyThereError
+from registry.shell.acks import Ack
+from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
 from registry.shell.policies import key_of, policy_in
 from registry.shell.records import is_of_newer_form, record_in
 from registry.shell.store_nats import NoLeaderError, Store, StoreError, is_conflict
 from registry.shell.trouble import Trouble
+from registry.shell.vitals import vitals_in
 
 if TYPE_CHECKING:
     from registry.shell.bucket_log import BucketLog
@@ -53,6 +56,9 @@ log = get_logger(__name__)
 
 LOG_WAIT = 5.0
 """Seconds to wait for the log to show a revision; it lags by milliseconds, or until it is followed anew."""
+
+FAILED = "the registry failed; its log says more"
+"""What is told of a defect to whoever waits."""
 
 READ_ATTEMPTS = 4
 """Refusals after which a read is given up."""
@@ -112,7 +118,39 @@ class Effector:
     async def perform(self, effects: Iterable[Effect]) -> None:
         """Start every effect, in order; none of them is waited for."""
         for effect in effects:
-            await self._performers[type(effect)](effect)
+            try:
+                await self._performers[type(effect)](effect)
+            except Exception as error:
+                await self._give_up(effect, error)
+
+    async def _give_up(self, effect: Effect, error: Exception) -> None:
+        """Tell of a defect, and end the effect that failed for whoever waits for its end."""
+        kind = type(effect).__name__
+        self._trouble.defect("effect_failed", of=kind, error=error, effect=kind)
+        try:
+            await self._end(effect)
+        except Exception as another:
+            self._trouble.defect("effect_not_ended", of=kind, error=another, effect=kind)
+
+    async def _end(self, effect: Effect) -> None:
+        at = monotonic()
+        match effect:
+            case PutRecord(record):
+                self._spawn(self._dispatch_later(WriteUncertain(at, record.agent_id, record.write_id)))
+            case ReadRecord(agent_id):
+                await self._dispatch(ReadFailed(at, agent_id, FAILED))
+            case AwaitRevision(agent_id, revision):
+                await self._dispatch(RevisionAwaited(at, agent_id, revision, False))
+            case Probe(agent_id, incarnation, _, purpose):
+                await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT))
+            case PutPolicy(capability):
+                await self._dispatch(PolicyUncertain(at, capability))
+            case ReadPolicy(capability):
+                await self._dispatch(PolicyReadFailed(at, capability, FAILED))
+            case SendReply(to, body) if not isinstance(body, RefusedError):
+                await to.send(RefusedError("internal", f"{FAILED}; whether the change took place is unknown"))
+            case _:
+                pass  # nobody waits for the others
 
     async def stop(self) -> None:
         """Wait for what is under way; probes and reads end by their own time-outs."""
@@ -122,17 +160,26 @@ class Effector:
                 task.cancel()
 
     def _spawned(self, perform: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+        async def whole(effect: Any) -> None:
+            try:
+                await perform(effect)
+            except Exception as error:
+                await self._give_up(effect, error)
+
         async def spawn(effect: Any) -> None:
-            task = asyncio.ensure_future(perform(effect))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            self._spawn(whole(effect))
 
         return spawn
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("effect_failed", exc_info=task.exception())
+            log.error("effect_not_ended", exc_info=task.exception())
 
     async def _send_reply(self, effect: SendReply) -> None:
         await effect.to.send(effect.body)
@@ -147,13 +194,21 @@ class Effector:
                 fact = WriteCommitted(at, record.agent_id, record.write_id, ack.seq)
                 await self._bucket_log.committed(record, fact)
                 return
-            if not is_conflict(ack):
+            uncertain = WriteUncertain(at, record.agent_id, record.write_id)
+            if is_conflict(ack):
+                await self._dispatch(uncertain)
+            else:
                 code = ack.err_code
                 self._trouble.warning("write_uncertain", of=code, agent_id=record.agent_id, err_code=code)
-            await self._dispatch(WriteUncertain(at, record.agent_id, record.write_id))
+                self._spawn(self._dispatch_later(uncertain))
 
         value = orjson.dumps(record.to_json())
         await self._store.put(record.agent_id, value, effect.expected, effect.removed, ended)
+
+    async def _dispatch_later(self, event: Event) -> None:
+        """Hand a fact to the core when a while has passed: what it will try again would fail again at once."""
+        await asyncio.sleep(random.uniform(0.5, 1.5) * READ_WAIT)
+        await self._dispatch(event)
 
     async def _sweep(self, effect: SweepRemoval) -> None:
         async def ended(ack: Ack) -> None:
@@ -201,7 +256,7 @@ class Effector:
         try:
             answer = await self._bus.request(effect.subject, b"", self._probe_timeout)
             outcome = Outcome.ANSWERED
-            health, load = _vitals(answer.data)
+            health, load = vitals_in(answer.data)
         except NobodyThereError:
             outcome = Outcome.NO_RESPONDERS
         except TimeoutError:
@@ -248,19 +303,3 @@ class Effector:
             await self._dispatch(PolicyRead(monotonic(), capability, policy, revision, readable))
             return
         await self._dispatch(PolicyReadFailed(monotonic(), capability))
-
-
-def _vitals(payload: bytes) -> tuple[float | None, float | None]:
-    """Return health and load from a health check's answer, as far as it has them; any answer is a sign of life."""
-    try:
-        answer = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return None, None
-    if not isinstance(answer, dict):
-        return None, None
-    return _score(answer.get("health_score")), _score(answer.get("load_factor"))
-
-
-def _score(value: Any) -> float | None:
-    is_score = isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0
-    return float(value) if is_score else None

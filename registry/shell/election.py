@@ -139,7 +139,10 @@ class Election:
             self._wake.clear()
             if self._ending:
                 return
-            await self._round()
+            try:
+                await self._round()
+            except Exception as error:  # the election goes on; a lease that is not renewed runs out
+                self._trouble.defect("election_failed", error=error)
 
     async def _round(self) -> None:
         try:

@@ -40,7 +40,7 @@ from registry.shell.store_nats import Store, StoreError
 from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
-    from registry.shell.bus_nats import Ack
+    from registry.shell.acks import Ack
 
 log = get_logger(__name__)
 

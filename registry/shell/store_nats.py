@@ -24,7 +24,8 @@ from nats.js.api import (
 )
 
 from agents_sdk.protocol.subjects import MESSAGE_ID
-from registry.shell.bus_nats import Ack, Bus, Headers, OnAck
+from registry.shell.acks import Ack, OnAck
+from registry.shell.bus_nats import Bus, Headers
 from registry.shell.clock import monotonic
 from registry.shell.entry import Entry, OnEntry, entry_of, position
 from registry.shell.logs import get_logger

@@ -125,6 +125,8 @@ class Tail:
                 before = self._heard
             except StoreError as error:
                 self._trouble.warning("log_unwatched", bucket=self._bucket, error=str(error))
+            except Exception as error:
+                self._trouble.defect("log_watch_failed", error=error, bucket=self._bucket)
             else:
                 self._trouble.over("log_unwatched")
 

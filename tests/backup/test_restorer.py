@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from agent_registry.backup.restorer import ATTEMPTS, IN_FLIGHT, Outcome, Restorer
-from registry.shell.bus_nats import Ack
+from registry.shell.acks import Ack
 from registry.shell.entry import Entry
 from registry.shell.store_nats import Store, StoreError
 from tests.backup.lines import agent, header, policy, saved, stored

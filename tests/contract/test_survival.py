@@ -19,8 +19,8 @@ from nats.aio.transport import TcpTransport
 from agents_sdk import RegistryClient
 from registry.replica import Replica
 from registry.settings import Settings
+from registry.shell.acks import Ack, OnAck
 from registry.shell.bucket_log import BucketLog
-from registry.shell.bus_nats import Ack, OnAck
 from registry.shell.effector import READ_ATTEMPTS
 from registry.shell.embedded import NatsServer
 from registry.shell.entry import Entry

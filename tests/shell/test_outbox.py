@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from registry.shell import outbox
-from registry.shell.bus_nats import Ack
+from registry.shell.acks import Ack
 from registry.shell.outbox import Mark, Message, Outbox
 from registry.shell.store_nats import StoreError
 

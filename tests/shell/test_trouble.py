@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell import trouble as module
-from registry.shell.bus_nats import Ack, OnAck
+from registry.shell.acks import Ack, OnAck
 from registry.shell.store_nats import Store, StoreError
 from registry.shell.trouble import Trouble
 from tests.conftest import eventually
