@@ -16,7 +16,7 @@ from registry.core.record import Record
 class PutRecord:
     """Write a record if the key's revision is still `expected`; 0 means that there must be none.
 
-    Ends in `WriteCommitted` or `WriteUncertain`.
+    Ends in `WriteCommitted`, `WriteUncertain` or `WriteRefused`.
     """
 
     record: Record

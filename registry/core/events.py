@@ -137,6 +137,16 @@ class WriteUncertain:
 
 
 @dataclass(slots=True)
+class WriteRefused:
+    """The bucket did not take a write and never will: the record is too large."""
+
+    at: float
+    agent_id: str
+    write_id: str
+    why: str
+
+
+@dataclass(slots=True)
 class RecordRead:
     """The bucket was read.
 
@@ -304,6 +314,7 @@ Event = (
     | ProbeFinished
     | WriteCommitted
     | WriteUncertain
+    | WriteRefused
     | RecordRead
     | ReadFailed
     | RecordChanged

@@ -15,6 +15,9 @@ log = get_logger(__name__)
 ACK_TIMEOUT = 5.0
 """Seconds after which the outcome of an acknowledged publish counts as unknown; a JetStream election takes 4 to 8 s."""
 
+TOO_LARGE = 10054
+"""JetStream's code for a message larger than the stream takes; here also for one larger than the server takes."""
+
 
 class Ack:
     """How an acknowledged publish ended.

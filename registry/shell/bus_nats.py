@@ -18,7 +18,7 @@ from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from registry.shell.acks import Ack, Acks, OnAck, tell
+from registry.shell.acks import TOO_LARGE, Ack, Acks, OnAck, tell
 from registry.shell.logs import get_logger
 from registry.shell.trouble import Trouble
 
@@ -41,6 +41,9 @@ DRAIN_TIMEOUT = 5.0
 
 PENDING_BYTES = 64 * 1024 * 1024
 """What one subscription may queue before messages are dropped and counted."""
+
+MOST_HEADERS = 1024
+"""More bytes than the headers of anything that is acknowledged have; only who comes so close to the limit counts."""
 
 NO_RESPONDERS = "503"
 
@@ -223,6 +226,9 @@ class Bus:
         if not self._nc.is_connected:
             await tell(on_ack, Ack())  # a buffered write would be sent at some later time, out of our hands
             return
+        if len(payload) + MOST_HEADERS > self.max_payload < len(payload) + _size_of(headers):
+            await tell(on_ack, Ack(err_code=TOO_LARGE))  # the server would close the connection
+            return
         token = self._acks.expect(on_ack)
         try:
             await self._nc.publish(subject, payload, reply=f"{self._ack_inbox}.{token}", headers=dict(headers))
@@ -295,6 +301,11 @@ def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server |
     fewest = min(server.reconnects for server in servers)
     least = [server for server in servers if server.reconnects == fewest]
     return random.choice(least), random.uniform(*RECONNECT_WAIT)
+
+
+def _size_of(headers: Headers) -> int:
+    """Return the bytes that headers take in a message: a first line, `name: value` lines, an empty line."""
+    return len("NATS/1.0\r\n\r\n") + sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
 
 
 def _text(error: Exception) -> str:

@@ -36,14 +36,16 @@ from registry.core.events import (
     RecordRead,
     RevisionAwaited,
     WriteCommitted,
+    WriteRefused,
     WriteUncertain,
 )
-from registry.shell.acks import Ack
+from registry.core.record import Record
+from registry.shell.acks import TOO_LARGE, Ack
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
 from registry.shell.policies import key_of, policy_in
-from registry.shell.records import is_of_newer_form, record_in
+from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
 from registry.shell.store_nats import NoLeaderError, Store, StoreError, is_conflict
 from registry.shell.trouble import Trouble
 from registry.shell.vitals import vitals_in
@@ -186,6 +188,10 @@ class Effector:
 
     async def _put(self, effect: PutRecord) -> None:
         record = effect.record
+        value = encoded(record, effect.removed, self._bus.max_payload)
+        if leaves_no_room(record, value, self._bus.max_payload):
+            await self._refuse(record, len(value))
+            return
 
         async def ended(ack: Ack) -> None:
             at = monotonic()
@@ -195,15 +201,21 @@ class Effector:
                 await self._bucket_log.committed(record, fact)
                 return
             uncertain = WriteUncertain(at, record.agent_id, record.write_id)
-            if is_conflict(ack):
+            if ack.err_code == TOO_LARGE:
+                await self._refuse(record, len(value))
+            elif is_conflict(ack):
                 await self._dispatch(uncertain)
             else:
                 code = ack.err_code
                 self._trouble.warning("write_uncertain", of=code, agent_id=record.agent_id, err_code=code)
                 self._spawn(self._dispatch_later(uncertain))
 
-        value = orjson.dumps(record.to_json())
         await self._store.put(record.agent_id, value, effect.expected, effect.removed, ended)
+
+    async def _refuse(self, record: Record, size: int) -> None:
+        self._trouble.warning("record_too_large", agent_id=record.agent_id, bytes=size)
+        why = f"the agent's record would have {size} bytes, too many for this NATS server or its bucket"
+        await self._dispatch(WriteRefused(monotonic(), record.agent_id, record.write_id, why))
 
     async def _dispatch_later(self, event: Event) -> None:
         """Hand a fact to the core when a while has passed: what it will try again would fail again at once."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 
 from registry.core.record import RECORD_VERSION, Record
@@ -9,6 +11,11 @@ from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 
 log = get_logger(__name__)
+
+ROOM = 2048
+"""Bytes that a registration leaves free in what the server takes, for changes of status to come, and for headers."""
+
+_OF_A_REGISTRATION = ("registered", "takeover", "updated")
 
 
 def is_of_newer_form(entry: Entry) -> bool:
@@ -32,3 +39,31 @@ def record_in(entry: Entry) -> Record | None:
     except (ValueError, KeyError) as error:
         log.error("record_unreadable", key=entry.key, revision=entry.revision, error=repr(error))  # noqa: TRY400
         return None
+
+
+def encoded(record: Record, removed: bool, most: int) -> bytes:
+    """Return what is written of a record.
+
+    Args:
+        record: The record.
+        removed: Whether it is written as a removal. What nobody needs of an agent that is gone is left out if need be.
+        most: Bytes that the server takes.
+    """
+    value = orjson.dumps(record.to_json())
+    if removed and len(value) > most - ROOM:
+        value = orjson.dumps(replace(record, metadata={}, performance_metrics={}, extra={}).to_json())
+    return value
+
+
+def leaves_no_room(record: Record, value: bytes, most: int) -> bool:
+    """Return whether a registration is so large that the agent, once it is there, could not be changed any more.
+
+    Args:
+        record: The record.
+        value: The same, encoded.
+        most: Bytes that the server takes.
+    """
+    change = record.change
+    return (
+        len(value) > most - ROOM and change is not None and not change.removed and change.reason in _OF_A_REGISTRATION
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 from nats.aio.client import Client
 
@@ -13,6 +15,7 @@ from registry.replica import Replica
 from registry.settings import Settings
 from tests.conftest import eventually
 from tests.contract.wire import TRADER, Answer, agent, ask, assert_error, decoded, encoded, is_served, stats, told
+from tests.sdk.outage import Server
 
 HOLDER = {**TRADER, "instance_id": "run-1"}
 OTHER = {**TRADER, "agent_id": "trader-2"}
@@ -42,6 +45,38 @@ async def test_a_listing_that_no_message_can_hold_is_refused(registry: Replica, 
     assert answer.code in ("payload_too_large", "invalid_request"), answer.code
     assert "limit" in answer.body["error"]["message"]
     assert len((await told(nc, "registry.discover", {"limit": 50}))["agents"]) == 50
+
+
+async def test_a_record_that_the_server_does_not_take_is_refused(tmp_path: Path) -> None:
+    """The server closes the connection of whoever sends a message that is too large, headers and all, for good."""
+    server = Server(tmp_path, "max_payload: 8192")
+    await server.start()
+    replica = Replica(Settings(), server.url)
+    await replica.start()
+    client = await nats.connect(server.url)
+    outcomes = []
+    try:
+        for size in range(5000, 7600, 13):
+            answer = await ask(client, "registry.register", {**HOLDER, "metadata": {"text": "x" * size}})
+            outcomes.append(answer.code)
+            if answer.code is not None:
+                assert_error(answer, "payload_too_large", "metadata")
+        assert outcomes == sorted(outcomes, key=lambda code: code is not None)
+        assert {None, "payload_too_large"} == set(outcomes)
+        # The largest that was taken can still be changed, and removed.
+        for _ in range(10):
+            await told(client, "registry.suspend.trader-1", {"reason": "x" * 256})
+            await told(client, "registry.resume.trader-1", {"reason": "x" * 256})
+        metrics = {f"{number:03}{'x' * 61}": 1.0 for number in range(60)}
+        await told(client, "registry.performance.trader-1", {"metrics": metrics})
+        assert_error(await ask(client, "registry.suspend.trader-1"), "payload_too_large", "metadata")
+        assert (await told(client, "registry.deregister.trader-1"))["deregistered"] is True
+        assert not replica.state.writes
+        assert (replica.bus.reconnects, replica.bus.errors) == (0, 0)
+    finally:
+        await client.close()
+        await replica.stop()
+        await server.kill()
 
 
 async def test_null_does_not_unbind_a_subject_from_its_agent(registry: Replica, nc: Client) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from registry import AgentRegistry, CommunicationBus
 from registry.shell import bus_nats
+from registry.shell.acks import TOO_LARGE, Ack
 from registry.shell.bus_nats import Bus, UnreachableError
 from tests.conftest import eventually
 from tests.sdk.outage import Server
@@ -87,3 +88,19 @@ async def test_an_outage_that_fails_in_two_ways_in_turn_does_not_fill_the_log(ca
         await bus._on_error(TimeoutError("silent"))
     assert caplog.text.count("nats_error") == 2
     assert bus.errors == 128
+
+
+async def test_what_is_a_byte_too_large_does_not_cost_the_connection(bus: Bus) -> None:
+    heard: list[Ack] = []
+
+    async def on_ack(ack: Ack) -> None:
+        heard.append(ack)
+
+    headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+    most = bus.max_payload
+    for size in range(most - 80, most + 2):
+        await bus.publish_acked(f"nobody.{size}", b"x" * size, headers, on_ack)
+    await eventually(lambda: len(heard) == 82)
+    refused = sum(ack.err_code == TOO_LARGE for ack in heard)
+    assert refused == 53, "a header of 52 bytes comes with each, and one is a byte too large without it"
+    assert (bus.client.is_connected, bus.reconnects, bus.errors) == (True, 0, 0)
