@@ -78,6 +78,7 @@ class BucketLog:
     async def committed(self, record: Record, fact: WriteCommitted) -> None:
         """Take an own write that was acknowledged. If it is the next entry, there is no need to wait for its echo."""
         effects = self._decide(fact)
+        self._tail.acknowledged(fact.revision)
         if self._restored and fact.revision == self.revision + 1:
             self._advance(fact.revision, record)
         elif fact.revision > self.revision:

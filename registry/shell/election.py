@@ -176,7 +176,7 @@ class Election:
         revision = 0 if found is None else found.revision
         if lease.get("replica") and not await self._is_free(lease["replica"], revision):
             return
-        epoch = max(int(lease.get("epoch", 0)), self._newest_epoch) + 1
+        epoch = max(int(lease.get("epoch", 0)), self._newest_epoch, self.epoch) + 1
         asked = uptime()
         taken = await self._put(epoch, revision)
         if taken is not None:

@@ -20,6 +20,16 @@ class Entry:
     """Entries that follow before the log is caught up with."""
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a bucket's log reaches. In one that was made at another instant the same revisions are others."""
+
+    made: str
+    """When the bucket was made, in Unix milliseconds."""
+    last: int
+    """The newest revision that it ever had."""
+
+
 OnEntry = Callable[[Entry], Awaitable[None]]
 
 

@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING
 from registry.core.record import revision_of
 from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.missing import Missing
+from registry.shell.store_nats import MissingError, Store, StoreError
 from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Outbox:
         self.room.set()
         self._trouble = Trouble(log)
         self._store = store
+        self._missing = Missing(store, "the stream of events")
         self._may_send = may_send
         self._unconfirmed: dict[int | str, _Event] = {}
         """By key, oldest first."""
@@ -284,7 +286,12 @@ class Outbox:
         """
         oldest = next(iter(self._unconfirmed.values()), None)
         start = self._seen if oldest is None else oldest.since
-        end, found = await self._store.events_after(start)
+        try:
+            end, found = await self._store.events_after(start)
+        except MissingError:
+            await self._missing.missed()
+            raise
+        self._missing.found()
         newest = await self._store.last_revision()
         seen = end
         for event_id, sequence in found.items():

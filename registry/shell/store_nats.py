@@ -27,12 +27,12 @@ from agents_sdk.protocol.subjects import MESSAGE_ID
 from registry.shell.acks import Ack, OnAck
 from registry.shell.bus_nats import Bus, Headers
 from registry.shell.clock import monotonic
-from registry.shell.entry import Entry, OnEntry, entry_of, position
+from registry.shell.entry import Entry, Extent, OnEntry, entry_of, position
 from registry.shell.logs import get_logger
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
-    from nats.js.api import RawStreamMsg
+    from nats.js.api import RawStreamMsg, StreamInfo
     from nats.js.client import JetStreamContext
 
     from agents_sdk.protocol.subjects import Subjects
@@ -86,6 +86,10 @@ NO_LEADER = (10005, 10008, 10009, 10118)
 
 class StoreError(Exception):
     """JetStream does not answer, or refuses what the registry needs; the message says which."""
+
+
+class MissingError(StoreError):
+    """A bucket or a stream is not there."""
 
 
 class NoLeaderError(StoreError):
@@ -220,8 +224,13 @@ class Store:
 
     async def _end(self, stream: str) -> int:
         """Return the sequence of the newest message that a stream ever had, which need not be there any more."""
+        return (await self._info(stream)).state.last_seq
+
+    async def _info(self, stream: str) -> StreamInfo:
         try:
-            return (await self._js.stream_info(stream)).state.last_seq
+            return await self._js.stream_info(stream)
+        except nats.js.errors.NotFoundError as error:
+            raise MissingError(f"{stream} is not there") from error
         except (nats.errors.Error, TimeoutError) as error:
             raise StoreError(f"{stream} cannot be asked: {error!r}") from error
 
@@ -274,13 +283,20 @@ class Store:
             StoreError: If it cannot be learnt now.
         """
         try:
-            info = await self._js.stream_info(f"KV_{bucket}")
-        except nats.js.errors.NotFoundError:
+            return (await self.extent(bucket)).made
+        except MissingError:
             return ""
-        except (nats.errors.Error, TimeoutError) as error:
-            raise StoreError(f"{bucket} cannot be asked: {error!r}") from error
+
+    async def extent(self, bucket: str) -> Extent:
+        """Return which log a bucket has, and how far it reaches.
+
+        Raises:
+            MissingError: If the bucket is not there.
+            StoreError: If it cannot be learnt now.
+        """
+        info = await self._info(f"KV_{bucket}")
         assert info.created is not None
-        return str(int(info.created.timestamp() * 1000))
+        return Extent(str(int(info.created.timestamp() * 1000)), info.state.last_seq)
 
     async def log_name(self) -> str:
         """Return what names the log of agents in the ids of events: the bucket, and when it was made.

@@ -2,8 +2,9 @@
 
 An ordered consumer that loses its server or its messages is made again by nats-py, which misses the idle heartbeats.
 Should it ever stay silent all the same, this compares what was heard with what the bucket holds, and goes on from
-there. A bucket that was deleted and made anew is followed from its beginning; nobody would hear of it otherwise, for
-its revisions have been heard before.
+there. A bucket that was deleted and made anew, or went back to an older state of its own, is followed from its
+beginning; nobody would hear of it otherwise, for its revisions have been heard before. One that is not there, as after
+the loss of NATS' store, is made anew after a while.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 from registry.shell.entry import Entry, OnEntry
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.missing import Missing
+from registry.shell.store_nats import MissingError, Store, StoreError
 from registry.shell.tasks import end
 from registry.shell.trouble import Trouble
 
@@ -52,6 +54,14 @@ class Tail:
         """When the bucket that is followed was made."""
         self._heard = 0
         """Revision of the newest entry that came."""
+        self._heard_before = -1
+        """The same at the look before."""
+        self._known = 0
+        """Newest revision that the log is known to have had."""
+        self._shorter = 0
+        """Looks in a row that found a log that ends before what is known; where there are several copies, a new leader
+        may still be about to take in what it has."""
+        self._missing = Missing(store, bucket)
         self._caught_up = asyncio.Event()
         self._subscription: Any = None
         self._watcher: asyncio.Task[None] | None = None
@@ -79,6 +89,10 @@ class Tail:
         """Follow no longer."""
         await end(self._watcher)
         await self._unsubscribe()
+
+    def acknowledged(self, revision: int) -> None:
+        """Take note that the log has a revision, which need not have been heard yet."""
+        self._known = max(self._known, revision)
 
     async def _come_closer(self) -> None:
         """Wait until the log has been caught up with, or some more of it has come.
@@ -108,27 +122,43 @@ class Tail:
             self._caught_up.set()
 
     async def _watch(self) -> None:
-        before = -1
         while True:
             await asyncio.sleep(WATCH_INTERVAL * random.uniform(0.8, 1.2))
             try:
-                made = await self._store.made(self._bucket)
-                if not made:
-                    self._trouble.warning("bucket_gone", bucket=self._bucket)
-                    # nats-py would go on at the old position in whatever is made in its place.
-                    await self._unsubscribe()
-                elif made != self._made:
-                    log.warning("bucket_replaced", bucket=self._bucket, made=made, before=self._made)
-                    await self._replaced(made)
-                elif await self._has_stalled(before):
-                    await self._go_on()
-                before = self._heard
+                await self._look()
             except StoreError as error:
                 self._trouble.warning("log_unwatched", bucket=self._bucket, error=str(error))
             except Exception as error:
                 self._trouble.defect("log_watch_failed", error=error, bucket=self._bucket)
             else:
                 self._trouble.over("log_unwatched")
+
+    async def _look(self) -> None:
+        """Look whether the log is still the one that is followed, and is heard.
+
+        Raises:
+            StoreError: If that cannot be learnt, or nothing be done about it, now.
+        """
+        try:
+            extent = await self._store.extent(self._bucket)
+        except MissingError:
+            # nats-py would go on at the old position in whatever is made in its place.
+            await self._unsubscribe()
+            await self._missing.missed()
+            return
+        self._missing.found()
+        self._shorter = self._shorter + 1 if extent.last < max(self._known, self._heard) else 0
+        if extent.made != self._made:
+            log.warning("bucket_replaced", bucket=self._bucket, made=extent.made, before=self._made)
+            await self._replaced(extent.made)
+        elif self._shorter > 1:
+            log.warning(
+                "bucket_went_back", bucket=self._bucket, known=max(self._known, self._heard), newest=extent.last
+            )
+            await self._replaced(extent.made)
+        elif await self._has_stalled(self._heard_before):
+            await self._go_on()
+        self._heard_before = self._heard
 
     async def _has_stalled(self, before: int) -> bool:
         """Return whether there is more than was heard, and nothing was heard since the last look."""
@@ -147,7 +177,7 @@ class Tail:
 
     async def _replaced(self, made: str) -> None:
         await self._unsubscribe()
-        self._made, self._heard = made, 0
+        self._made, self._heard, self._known, self._shorter = made, 0, 0, 0
         await self._on_replaced()
         self._subscription = await self._store.follow(self._hear, self._bucket)
 

@@ -533,7 +533,7 @@ async def test_a_bucket_that_is_missing_is_waited_for(
     monkeypatch.setattr("registry.shell.tail.WATCH_INTERVAL", 0.2)
     await told(nc, "registry.register", TRADER)
     assert await nc.jetstream().delete_stream(AGENTS_STREAM)
-    await eventually(lambda: "bucket_gone" in caplog.text)
+    await eventually(lambda: "missing" in caplog.text)
     assert await found(nc) == ["trader-1"]
     await registry.store.open()
     for number in range(4):

@@ -232,15 +232,15 @@ async def test_a_log_is_watched_on(
     looks = 0
     tail = Tail(store, store.bucket, nothing, nothing)
     await tail.start()
-    fail = failing(1, Store.made)
+    fail = failing(1, Store.extent)
 
-    async def made(self: Store, bucket: str) -> Any:
+    async def extent(self: Store, bucket: str) -> Any:
         nonlocal looks
         looks += 1
         return await fail(self, bucket)
 
     monkeypatch.setattr("registry.shell.tail.WATCH_INTERVAL", 0.05)
-    monkeypatch.setattr(Store, "made", made)
+    monkeypatch.setattr(Store, "extent", extent)
     await eventually(lambda: looks >= 3)
     await tail.stop()
     assert_told(caplog, "log_watch_failed")

@@ -126,7 +126,7 @@ async def test_jetstream_that_is_down_for_long_does_not_fill_the_log(
     await told(nc, "registry.register", TRADER)
     with monkeypatch.context() as broken:
         broken.setattr(Store, "put", put)
-        for method in ("read", "read_control", "put_control", "made", "events_after", "last_revision"):
+        for method in ("read", "read_control", "put_control", "extent", "events_after", "last_revision"):
             broken.setattr(Store, method, down)
         broken.setattr("registry.shell.effector.READ_WAIT", 0.0001)
         broken.setattr("registry.shell.election.WATCH_INTERVAL", 0.01)
