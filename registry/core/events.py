@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -191,6 +191,17 @@ class BucketReplaced:
 
 
 @dataclass(slots=True)
+class BucketListed:
+    """The bucket was gone through, because its log may not tell of all that went."""
+
+    at: float
+    agent_ids: Collection[str]
+    """Of which it has any entry."""
+    revision: int
+    """What is newer was perhaps not there yet."""
+
+
+@dataclass(slots=True)
 class PoliciesReplaced:
     """The bucket of policies is another one of the same name."""
 
@@ -320,6 +331,7 @@ Event = (
     | RecordChanged
     | RevisionAwaited
     | BucketReplaced
+    | BucketListed
     | PoliciesReplaced
     | PolicyRequested
     | PolicyCommitted

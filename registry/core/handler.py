@@ -43,6 +43,7 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.RecordChanged: outcomes.record_changed,
     events.RevisionAwaited: outcomes.revision_awaited,
     events.BucketReplaced: outcomes.bucket_replaced,
+    events.BucketListed: outcomes.bucket_listed,
     events.PoliciesReplaced: scaling.policies_replaced,
     events.PolicyRequested: scaling.policy_requested,
     events.PolicyCommitted: scaling.policy_committed,

@@ -8,6 +8,7 @@ from registry.core.commands import decide, resume
 from registry.core.effects import AwaitRevision, Effect, PutRecord, ReadRecord, TellAgent
 from registry.core.errors import RefusedError
 from registry.core.events import (
+    BucketListed,
     BucketReplaced,
     ReadFailed,
     RecordChanged,
@@ -200,4 +201,13 @@ def bucket_replaced(state: RegistryState, _: BucketReplaced) -> list[Effect]:
     Writes on their way stay: they lose against the new bucket, which is then read, and are decided anew.
     """
     state.begin_anew()
+    return []
+
+
+def bucket_listed(state: RegistryState, event: BucketListed) -> list[Effect]:
+    """Forget who is not in the bucket any more, unless something newer is known of them than was looked at."""
+    known = [agent_id for agent_id, agent in state.agents.items() if agent.revision <= event.revision]
+    for agent_id in known:
+        if agent_id not in event.agent_ids:
+            state.forget(agent_id, 0, None)
     return []

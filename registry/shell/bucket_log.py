@@ -12,16 +12,20 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from registry.core.effects import Effect
-from registry.core.events import BucketReplaced, Event, RecordChanged, WriteCommitted
+from registry.core.events import BucketListed, BucketReplaced, Event, RecordChanged, WriteCommitted
 from registry.core.record import Record
 from registry.shell.clock import monotonic
 from registry.shell.entry import Entry
+from registry.shell.log_reader import contents
+from registry.shell.logs import get_logger
 from registry.shell.records import record_in
 from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
 
 if TYPE_CHECKING:
     from registry.shell.projector import Projector
+
+log = get_logger(__name__)
 
 MAX_OWN = 10_000
 """Own records remembered until the log shows them; a forgotten one is only parsed again."""
@@ -46,7 +50,8 @@ class BucketLog:
     ) -> None:
         self.revision = 0
         """Everything up to this revision is applied."""
-        self._tail = Tail(store, store.bucket, self._heard, self._begin_anew)
+        self._tail = Tail(store, store.bucket, self._heard, self._begin_anew, self._go_through)
+        self._store = store
         self._decide = decide
         self._perform = perform
         self._projector = projector
@@ -133,6 +138,12 @@ class BucketLog:
         self._anew = True
         self._projector.begin_anew()
         await self._perform(self._decide(BucketReplaced(monotonic())))
+
+    async def _go_through(self, revision: int) -> None:
+        """Forget who is not in the bucket, given that it reached to this revision before it is looked at."""
+        agent_ids = {entry.key async for entry in contents(self._store, self._store.bucket)}
+        log.info("bucket_listed", revision=revision, agents=len(agent_ids))
+        await self._perform(self._decide(BucketListed(monotonic(), agent_ids, revision)))
 
     def _advance(self, revision: int, record: Record | None) -> None:
         if revision <= self.revision:

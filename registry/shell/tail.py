@@ -14,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from registry.shell.clock import uptime
 from registry.shell.entry import Entry, OnEntry
 from registry.shell.logs import get_logger
 from registry.shell.missing import Missing
@@ -25,6 +26,9 @@ log = get_logger(__name__)
 
 WATCH_INTERVAL = 2.0
 """Seconds between two looks at the bucket; twice this without an entry that is there is a stall."""
+
+AWAY = 1800.0
+"""Seconds for which a log may go unheard before its bucket is gone through; marks of removals live twice as long."""
 
 STALLED = 10.0
 """Seconds without an entry after which a start gives up a log that should have more; by then it was followed anew."""
@@ -38,10 +42,17 @@ class Tail:
         bucket: Its name.
         on_entry: Takes each entry; first the newest of each key.
         on_replaced: Told that all entries up to now were of a bucket that is gone.
+        on_away: Told, with the newest revision that there is, that the log went unheard for so long that removals may
+            have left no trace in it.
     """
 
     def __init__(
-        self, store: Store, bucket: str, on_entry: OnEntry, on_replaced: Callable[[], Awaitable[None]]
+        self,
+        store: Store,
+        bucket: str,
+        on_entry: OnEntry,
+        on_replaced: Callable[[], Awaitable[None]],
+        on_away: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self.resyncs = 0
         """Times that the log had to be followed anew because nothing came."""
@@ -50,6 +61,7 @@ class Tail:
         self._bucket = bucket
         self._on_entry = on_entry
         self._on_replaced = on_replaced
+        self._on_away = on_away
         self._made = ""
         """When the bucket that is followed was made."""
         self._heard = 0
@@ -61,6 +73,12 @@ class Tail:
         self._shorter = 0
         """Looks in a row that found a log that ends before what is known; where there are several copies, a new leader
         may still be about to take in what it has."""
+        self._end = 0
+        """Newest revision at the look before."""
+        self._looked = self._current = uptime()
+        """Instants of the look before, and of the last one of which all that was there then has been heard."""
+        self._listed = 0
+        """Revision to which the bucket was gone through, at the start and whenever its log had not been heard."""
         self._missing = Missing(store, bucket)
         self._caught_up = asyncio.Event()
         self._subscription: Any = None
@@ -72,7 +90,8 @@ class Tail:
         Raises:
             StoreError: If JetStream does not answer, or the log stops coming.
         """
-        self._made = await self._store.made(self._bucket)
+        extent = await self._store.extent(self._bucket)
+        self._made, self._listed = extent.made, extent.last
         if await self._store.newest_revision(self._bucket) == 0:
             self._caught_up.set()
         self._subscription = await self._store.follow(self._hear, self._bucket)
@@ -139,6 +158,7 @@ class Tail:
         Raises:
             StoreError: If that cannot be learnt, or nothing be done about it, now.
         """
+        now = uptime()
         try:
             extent = await self._store.extent(self._bucket)
         except MissingError:
@@ -159,6 +179,16 @@ class Tail:
         elif await self._has_stalled(self._heard_before):
             await self._go_on()
         self._heard_before = self._heard
+        await self._judge_absence(now, extent.last)
+
+    async def _judge_absence(self, now: float, end: int) -> None:
+        """Have the bucket gone through if its log went unheard for too long to know who was removed meanwhile."""
+        if max(self._heard, self._listed) >= self._end:
+            self._current = self._looked
+        if now - self._current > AWAY and self._on_away is not None:
+            await self._on_away(end)
+            self._listed, self._current = end, now
+        self._looked, self._end = now, end  # not before that has succeeded, or else it would not be tried again
 
     async def _has_stalled(self, before: int) -> bool:
         """Return whether there is more than was heard, and nothing was heard since the last look."""
@@ -177,7 +207,8 @@ class Tail:
 
     async def _replaced(self, made: str) -> None:
         await self._unsubscribe()
-        self._made, self._heard, self._known, self._shorter = made, 0, 0, 0
+        self._made = made
+        self._heard = self._known = self._shorter = self._end = self._listed = 0
         await self._on_replaced()
         self._subscription = await self._store.follow(self._hear, self._bucket)
 

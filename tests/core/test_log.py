@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from registry.core.effects import PutRecord, ReadRecord
-from registry.core.events import BucketReplaced, RecordChanged, Verb
+from registry.core.events import BucketListed, BucketReplaced, RecordChanged, Verb
 from registry.core.status import Status
 from tests.core.shell import Bucket, Fate, Shell, World
 
@@ -266,3 +266,16 @@ def test_a_record_by_hand(world: World, shell: Shell):
     world.bucket.append("a", record)
     world.run()
     assert shell.state.get("a").record.tags == ("us",)
+
+
+def test_who_is_not_in_the_bucket_any_more_is_forgotten(world: World, shell: Shell):
+    """A replica that was away for longer than the marks of removals live has not heard of them."""
+    for agent_id in ("a", "b", "c"):
+        shell.register(agent_id)
+    revision = shell.state.get("b").revision
+    shell.handle(BucketListed(world.now, {"a"}, revision))
+    assert set(shell.state.agents) == {"a", "c"}, "c is newer than what was looked at"
+    assert "b" not in shell.state.removed, "the bucket has no entry on which it could be registered again"
+    shell.state.validate()
+    shell.command(Verb.SUSPEND, "b")
+    assert set(shell.state.agents) == {"a", "b", "c"}, "who is there all the same is found when the bucket is asked"
