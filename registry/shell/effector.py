@@ -230,7 +230,7 @@ class Effector:
                 code = ack.err_code
                 self._trouble.warning("sweep_uncertain", of=code, agent_id=effect.agent_id, err_code=code)
 
-        if self._projector.published_up_to >= effect.revision:
+        if self._store.can_sweep and self._projector.published_up_to >= effect.revision:
             await self._store.sweep(effect.agent_id, effect.revision, ended)
 
     async def _read(self, effect: ReadRecord) -> None:

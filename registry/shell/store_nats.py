@@ -29,6 +29,7 @@ from registry.shell.bus_nats import Bus, Headers
 from registry.shell.clock import monotonic
 from registry.shell.entry import Entry, Extent, OnEntry, entry_of, position
 from registry.shell.logs import get_logger
+from registry.shell.sweeping import what_hinders
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -112,6 +113,8 @@ class Store:
         self._js: JetStreamContext = bus.client.jetstream(timeout=ANSWER_TIMEOUT)
         self._prompt: JetStreamContext = bus.client.jetstream(timeout=PROMPT_TIMEOUT)
         self.bucket = subjects.agents_bucket
+        self.can_sweep = True
+        """Whether the bucket's settings allow to sweep removals."""
         self._put_subject = f"$KV.{self.bucket}."
         self._follower: Any = None
 
@@ -295,8 +298,17 @@ class Store:
             StoreError: If it cannot be learnt now.
         """
         info = await self._info(f"KV_{bucket}")
+        if bucket == self.bucket:
+            self._note_settings(info.config)
         assert info.created is not None
         return Extent(str(int(info.created.timestamp() * 1000)), info.state.last_seq)
+
+    def _note_settings(self, config: StreamConfig) -> None:
+        wrong = what_hinders(config)
+        if wrong and self.can_sweep:
+            stream, change = f"KV_{self.bucket}", "; ".join(wrong)
+            log.warning("bucket_not_swept", stream=stream, removals="stay for ever", change=change)
+        self.can_sweep = not wrong
 
     async def log_name(self) -> str:
         """Return what names the log of agents in the ids of events: the bucket, and when it was made.

@@ -15,8 +15,10 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
+from nats.js.api import StreamConfig
 
 from agents_sdk import RegistryClient
+from registry.core.effects import SweepRemoval
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.acks import Ack, OnAck
@@ -666,6 +668,44 @@ async def test_removals_do_not_stay_in_the_bucket(start: Start, nc: Client, monk
     await eventually(gone)
     assert (await told(nc, "registry.register", TRADER))["incarnation"] == 1
     await eventually(lambda: "trader-1" in leader.state.agents and "trader-1" in other.state.agents)
+
+
+async def test_a_bucket_that_cannot_be_swept_is_told_of_once(
+    start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody made it by hand, or a version of long ago; once its settings are right, it is swept."""
+    monkeypatch.setattr("registry.core.state.REMOVAL_KEPT", 0.1)
+    monkeypatch.setattr("registry.core.upkeep.SWEEP_RETRY", 0.1)
+    monkeypatch.setattr("registry.shell.tail.WATCH_INTERVAL", 0.1)
+    js = nc.jetstream()
+    stream = StreamConfig(
+        name="KV_registry_agents", subjects=["$KV.registry_agents.>"], allow_rollup_hdrs=True, max_msgs_per_subject=8
+    )
+    await js.add_stream(stream)
+    replica = await start()
+    await told(nc, "registry.register", TRADER)
+    await told(nc, "registry.deregister.trader-1")
+    ordered = 0
+    sweep = replica.effector._performers[SweepRemoval]
+
+    async def noted(effect: SweepRemoval) -> None:
+        nonlocal ordered
+        ordered += 1
+        await sweep(effect)
+
+    monkeypatch.setitem(replica.effector._performers, SweepRemoval, noted)
+    await eventually(lambda: ordered >= 5)
+    lines = [record.getMessage() for record in caplog.records if "swe" in record.getMessage()]
+    assert len(lines) == 1
+    assert "KV_registry_agents" in lines[0]
+    assert "allow_msg_ttl" in lines[0]
+    stream.allow_msg_ttl = True
+    await js.update_stream(stream)
+
+    async def swept() -> bool:
+        return (await js.stream_info("KV_registry_agents")).state.messages == 1
+
+    await eventually(swept)
 
 
 @pytest.mark.parametrize("bucket", ["agents", "control"])
