@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from registry.shell.child import ServerError, ending
+from registry.shell.clock import monotonic
 from registry.shell.logs import get_logger
 from registry.shell.nats_process import PID_FILE, NatsProcess, find_binary
 from registry.shell.tasks import end
@@ -19,7 +21,12 @@ from registry.shell.tasks import end
 log = get_logger(__name__)
 
 MAX_RESTARTS = 5
-"""Restarts of a server that ended by itself, before giving up."""
+RESTART_WINDOW = 300.0
+"""A server that ends by itself more often than this within so many seconds is given up."""
+
+RESTART_WAIT = 0.5
+"""Seconds, with as much again as jitter, before the second restart within the window; they double. The first waits
+for nothing."""
 
 _CONFIG = """\
 # Written by agent-registry at each start; changes are lost.
@@ -91,7 +98,14 @@ class NatsServer:
         directory = Path(tempfile.mkdtemp(prefix="agent-registry-")) if store is None else store.resolve()
         directory.mkdir(parents=True, exist_ok=True)
         server = cls(binary, directory, temporary=store is None)
-        await server._launch(port or -1)
+        try:
+            await server._launch(port or -1)
+        except BaseException as error:
+            words = server._last_words()
+            await server.stop()
+            if isinstance(error, ServerError) and server._temporary:
+                raise ServerError(f"{error}, which said {words!r}") from None
+            raise
         server._watcher = asyncio.ensure_future(server._watch())
         return server
 
@@ -110,18 +124,36 @@ class NatsServer:
 
     async def _watch(self) -> None:
         """Start the server again, on the same port and store, should it end by itself."""
-        for attempt in range(1, MAX_RESTARTS + 1):
+        ends: list[float] = []
+        while True:
             code = await self._process.ended()
-            log.error("nats_server_ended", by=ending(code), restart=f"{attempt} of {MAX_RESTARTS}")
+            now = monotonic()
+            ends = [*(end for end in ends if now - end <= RESTART_WINDOW), now]
+            if len(ends) > MAX_RESTARTS:
+                break
+            wait = RESTART_WAIT * 2 ** (len(ends) - 2) * random.uniform(1.0, 2.0) if len(ends) > 1 else 0.0
+            restart = f"{len(ends)} of {MAX_RESTARTS}"
+            log.error("nats_server_ended", by=ending(code), restart=restart, wait=round(wait, 2))
+            await asyncio.sleep(wait)
             try:
                 await self._launch(int(self.url.rpartition(":")[2]))
-            except ServerError as error:
+            except (ServerError, OSError) as error:  # it has not begun, or has ended again, which counts
                 log.error("nats_server_restart_failed", error=str(error))  # noqa: TRY400
-                break
-        else:
-            await self._process.ended()
+            except Exception:
+                log.exception("nats_server_restart_failed")
+        log.error("nats_server_given_up", by=ending(code))
         if self.on_failed is not None:
-            self.on_failed(f"the embedded nats-server ended and does not start again; see {self._process.log}")
+            often = f"{len(ends)} times within {RESTART_WINDOW:g} s"
+            self.on_failed(
+                f"the embedded nats-server ended and does not start again ({often}); see {self._process.log}"
+            )
+
+    def _last_words(self) -> str:
+        """Return how its log ends."""
+        try:
+            return self._process.log.read_text(errors="replace").splitlines()[-1]
+        except (OSError, IndexError):
+            return "nothing"
 
 
 def is_taken(port: int) -> bool:
