@@ -262,7 +262,7 @@ class Replica:
             self.failed.set_result("NATS closed the connection for good; its log and ours say why")
 
     async def _tick(self) -> None:
-        await self.dispatch(Tick(monotonic(), wall()))
+        await self.dispatch(Tick(monotonic(), wall(), self.election.holds()))
 
     async def _pulse_heard(self, sent: float) -> None:
         await self.dispatch(PulseHeard(monotonic(), sent))

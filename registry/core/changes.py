@@ -145,6 +145,9 @@ def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
     """Move an agent to the status that its condition asks for. The leader's to do; it does so after each write too."""
     if not state.leading:
         return []
+    if not state.sure:
+        state.unassessed[agent.agent_id] = None
+        return []
     lost = [claim for claim, _ in state.catalog.claims.lost(agent.record)]
     if lost and agent.agent_id not in state.writes:  # a replica died before it took them back
         record = taken_back(state, agent, at, lost)

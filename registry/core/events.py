@@ -316,6 +316,8 @@ class Tick:
 
     at: float
     wall: float
+    sure: bool = True
+    """Whether this replica, if it leads, is sure to: its lease was renewed since it was away."""
 
 
 Event = (

@@ -16,6 +16,9 @@ echo is nothing new. Every replica holds the whole state; only the leader starts
 that lapse, health that moves a status, retentions that end, checkpoints, sweeps (`upkeep.py`). Status events are not
 ordered here: they are a projection of the log (`record.event_of`).
 
+A leader that was away, or stood still, starts none before the shell is sure again that nobody else leads (`Tick.sure`);
+it serves as before meanwhile.
+
 Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or
 from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS. It is judged only as far as
 everybody could be heard (`path.py`).

@@ -80,11 +80,14 @@ class RegistryState:
         self.unsaved: dict[str, float] = {}
         """Agents whose vitals differ from their checkpoint, by the instant at which to save them, earliest first."""
         self.unassessed: dict[str, None] = {}
-        """Agents whose record somebody else changed since the last tick. Were they assessed at once, two replicas that
-        both believe to lead, and disagree, would overwrite each other without end."""
+        """Agents whose record somebody else changed since the last tick, or that were to be assessed while it was not
+        sure who leads. Were they assessed at once, two replicas that both believe to lead, and disagree, would
+        overwrite each other without end."""
         self.statistics = Statistics()
         self.path = Path(limits.reconnect_grace)
         self.leading = False
+        self.sure = False
+        """Whether it is certain that nobody else leads; what a leader decides by itself waits for that."""
         self.epoch = 0
         self.amnesty = 0.0
         """Instant from which every lease runs again; see `pardon`."""

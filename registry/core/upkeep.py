@@ -24,9 +24,12 @@ SCALING_WORK = 5_000
 
 
 def tick(state: RegistryState, event: Tick) -> list[Effect]:
-    """Do what is due. Only the leader acts, and only while it hears and is heard."""
+    """Do what is due. Only the leader acts, and only while it is sure to lead, and hears and is heard."""
     at = event.at
     state.wall_offset = event.wall - at
+    state.sure = event.sure
+    if state.leading and not state.sure:
+        return []
     unassessed, state.unassessed = state.unassessed, {}
     if not (state.leading and state.path.connected):
         return []
@@ -113,7 +116,8 @@ def _scale(state: RegistryState, at: float) -> list[Effect]:
 
 
 def connected(state: RegistryState, event: Connected) -> list[Effect]:
-    """Judge again, from now on."""
+    """Judge again, from now on; but another replica may lead by now."""
+    state.sure = False
     state.path.connect(event.at)
     state.pardon(event.at)
     return []
@@ -121,6 +125,7 @@ def connected(state: RegistryState, event: Connected) -> list[Effect]:
 
 def disconnected(state: RegistryState, _: Disconnected) -> list[Effect]:
     """Judge nobody while nobody can be heard."""
+    state.sure = False
     state.path.disconnect()
     return []
 
@@ -133,6 +138,7 @@ def pulse_heard(state: RegistryState, event: PulseHeard) -> list[Effect]:
 
 def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[Effect]:
     """Start to lead, with every lease running anew; or stop."""
+    state.sure = event.leading
     state.scaler.begin()
     if not event.leading:
         state.follow(event.epoch)

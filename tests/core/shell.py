@@ -236,6 +236,8 @@ class Shell:
         self.world = world
         self.name = name
         self.state = world.new_state(name)
+        self.sure = True
+        """Whether its lease has been renewed since it was away."""
         self.manual = False
         self.deaf = False
         self.fates: deque[Fate] = deque()
@@ -312,7 +314,10 @@ class Shell:
         if isinstance(order, PutRecord):
             write = self.state.writes.get(order.record.agent_id)
             assert write is not None
-            assert write.command is not None or self.state.leading, "only the leader writes unasked"
+            is_sure = self.state.leading and self.state.sure
+            assert write.command is not None or is_sure, (
+                "only the leader writes unasked, and only when it is sure to be"
+            )
 
     def connect(self) -> None:
         self.handle(Connected(self.world.now))
@@ -336,7 +341,7 @@ class Shell:
 
     def stall(self) -> None:
         """Let it look at the time, its pulse not having come back yet."""
-        self.handle(Tick(self.world.now, WALL + self.world.now))
+        self.handle(Tick(self.world.now, WALL + self.world.now, self.sure))
 
     # What is asked of it.
 

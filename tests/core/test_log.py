@@ -232,6 +232,7 @@ def test_an_answer_to_a_read_that_is_no_longer_needed(world: World, shell: Shell
     shell.carry_out()
     if not connected:
         shell.connect()
+        shell.tick()
     world.beat("a", health_score=0.6)
     shell.carry_out()
     shell.deliver()

@@ -185,3 +185,33 @@ def test_a_restarted_replica_knows_everything(world: World, shell: Shell):
     assert agent.load_at == pytest.approx(shell.state.get("a").load_at)
     assert agent.since == pytest.approx(shell.state.get("a").since)
     assert late.state.get("b").status is Status.OFFLINE
+
+
+def test_a_leader_that_was_away_decides_nothing_before_its_lease_is_renewed(world: World, shell: Shell):
+    """Another one may lead by then. What was to be decided is decided when it is sure to lead; commands at once."""
+    for agent_id in ("a", "b", "c"):
+        shell.register(agent_id, heartbeat_interval=1.0, heartbeat_timeout=2.0)
+    shell.sure = False
+    shell.disconnect()
+    shell.connect()
+    written = len(world.bucket.log)
+    world.beat("a", health_score=0.1)
+    world.advance(60.0, beating=("a", "b"))
+    assert len(world.bucket.log) == written
+    assert shell.command(Verb.SUSPEND, "b")["status"] is Status.SUSPENDED
+    shell.sure = True
+    world.advance(1.0, beating=("a", "b"))
+    reasons = {event["agent_id"]: event["reason"] for event in world.bucket.events()[-3:]}
+    assert reasons == {"a": "health", "b": "operator", "c": "heartbeat_timeout"}
+
+
+def test_who_stood_still_decides_nothing_before_its_lease_is_renewed(world: World, shell: Shell):
+    """Nor does what is heard before the next tick, of which it is known that it stood still."""
+    shell.register("a")
+    shell.sure = False
+    world.advance(0.5)
+    world.beat("a", health_score=0.1)
+    assert shell.state.get("a").status is Status.ACTIVE
+    shell.sure = True
+    world.advance(0.5)
+    assert shell.state.get("a").status is Status.SUSPENDED

@@ -21,7 +21,7 @@ from registry.shell.routes import Routes
 from registry.shell.store_nats import Store
 from registry.shell.tail import Tail
 from tests.conftest import Start, eventually
-from tests.contract.wire import TRADER, decoded, told
+from tests.contract.wire import TRADER, decoded, told, until_status
 
 PARTS = [
     (Bus, "connect"), (Store, "open"), (BucketLog, "start"), (Tail, "start"), (Pulse, "start"), (Election, "start"),
@@ -124,3 +124,17 @@ async def test_a_lease_that_is_being_renewed_is_handed_over(
     asyncio.get_running_loop().call_soon(go_on.set)
     await stopping
     assert await holder(nc) == ""
+
+
+async def test_a_leader_in_doubt_decides_nothing(start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves all the same: agents are found, and answered, and commands are carried out."""
+    leader = await start()
+    await told(nc, "registry.register", TRADER)
+    with monkeypatch.context() as doubtful:
+        doubtful.setattr(leader.election, "holds", lambda: False)
+        await eventually(lambda: not leader.state.sure)
+        assert (await told(nc, "registry.heartbeat.trader-1", {"health_score": 0.1}))["status"] == "active"
+        await eventually(lambda: "trader-1" in leader.state.unassessed)
+        assert not leader.state.writes
+        await told(nc, "registry.register", {**TRADER, "agent_id": "trader-2"})
+    await until_status(nc, "suspended")
