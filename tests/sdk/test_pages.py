@@ -8,6 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from agents_sdk import InvalidRequestError, PayloadTooLargeError, RegistryClient, ServiceQuery, Snapshot, SortBy, watch
+from agents_sdk.cancelling import cancel
 from agents_sdk.pages import Pages
 from agents_sdk.protocol.discovery import MAX_LIMIT
 from agents_sdk.protocol.subjects import Subjects
@@ -68,8 +69,7 @@ async def test_a_watch_sees_all_of_them_and_goes_on_when_they_become_too_many(
     client._requester.ask = count  # type: ignore[method-assign]
     await eventually(lambda: asked.count("discover") > 4)
     assert not following.done()
-    following.cancel()
-    await asyncio.wait((following,))
+    await cancel(following)
 
 
 class Small:
