@@ -13,6 +13,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from agents_sdk.cancelling import cancel
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
@@ -39,8 +40,7 @@ async def beating(nc: Client, count: int = 5) -> AsyncIterator[None]:
 
     task = asyncio.ensure_future(beat())
     yield
-    task.cancel()
-    await asyncio.wait((task,))
+    await cancel(task)
 
 
 async def heard_again(nc: Client) -> None:

@@ -17,6 +17,7 @@ from nats.aio.client import Client as NatsClient
 from nats.js.api import ConsumerConfig, DeliverPolicy, KeyValueConfig, StorageType
 
 from agents_sdk import RegistryClient, ServiceQuery
+from agents_sdk.cancelling import cancel
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
 from agents_sdk.directory import Joined, Left, Snapshot
@@ -144,17 +145,14 @@ async def _load(
         await asyncio.gather(*working)
         if breaking.done():
             await breaking
-        breaking.cancel()
-        await asyncio.wait((breaking,))
+        await cancel(breaking)
         await faults.heal()
-        beats.cancel()
-        await asyncio.wait((beats,))
+        await cancel(beats)
         await _collect(url, history)
         await _agree(registry, history)
         if watching.done():
             await watching
-        watching.cancel()
-        await asyncio.wait((watching,))
+        await cancel(watching)
     for connection in connections:
         await connection.close()
     return beating.beats

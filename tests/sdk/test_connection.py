@@ -16,6 +16,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from agents_sdk import connection as connection_module
 from agents_sdk import dial as dial_module
 from agents_sdk import link
+from agents_sdk.cancelling import cancel
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address, dial
 from agents_sdk.protocol.errors import ForbiddenError, PayloadTooLargeError, UnavailableError
@@ -462,8 +463,7 @@ async def test_a_late_answer_to_a_flush_does_no_harm(connection: Connection) -> 
     for _ in range(20):
         flushing = asyncio.create_task(connection.flush())
         await asyncio.sleep(0)
-        flushing.cancel()
-        await asyncio.wait((flushing,))
+        await cancel(flushing)
     with pytest.raises(UnavailableError, match="does not answer"):
         await connection.flush(within=0.0)
     await echo(connection)

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from agents_sdk import InvalidRequestError, RegistryClient, RegistryEvent, StatusEvent, UnavailableError, consumers
 from agents_sdk import feed as feed_module
+from agents_sdk.cancelling import cancel
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
 from agents_sdk.feed import Feed
@@ -56,8 +57,7 @@ class Tail:
         await eventually(lambda: len(self.events) >= count, within)
 
     async def end(self) -> None:
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        await cancel(self._task)
 
 
 async def begun(client: RegistryClient, tail: Tail, name: str = "probe") -> None:
@@ -250,8 +250,7 @@ async def test_a_reader_at_work_does_not_notice_that_the_client_is_replaced(clie
         go.set()
         await client.register({**TRADER, "agent_id": f"last-{durable}"})
         await eventually(lambda durable=durable, seen=seen: f"last-{durable}" in seen, within=20)
-        working.cancel()
-        await asyncio.wait((working,))
+        await cancel(working)
     assert "is not acknowledged and comes again" in caplog.text
 
 

@@ -17,6 +17,7 @@ from agents_sdk import (
     ServiceQuery,
     orchestrator,
 )
+from agents_sdk.cancelling import cancel
 from registry.settings import Settings
 from tests.conftest import eventually
 
@@ -152,10 +153,8 @@ async def test_it_reads_orders_that_are_its_own_and_goes_on_after_one_that_fails
         await client._connection.publish(subject, each.model_dump_json().encode())
     await eventually(lambda: fleet.started == ["new-0", "new-1"])
     failing = Orchestrator(client, fleet, ["no such thing"], durable="other", say=said.append)
-    running.cancel()
-    await asyncio.wait((running,))
+    await cancel(running)
     running = asyncio.create_task(failing.run())
     await eventually(lambda: any("cannot carry out scale_up of no such thing" in words for words in said))
     assert not running.done()
-    running.cancel()
-    await asyncio.wait((running,))
+    await cancel(running)
