@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import nats
@@ -46,10 +47,10 @@ class Faults:
             (self.lose_consumers, 1),
         )
 
-    async def run(self) -> None:
-        """Go on until cancelled; what was begun then is undone by `heal`."""
+    async def run(self, over: Callable[[], bool]) -> None:
+        """Go on until it is over."""
         kinds, weights = zip(*self._kinds, strict=True)
-        while True:
+        while not over():
             await asyncio.sleep(self._random.uniform(*PAUSE))
             (kind,) = self._random.choices(kinds, weights)
             self.done[kind.__name__] += 1

@@ -134,7 +134,7 @@ async def _load(
     over = False
     async with RegistryClient(url, timeout=10.0) as registry:
         watching = asyncio.create_task(_watch(registry, history))
-        beats, breaking = asyncio.create_task(beating.run()), asyncio.create_task(faults.run())
+        beats, breaking = asyncio.create_task(beating.run()), asyncio.create_task(faults.run(lambda: over))
         working = [asyncio.create_task(client.run(lambda: over)) for client in clients]
         while not over:
             await asyncio.sleep(1.0)
@@ -142,10 +142,7 @@ async def _load(
             tell(f"{done} acknowledged, {len(history.operations)} asked, faults: {dict(faults.done)}")
             enough = done >= plan.operations and faults.done.total() >= plan.faults
             over = enough or time.monotonic() > deadline or breaking.done()
-        await asyncio.gather(*working)
-        if breaking.done():
-            await breaking
-        await cancel(breaking)
+        await asyncio.gather(*working, breaking)
         await faults.heal()
         await cancel(beats)
         await _collect(url, history)
