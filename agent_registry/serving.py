@@ -154,7 +154,7 @@ async def _until_stopped(
 
 async def _start(replica: Replica) -> None:
     from registry.shell.bus_nats import UnreachableError
-    from registry.shell.store_nats import StoreError
+    from registry.shell.jetstream_nats import StoreError
 
     try:
         await replica.start()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agents_sdk.client import RegistryClient
     from agents_sdk.connection import Connection
     from agents_sdk.protocol.errors import RegistryError
-    from registry.shell.store_nats import Store
+    from registry.shell.store import Store
 
 T = TypeVar("T")
 
@@ -80,7 +80,8 @@ async def stored(target: Target, replicas: int) -> AsyncIterator[Store]:
     """
     from agents_sdk.protocol.subjects import Subjects
     from registry.shell.bus_nats import Bus, UnreachableError
-    from registry.shell.store_nats import Store, StoreError
+    from registry.shell.jetstream_nats import StoreError
+    from registry.shell.store import Store
 
     await reach(target)
     bus = Bus(target.url, NAME, target.options())

@@ -43,7 +43,7 @@ from registry.shell.projector import Projector
 from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
-from registry.shell.store_nats import Store
+from registry.shell.store import Store
 from registry.shell.tail import Tail
 from registry.shell.tasks import end
 from registry.shell.trouble import Trouble

@@ -16,7 +16,7 @@ from registry.shell.clock import wall
 from registry.shell.entry import Entry
 from registry.shell.log_reader import contents
 from registry.shell.policies import capability_of
-from registry.shell.store_nats import Store
+from registry.shell.store import Store
 
 
 @dataclass(slots=True)

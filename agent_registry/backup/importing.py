@@ -104,7 +104,7 @@ async def _import(
     from agent_registry.backup.form import BackupError
     from agent_registry.backup.restorer import Restorer, holders
     from agents_sdk.protocol.subjects import Subjects
-    from registry.shell.store_nats import StoreError
+    from registry.shell.jetstream_nats import StoreError
 
     subjects = Subjects(target.prefix)
     async with stored(target, replicas) as store:

@@ -21,10 +21,11 @@ from registry.core.status import Status
 from registry.shell.acks import Ack
 from registry.shell.clock import wall
 from registry.shell.entry import Entry
+from registry.shell.jetstream_nats import StoreError
 from registry.shell.log_reader import contents
 from registry.shell.policies import key_of
 from registry.shell.records import is_of_newer_form, record_in
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.store import Store
 
 IN_FLIGHT = 256
 """Entries that are being put back at once."""

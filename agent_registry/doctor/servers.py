@@ -13,7 +13,7 @@ from agent_registry.doctor.streams import is_near
 from agent_registry.wording import count, size
 from agents_sdk.protocol.subjects import Subjects
 from registry.shell.nats_process import MINIMUM_VERSION
-from registry.shell.store_nats import EVENTS_MAX_BYTES
+from registry.shell.store import EVENTS_MAX_BYTES
 
 RAISE = "raise the limit of the account, or of the server's block jetstream"
 

@@ -10,7 +10,7 @@ from agent_registry.doctor.facts import Stream
 from agent_registry.doctor.finding import Finding, broken, note
 from agent_registry.doctor.repair import Repair, edit, remake, restore
 from agent_registry.wording import duration, size
-from registry.shell.store_nats import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, HISTORY
+from registry.shell.store import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, HISTORY
 
 NANOSECONDS = 1_000_000_000
 """In a second; JetStream counts durations in them."""

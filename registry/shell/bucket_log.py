@@ -19,7 +19,7 @@ from registry.shell.entry import Entry
 from registry.shell.log_reader import contents
 from registry.shell.logs import get_logger
 from registry.shell.records import record_in
-from registry.shell.store_nats import Store
+from registry.shell.store import Store
 from registry.shell.tail import Tail
 
 if TYPE_CHECKING:

@@ -97,7 +97,7 @@ class Bus:
 
     @property
     def client(self) -> Client:
-        """The underlying client, for `store_nats`."""
+        """The underlying client, for `jetstream_nats`."""
         return self._nc
 
     @property

@@ -43,10 +43,11 @@ from registry.core.record import Record
 from registry.shell.acks import TOO_LARGE, Ack
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
+from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
 from registry.shell.logs import get_logger
 from registry.shell.policies import key_of, policy_in
 from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
-from registry.shell.store_nats import NoLeaderError, Store, StoreError, is_conflict
+from registry.shell.store import Store
 from registry.shell.trouble import Trouble
 from registry.shell.vitals import vitals_in
 

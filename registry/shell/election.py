@@ -18,8 +18,9 @@ import orjson
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import uptime
 from registry.shell.entry import Entry
+from registry.shell.jetstream_nats import PROMPT_TIMEOUT, StoreError
 from registry.shell.logs import get_logger
-from registry.shell.store_nats import PROMPT_TIMEOUT, Store, StoreError
+from registry.shell.store import Store
 from registry.shell.tasks import end
 from registry.shell.trouble import Trouble
 

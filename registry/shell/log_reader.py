@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from registry.shell.entry import Entry
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.jetstream_nats import StoreError
+from registry.shell.store import Store
 
 MAX_WAITING = 1_000
 """Entries that wait for the reader; the server sends no more of them meanwhile."""

@@ -9,7 +9,7 @@ from registry.shell.logs import get_logger
 from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
-    from registry.shell.store_nats import Store
+    from registry.shell.store import Store
 
 log = get_logger(__name__)
 

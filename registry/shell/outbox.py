@@ -35,9 +35,10 @@ from typing import TYPE_CHECKING
 
 from registry.core.record import revision_of
 from registry.shell.clock import monotonic
+from registry.shell.jetstream_nats import MissingError, StoreError
 from registry.shell.logs import get_logger
 from registry.shell.missing import Missing
-from registry.shell.store_nats import MissingError, Store, StoreError
+from registry.shell.store import Store
 from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:

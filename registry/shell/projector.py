@@ -35,11 +35,12 @@ from agents_sdk.protocol.fields import AGENT_ID_PATTERN
 from registry.core.record import EVENT_VERSION, Record, event_of
 from registry.shell.clock import wall
 from registry.shell.entry import Entry
+from registry.shell.jetstream_nats import StoreError
 from registry.shell.log_reader import reading
 from registry.shell.logs import get_logger
 from registry.shell.outbox import Mark, Message, Outbox
 from registry.shell.records import record_in
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.store import Store
 from registry.shell.tasks import end
 from registry.shell.trouble import Trouble
 

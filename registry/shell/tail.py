@@ -16,9 +16,10 @@ from typing import Any
 
 from registry.shell.clock import uptime
 from registry.shell.entry import Entry, OnEntry
+from registry.shell.jetstream_nats import MissingError, StoreError
 from registry.shell.logs import get_logger
 from registry.shell.missing import Missing
-from registry.shell.store_nats import MissingError, Store, StoreError
+from registry.shell.store import Store
 from registry.shell.tasks import end
 from registry.shell.trouble import Trouble
 

@@ -13,7 +13,8 @@ import pytest
 from agent_registry.backup.restorer import ATTEMPTS, IN_FLIGHT, Outcome, Restorer
 from registry.shell.acks import Ack
 from registry.shell.entry import Entry
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.jetstream_nats import StoreError
+from registry.shell.store import Store
 from tests.backup.lines import agent, header, policy, saved, stored
 
 

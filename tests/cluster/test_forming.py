@@ -12,8 +12,8 @@ from deploy.cluster.nodes import make_nodes
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
+from registry.shell.jetstream_nats import StoreError
 from registry.shell.nats_process import NatsProcess
-from registry.shell.store_nats import StoreError
 from tests.conftest import eventually
 
 
@@ -48,7 +48,7 @@ async def test_it_waits_for_the_others(
 
 
 async def test_it_does_not_wait_without_end(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.shell.store_nats.LEADER_TIMEOUT", 0.5)
+    monkeypatch.setattr("registry.shell.jetstream_nats.LEADER_TIMEOUT", 0.5)
     with pytest.raises(StoreError, match="does not do what is needed"):
         await asyncio.wait_for(replica.start(), 10.0)
 

@@ -157,7 +157,7 @@ async def test_copies_that_come_late_are_not_taken(
     """What a leader sent before it was cut off arrives when another one has told it, even after the stream has
     forgotten the ids."""
     if window is not None:
-        monkeypatch.setattr("registry.shell.store_nats.DUPLICATE_WINDOW", window)
+        monkeypatch.setattr("registry.shell.store.DUPLICATE_WINDOW", window)
     first = await start(by_proxy=True, leader_lease=1.0)
     successor = await start(leader_lease=1.0)
     await register(nc, 1, successor)
@@ -275,7 +275,7 @@ async def test_a_new_leader_with_nothing_to_tell_is_settled(
 ) -> None:
     """Also when the last entry of the log has ended by its own time."""
     monkeypatch.setattr("registry.core.state.REMOVAL_KEPT", 0.1)
-    monkeypatch.setattr("registry.shell.store_nats.MARKER_SECONDS", 1)
+    monkeypatch.setattr("registry.shell.store.MARKER_SECONDS", 1)
     first = await start()
     await register(nc, 1)
     await told(nc, "registry.deregister.trader-1")

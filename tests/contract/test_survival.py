@@ -26,7 +26,8 @@ from registry.shell.bucket_log import BucketLog
 from registry.shell.effector import READ_ATTEMPTS
 from registry.shell.embedded import NatsServer
 from registry.shell.entry import Entry
-from registry.shell.store_nats import NoLeaderError, Store
+from registry.shell.jetstream_nats import NoLeaderError
+from registry.shell.store import Store
 from tests.conftest import Start, eventually
 from tests.contract.wire import (
     AGENTS_STREAM,
@@ -645,7 +646,7 @@ async def test_a_stream_removed_by_hand_does_not_stop_the_registry(registry: Rep
 async def test_removals_do_not_stay_in_the_bucket(start: Start, nc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once its events are in the stream, a removal's history is swept; what is left of it ends by itself."""
     monkeypatch.setattr("registry.core.state.REMOVAL_KEPT", 0.3)
-    monkeypatch.setattr("registry.shell.store_nats.MARKER_SECONDS", 1)
+    monkeypatch.setattr("registry.shell.store.MARKER_SECONDS", 1)
     leader = await start()
     other = await start()
     await told(nc, "registry.register", TRADER)

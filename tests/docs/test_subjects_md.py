@@ -45,7 +45,7 @@ from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
 from registry.shell.outbox import EXPECTED
-from registry.shell.store_nats import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, HISTORY
+from registry.shell.store import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, HISTORY
 from tests.conftest import eventually
 from tests.contract.test_bad_input import CASES
 from tests.docs.markdown import Section, Table, anchor, parse, quoted, unquoted

@@ -9,7 +9,7 @@ import pytest
 from agents_sdk.protocol.subjects import Subjects
 from registry.shell.bus_nats import Bus
 from registry.shell.embedded import NatsServer
-from registry.shell.store_nats import Store
+from registry.shell.store import Store
 
 
 @pytest.fixture

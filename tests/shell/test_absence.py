@@ -12,7 +12,8 @@ from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell import bucket_log, tail
 from registry.shell.embedded import NatsServer
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.jetstream_nats import StoreError
+from registry.shell.store import Store
 from tests.conftest import eventually
 from tests.contract.proxy import Proxy
 from tests.contract.wire import TRADER, told
@@ -31,7 +32,7 @@ async def proxy() -> AsyncIterator[Proxy]:
 async def pair(nats_server: NatsServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """One replica that is there, and one that the test cuts off. Removals and their marks are soon gone."""
     monkeypatch.setattr("registry.core.state.REMOVAL_KEPT", 0.1)
-    monkeypatch.setattr("registry.shell.store_nats.MARKER_SECONDS", 1)
+    monkeypatch.setattr("registry.shell.store.MARKER_SECONDS", 1)
     monkeypatch.setattr(tail, "WATCH_INTERVAL", 0.1)
     url = await proxy.start(int(nats_server.url.rpartition(":")[2]))
     near, far = Replica(Settings(), nats_server.url), Replica(Settings(), url)

@@ -12,7 +12,7 @@ from registry.core.effects import Effect
 from registry.core.events import Event, RecordChanged, WriteCommitted
 from registry.core.record import Record
 from registry.shell.bucket_log import BucketLog
-from registry.shell.store_nats import Entry
+from registry.shell.entry import Entry
 
 
 class Store:

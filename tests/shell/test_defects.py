@@ -17,7 +17,7 @@ from registry.settings import Settings
 from registry.shell.acks import Ack, OnAck
 from registry.shell.bus_nats import Bus
 from registry.shell.projector import Projector
-from registry.shell.store_nats import Store
+from registry.shell.store import Store
 from registry.shell.tail import Tail
 from tests.conftest import Start, eventually
 from tests.contract.wire import TRADER, ask, assert_error, listening, settle, stored_events, told

@@ -8,7 +8,7 @@ import pytest
 
 from agents_sdk.protocol.subjects import Subjects
 from registry.shell.election import Election
-from registry.shell.store_nats import StoreError
+from registry.shell.jetstream_nats import StoreError
 
 LEASE = 10.0
 

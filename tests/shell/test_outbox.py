@@ -16,8 +16,8 @@ import pytest
 
 from registry.shell import outbox
 from registry.shell.acks import Ack
+from registry.shell.jetstream_nats import StoreError
 from registry.shell.outbox import Mark, Message, Outbox
-from registry.shell.store_nats import StoreError
 
 OnAck = Callable[[Ack], Awaitable[None]]
 Copy = tuple[str, str | None, OnAck]

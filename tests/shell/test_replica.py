@@ -18,7 +18,7 @@ from registry.shell.embedded import NatsServer
 from registry.shell.micro import MicroService
 from registry.shell.pulse import Pulse
 from registry.shell.routes import Routes
-from registry.shell.store_nats import Store
+from registry.shell.store import Store
 from registry.shell.tail import Tail
 from tests.conftest import Start, eventually
 from tests.contract.wire import TRADER, decoded, told, until_status

@@ -9,7 +9,8 @@ import pytest
 from nats.aio.client import Client
 
 from registry.shell.entry import Entry, OnEntry
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.jetstream_nats import StoreError
+from registry.shell.store import Store
 from registry.shell.tail import Tail
 from tests.conftest import eventually
 

@@ -11,7 +11,8 @@ from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell import trouble as module
 from registry.shell.acks import Ack, OnAck
-from registry.shell.store_nats import Store, StoreError
+from registry.shell.jetstream_nats import StoreError
+from registry.shell.store import Store
 from registry.shell.trouble import Trouble
 from tests.conftest import eventually
 from tests.contract.wire import TRADER, encoded, told
