@@ -80,24 +80,38 @@ def revision_awaited(state: RegistryState, event: RevisionAwaited) -> list[Effec
     command, record = pending.command, pending.record
     assert command is not None, "only registrations claim"
     agent = state.agents.get(event.agent_id)
-    lost = {} if agent is None else dict(state.catalog.claims.lost(record))
-    if event.reached and agent is not None and lost:
-        return _undo(state, pending, agent, lost, event)
+    refusal = _refusal(state, record) if event.reached else None
+    left = {} if agent is None else dict(state.catalog.claims.lost(agent.record))
+    if refusal is not None and agent is not None and left:
+        return _undo(state, pending, agent, left, refusal, event.at)
     waiting = state.writes.end(event.agent_id)
-    if event.reached:
-        effects = _answers(state, pending, record, event.revision, event.at)
-    else:
+    if not event.reached:
         unknown = "the log of the registry is late; whether the claims are held is unknown, try again"
         effects = refuse(state, command.reply, RefusedError("unavailable", f"claims: {unknown}"))
+    elif refusal is not None:
+        effects = refuse(state, command.reply, refusal)
+    else:
+        effects = _answers(state, pending, record, event.revision, event.at)
     return effects + resume(state, waiting) + ([] if agent is None else assess(state, agent, event.at))
 
 
+def _refusal(state: RegistryState, record: Record) -> RefusedError | None:
+    """Return why a registration does not hold what it claims; None if it does, or did until somebody changed that."""
+    for claim, holder in state.catalog.claims.lost(record):
+        return claim_held(claim, holder)
+    removal = state.removed.get(record.agent_id)
+    if record.agent_id not in state.agents and removal is not None and removal.commands == record.commands:
+        # The leader took it back, and the one that had been first has left since.
+        message = "another agent had made one of them first; try again"
+        return RefusedError("conflict", f"claims: {message}", ("claims", message))
+    return None
+
+
 def _undo(
-    state: RegistryState, pending: Write, agent: Agent, lost: dict[str, str], event: RevisionAwaited
+    state: RegistryState, pending: Write, agent: Agent, lost: dict[str, str], refusal: RefusedError, at: float
 ) -> list[Effect]:
     """Take back a registration whose claims another one made first, as far as it made anything."""
-    record = taken_back(state, agent, event.at, lost)
-    refusal = claim_held(*next(iter(lost.items())))
+    record = taken_back(state, agent, at, lost)
     undo = Write(record, record.is_removal, pending.command, waiting=pending.waiting, refusal=refusal)
     state.writes.start(undo)
     return [PutRecord(record, agent.revision, undo.removed)]

@@ -268,3 +268,35 @@ def test_claiming_more_does_not_make_a_claim_younger(world: World, shell: Shell)
     world.advance(1.0)
     assert late.code == "conflict"
     assert shell.state.catalog.claims.holders() == {"db": "a", "disk": "a"}
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_claim_that_the_leader_took_back_before_it_was_settled(world: World, shell: Shell, stays: bool):
+    """The replica that was asked hears all of it in one go, perhaps even that the holder has left since."""
+    other = world.replica("two")
+    other.deaf = True
+    shell.register("a", claims=("db",))
+    reply = other.register("b", instance_id="i1", claims=("db",))
+    world.advance(0.5)
+    assert "b" not in world.bucket.live()
+    if not stays:
+        shell.command(Verb.DEREGISTER, "a")
+    other.manual = True
+    other.hear()
+    other.release()
+    assert reply.code == "conflict"
+
+
+def test_an_id_that_somebody_else_took_since_is_left_alone(world: World, shell: Shell):
+    other = world.replica("two")
+    other.deaf = True
+    shell.register("a", claims=("db",))
+    reply = other.register("b", instance_id="i1", claims=("db",))
+    world.advance(0.5)
+    shell.register("b", instance_id="i2", claims=("net",))
+    other.manual = True
+    other.hear()
+    other.release()
+    assert reply.code == "conflict"
+    assert shell.state.get("b").record.instance_id == "i2"
+    assert shell.state.catalog.claims.holders() == {"db": "a", "net": "b"}
