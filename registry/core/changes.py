@@ -148,14 +148,14 @@ def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
     if not state.sure:
         state.unassessed[agent.agent_id] = None
         return []
-    lost = [claim for claim, _ in state.catalog.claims.lost(agent.record)]
+    record = agent.record
+    lost = [claim for claim, _ in state.catalog.claims.lost(record)] if record.claims else []
     if lost and agent.agent_id not in state.writes:  # a replica died before it took them back
-        record = taken_back(state, agent, at, lost)
-        return write(state, record, agent.revision, None, 1, removed=record.is_removal)
+        undone = taken_back(state, agent, at, lost)
+        return write(state, undone, agent.revision, None, 1, removed=undone.is_removal)
     if agent.missed >= GONE and agent.status is not Status.OFFLINE:
         return change(state, agent, at, Cause.LOST, "no_responders")
     cause = grade(agent.health, agent.hung)
-    record = agent.record
     if move(record.status, record.held, cause) is record.status or record.agent_id in state.writes:
         return []
     if cause is Cause.HEALTH_GOOD:
