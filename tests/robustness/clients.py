@@ -115,9 +115,12 @@ class Client:
         claims = tuple(fields.get("claims", ()))
         written = Operation(self.number, operation, agent_id, command, time.monotonic(), claims)
         self.history.operations.append(written)
-        for _ in range(SENDINGS):
-            written.outcome, written.answer = await ask(self.connection, operation, fields, command)
-            if written.outcome is not Outcome.UNKNOWN:
+        for sending in range(SENDINGS):
+            outcome, answer = await ask(self.connection, operation, fields, command)
+            if sending and outcome is Outcome.REFUSED and not answer:
+                break  # nobody is there now, but somebody may have heard an earlier one
+            written.outcome, written.answer = outcome, answer
+            if outcome is not Outcome.UNKNOWN:
                 break
         written.ended = time.monotonic()
         if written.outcome is Outcome.DONE and operation == subjects.DEREGISTER:
