@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -87,17 +86,17 @@ async def _up(settings: Settings, port: int, store: Path, ready_file: Path | Non
             server = await NatsServer.start(port=port, store=store)
         except ServerError as error:
             raise CommandError(str(error), code=Exit.UNREACHABLE) from error
-        stopping.at_once = lambda: os.kill(server.pid, signal.SIGKILL)
+        stopping.at_once = server.kill
         failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         server.on_failed = lambda why: None if failed.done() else failed.set_result(why)
+
+        def announce() -> None:
+            _write_ready(ready_file, server.url, server.pid)
+            server.on_restarted = lambda: _write_ready(ready_file, server.url, server.pid)
+            _say(banner(server.url, settings.prefix, store, os.getpid()))
+
         try:
-            await _until_stopped(
-                stopping,
-                settings,
-                server.url,
-                failed,
-                lambda: _announce(settings, server.url, store, ready_file, server.pid),
-            )
+            await _until_stopped(stopping, settings, server.url, failed, announce)
         finally:
             await server.stop()
             ready.withdraw(ready_file)
@@ -107,15 +106,15 @@ async def _serve(settings: Settings, target: Target, ready_file: Path | None) ->
     url = target.url_with_login()
     # A replica would try for longer, and say so with each attempt: right once it runs, not for who mistyped a URL.
     await reach(target)
+
+    def announce() -> None:
+        _write_ready(ready_file, target.shown, None)
+        _say(banner(target.shown, settings.prefix, None, os.getpid()))
+
     with until_signalled() as stopping:
         try:
-            await _until_stopped(
-                stopping,
-                settings,
-                url,
-                asyncio.get_running_loop().create_future(),
-                lambda: _announce(settings, target.shown, None, ready_file, None),
-            )
+            never = asyncio.get_running_loop().create_future()
+            await _until_stopped(stopping, settings, url, never, announce)
         finally:
             ready.withdraw(ready_file)
 
@@ -164,10 +163,9 @@ async def _start(replica: Replica) -> None:
         ) from error
 
 
-def _announce(settings: Settings, url: str, store: Path | None, ready_file: Path | None, nats_pid: int | None) -> None:
+def _write_ready(ready_file: Path | None, url: str, nats_pid: int | None) -> None:
     if ready_file is not None:
         ready.write(ready_file, {"nats": url, "pid": os.getpid(), "nats_pid": nats_pid})
-    _say(banner(url, settings.prefix, store, os.getpid()))
 
 
 def banner(url: str, prefix: str, store: Path | None, pid: int) -> str:

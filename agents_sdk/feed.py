@@ -155,7 +155,7 @@ class Feed:
             except NatsError as error:
                 logger.info("events: %s; attaching anew", error)
             finally:
-                if client.is_connected:  # else it went with its client
+                if not client.is_closed:  # else it went with its client
                     await subscription.unsubscribe()
             await asyncio.sleep(backoff.next())
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nats.errors import NoRespondersError
 
 from agents_sdk.connection import Connection
-from agents_sdk.protocol.codec import decode_reply, encode
+from agents_sdk.protocol.codec import check_finite, decode_reply, encode
 from agents_sdk.protocol.discovery import REVISION_WAIT
 from agents_sdk.protocol.errors import (
     Detail,
@@ -147,6 +146,7 @@ class Requester:
 
                 def changed(connected: bool) -> None:
                     if again and not connected:
+                        self._connection.unlisten(changed)  # once: what has expired cannot be rescheduled
                         patience.reschedule(0.0)
 
                 self._connection.listen(changed)
@@ -196,24 +196,9 @@ def _encode(fields: Mapping[str, Any]) -> bytes:
         message = f"must be JSON: {error}"
         raise InvalidRequestError(f"payload: {message}", [Detail("payload", message)]) from error
     # JSON has no form for NaN and infinity: `null` is written in their place, which means that nothing was given.
-    field = _not_finite("", fields) if b"null" in payload else None
-    if field is not None:
-        message = "must be a finite number"
-        raise InvalidRequestError(f"{field}: {message}", [Detail(field, message)])
+    if b"null" in payload:
+        check_finite(fields)
     return payload
-
-
-def _not_finite(path: str, value: Any) -> str | None:
-    """Return the path of a number in `value` that is not finite, None if there is none."""
-    if isinstance(value, float):
-        return None if math.isfinite(value) else path
-    inner: Iterable[tuple[str, Any]] = ()
-    if isinstance(value, Mapping):
-        inner = ((f"{path}.{name}" if path else str(name), item) for name, item in value.items())
-    elif isinstance(value, list | tuple):
-        inner = ((f"{path}[{n}]", item) for n, item in enumerate(value))
-    found = (_not_finite(*item) for item in inner)
-    return next((each for each in found if each is not None), None)
 
 
 def _patience(fields: Mapping[str, Any], total: float) -> float:

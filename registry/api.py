@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from agents_sdk.protocol.codec import adapter, check, decode_reply, encode
+from agents_sdk.protocol.codec import adapter, check, check_finite, decode_reply, encode
 from agents_sdk.protocol.discovery import AgentInfo, ServiceQuery
 from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
 from agents_sdk.protocol.registration import AgentCommand, Registration
@@ -119,6 +119,7 @@ class AgentRegistry:
             InvalidRequestError: A `ValueError` that names the field.
             AlreadyRegisteredError: If a live agent holds the id.
         """
+        check_finite(agent_info)
         message = check(_REGISTRATION, agent_info)
         metadata = _copied(message.metadata)
 
@@ -166,6 +167,7 @@ class AgentRegistry:
             NotFoundError: If no such agent is registered.
         """
         report = {**health_data, "agent_id": agent_id}
+        check_finite(report)
         check(_HEALTH, report)
         await self._home.run(lambda: self._report(HEALTH, report))
 
@@ -182,6 +184,7 @@ class AgentRegistry:
             NotFoundError: If no such agent is registered.
         """
         report = {"agent_id": agent_id, "metrics": dict(metrics)}
+        check_finite(report)
         check(_PERFORMANCE, report)
         await self._home.run(lambda: self._report(PERFORMANCE, report))
 

@@ -29,7 +29,7 @@ from registry.core.status import Status
 from registry.settings import Settings
 from registry.shell import observability
 from registry.shell.bucket_log import BucketLog
-from registry.shell.bus_nats import Bus
+from registry.shell.bus_nats import Bus, NobodyThereError, UnreachableError
 from registry.shell.clock import monotonic, new_replica_id, uptime, wall
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
@@ -159,8 +159,10 @@ class Replica:
         await service.start(self.bus)
         stops(end, asyncio.ensure_future(self._ticking()))
         # nats-py's flush does not wait for what is still buffered; an answer to oneself does.
-        await self.bus.request(self.subjects.replica(self.replica_id), b"", START_TIMEOUT)
-        await self.bus.client.flush()
+        try:
+            await self.bus.request(self.subjects.replica(self.replica_id), b"", START_TIMEOUT)
+        except (NobodyThereError, TimeoutError) as error:
+            raise UnreachableError(f"NATS at {self.bus.url} stopped answering: {error!r}") from error
 
     async def _settled(self) -> None:
         """Wait until no write is under way, or time is up."""

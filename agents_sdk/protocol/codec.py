@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -76,6 +77,30 @@ def refusal(error: ValidationError, given: Mapping[str, Any]) -> InvalidRequestE
     if len(faults) > 3:
         message += f"; and {len(faults) - 3} more"
     return InvalidRequestError(message, details)
+
+
+def check_finite(fields: Mapping[str, Any]) -> None:
+    """Refuse a number that JSON has no form for: NaN, and what is infinite.
+
+    Raises:
+        InvalidRequestError: Naming where it is.
+    """
+    path = _not_finite("", fields)
+    if path is not None:
+        raise _refusal(short(path), "must be a finite number")
+
+
+def _not_finite(path: str, value: Any) -> str | None:
+    """Return the path of a number in `value` that is not finite, None if there is none."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = ((f"{path}.{name}" if path else str(name), item) for name, item in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{path}[{n}]", item) for n, item in enumerate(value))
+    found = (_not_finite(*item) for item in inner)
+    return next((each for each in found if each is not None), None)
 
 
 def encode(value: Any) -> bytes:

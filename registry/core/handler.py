@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from registry.core import commands, events, outcomes, oversize, scaling, telemetry, upkeep
+from registry.core import commands, events, outcomes, scaling, telemetry, upkeep
 from registry.core.effects import Effect
 from registry.core.state import RegistryState
 
@@ -40,7 +40,7 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.CommandRequested: commands.requested,
     events.WriteCommitted: outcomes.committed,
     events.WriteUncertain: outcomes.uncertain,
-    events.WriteRefused: oversize.refused,
+    events.WriteRefused: outcomes.write_refused,
     events.RecordRead: outcomes.record_read,
     events.ReadFailed: outcomes.read_failed,
     events.RecordChanged: outcomes.record_changed,

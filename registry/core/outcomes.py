@@ -17,6 +17,7 @@ from registry.core.events import (
     RevisionAwaited,
     Verb,
     WriteCommitted,
+    WriteRefused,
     WriteUncertain,
 )
 from registry.core.limits import MAX_ATTEMPTS
@@ -99,9 +100,12 @@ def _refusal(state: RegistryState, record: Record) -> RefusedError | None:
     """Return why a registration does not hold what it claims; None if it does, or did until somebody changed that."""
     for claim, holder in state.catalog.claims.lost(record):
         return claim_held(claim, holder)
-    removal = state.removed.get(record.agent_id)
-    if record.agent_id not in state.agents and removal is not None and removal.commands == record.commands:
-        # The leader took it back, and the one that had been first has left since.
+    agent, removal = state.agents.get(record.agent_id), state.removed.get(record.agent_id)
+    if agent is None:
+        taken_back = removal is not None and removal.commands == record.commands
+    else:
+        taken_back = agent.record.commands == record.commands and not set(record.claims) <= set(agent.record.claims)
+    if taken_back:  # by the leader; and the one that had been first has let go since
         message = "another agent had made one of them first; try again"
         return RefusedError("conflict", f"claims: {message}", ("claims", message))
     return None
@@ -195,6 +199,19 @@ def read_failed(state: RegistryState, event: ReadFailed) -> list[Effect]:
     for command in waiting:
         effects += refuse(state, command.reply, RefusedError("unavailable", f"{event.why}, try again"))
     return effects
+
+
+def write_refused(state: RegistryState, event: WriteRefused) -> list[Effect]:
+    """End a write that cannot take place; trying again would change nothing."""
+    pending = state.writes.get(event.agent_id)
+    if pending is None or pending.record.write_id != event.write_id:
+        return []
+    waiting = state.writes.end(event.agent_id)
+    effects: list[Effect] = []
+    if pending.command is not None:
+        refusal = RefusedError("payload_too_large", f"metadata: {event.why}", ("metadata", event.why))
+        effects += refuse(state, pending.command.reply, refusal)
+    return effects + resume(state, waiting)
 
 
 def record_changed(state: RegistryState, event: RecordChanged) -> list[Effect]:

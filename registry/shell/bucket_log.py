@@ -136,7 +136,7 @@ class BucketLog:
         self._own.clear()
         self._restored = False
         self._anew = True
-        self._projector.begin_anew()
+        await self._projector.begin_anew()
         await self._perform(self._decide(BucketReplaced(monotonic())))
 
     async def _go_through(self, revision: int) -> None:

@@ -104,7 +104,8 @@ class Election:
             if not self._bus.connected:
                 return
             try:
-                await self._store.put_control(KEY, {"replica": "", "epoch": self.epoch}, self._revision)
+                lease = {"replica": "", "epoch": self.epoch}
+                await self._store.put_control(KEY, lease, self._revision, within=PROMPT_TIMEOUT)
             except StoreError as error:
                 log.warning("lease_not_handed_over", error=str(error))
 

@@ -60,10 +60,12 @@ class NatsServer:
 
     Attributes:
         on_failed: Called when it ended and could not be started again.
+        on_restarted: Called when it ended and was started again; it is another process then.
     """
 
     def __init__(self, binary: str, directory: Path, temporary: bool) -> None:
         self.on_failed: Callable[[str], None] | None = None
+        self.on_restarted: Callable[[], None] | None = None
         self._config = directory / "nats-server.conf"
         self._process = NatsProcess("nats-server", binary, self._config, directory)
         self._directory = directory
@@ -109,6 +111,10 @@ class NatsServer:
         server._watcher = asyncio.ensure_future(server._watch())
         return server
 
+    def kill(self) -> None:
+        """End the server as a crash would, if it runs."""
+        self._process.kill()
+
     async def stop(self) -> None:
         """End the server."""
         await end(self._watcher)
@@ -137,6 +143,8 @@ class NatsServer:
             await asyncio.sleep(wait)
             try:
                 await self._launch(int(self.url.rpartition(":")[2]))
+                if self.on_restarted is not None:
+                    self.on_restarted()
             except (ServerError, OSError) as error:  # it has not begun, or has ended again, which counts
                 log.error("nats_server_restart_failed", error=str(error))  # noqa: TRY400
             except Exception:

@@ -53,7 +53,7 @@ async def reading(
 async def contents(store: Store, bucket: str) -> AsyncGenerator[Entry, None]:
     """Yield what a bucket holds: the newest entry of each key, and then what is written meanwhile, up to the log's end.
 
-    A bucket that is not there holds nothing.
+    A bucket that is not there holds nothing. Where it has several copies, one that lags is waited for.
 
     Of a key that comes again, the last entry counts. The last entry of all is then the revision that all of it is as
     of: what was evicted from a key's history before it came has a newer one behind it.
@@ -61,11 +61,14 @@ async def contents(store: Store, bucket: str) -> AsyncGenerator[Entry, None]:
     Raises:
         StoreError: If it cannot be read.
     """
-    if not await store.made(bucket) or not await store.newest_revision(bucket):
+    if not await store.made(bucket):
+        return
+    newest = await store.newest_revision(bucket)
+    if not newest:
         return
     async with reading(store, bucket) as next_entry:
         while True:
             entry = await next_entry()
             yield entry
-            if not entry.pending:
+            if not entry.pending and entry.revision >= newest:
                 return

@@ -32,7 +32,7 @@ class Missing:
         self._since: float | None = None
 
     async def missed(self) -> None:
-        """Take note that it is not there. Once that has been so for long enough, it is there again, and empty.
+        """Take note that it is not there. Once that has been so at every look for long enough, it is made, empty.
 
         Raises:
             StoreError: If it cannot be made anew now.
@@ -42,8 +42,12 @@ class Missing:
             self._since = now
         self._trouble.warning("missing", name=self._name, made_anew_after=PATIENCE)
         if now - self._since >= PATIENCE:
-            await self._store.open()
+            await self._store.make(self._name)
             log.warning("made_anew", name=self._name)
+
+    def unknown(self) -> None:
+        """Take note that it cannot be told whether it is there: patience begins anew with the next answer."""
+        self._since = None
 
     def found(self) -> None:
         """Take note that it is there."""

@@ -122,7 +122,7 @@ class Outbox:
         self.room.set()
         self._trouble = Trouble(log)
         self._store = store
-        self._missing = Missing(store, "the stream of events")
+        self._missing = Missing(store, store.events)
         self._may_send = may_send
         self._unconfirmed: dict[int | str, _Event] = {}
         """By key, oldest first."""
@@ -291,6 +291,9 @@ class Outbox:
             end, found = await self._store.events_after(start)
         except MissingError:
             await self._missing.missed()
+            raise
+        except StoreError:
+            self._missing.unknown()
             raise
         self._missing.found()
         newest = await self._store.last_revision()

@@ -127,10 +127,10 @@ class Projector:
         self._live = False
         self._behind.set()
 
-    def begin_anew(self) -> None:
+    async def begin_anew(self) -> None:
         """Take note that the log is another one: what was heard of the one before is none of it."""
         leading = bool(self._tasks)
-        self._end()
+        await self.follow()
         self._backlog.clear()
         self._log = ""
         self._seen = self._taken = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -55,6 +56,7 @@ class Store:
         self._subjects = subjects
         self._replicas = replicas
         self.bucket = subjects.agents_bucket
+        self.events = subjects.events_stream
         self.can_sweep = True
         """Whether the bucket's settings allow to sweep removals."""
         self._put_subject = f"$KV.{self.bucket}."
@@ -70,13 +72,25 @@ class Store:
         Raises:
             StoreError: If JetStream is off, or has no leader in time.
         """
-        await self._jetstream.led(f"JetStream at {self._bus.url} does not do what is needed", self._make)
+        for name in (self.bucket, self._subjects.control_bucket, self.events):
+            await self.make(name)
 
-    async def _make(self) -> None:
-        for bucket, history in ((self.bucket, HISTORY), (self._subjects.control_bucket, 1)):
-            await self._jetstream.make_bucket(bucket, history, self._replicas, MARKER_SECONDS)
+    async def make(self, name: str) -> None:
+        """Make one of the buckets, or the stream of events, unless it is there.
+
+        Raises:
+            StoreError: If JetStream is off, or has no leader in time.
+        """
+        make = self._make_events if name == self.events else partial(self._make_bucket, name)
+        await self._jetstream.led(f"JetStream at {self._bus.url} does not do what is needed", make)
+
+    async def _make_bucket(self, name: str) -> None:
+        history = HISTORY if name == self.bucket else 1
+        await self._jetstream.make_bucket(name, history, self._replicas, MARKER_SECONDS)
+
+    async def _make_events(self) -> None:
         await self._jetstream.make_stream(
-            self._subjects.events_stream,
+            self.events,
             self._replicas,
             description="Status and scaling events of the agent registry",
             subjects=[self._subjects.all_events],
@@ -210,7 +224,7 @@ class Store:
             MissingError: If the stream is not there.
             StoreError: If it cannot be learnt now.
         """
-        stream, events = self._subjects.events_stream, self._subjects.all_events
+        stream, events = self.events, self._subjects.all_events
         end = (await self._jetstream.info(stream)).state.last_seq
         newest = await self._jetstream.newest(stream, events)
         last = 0 if newest is None else newest.seq or 0

@@ -74,12 +74,10 @@ class Tail:
         self._shorter = 0
         """Looks in a row that found a log that ends before what is known; where there are several copies, a new leader
         may still be about to take in what it has."""
-        self._end = 0
-        """Newest revision at the look before."""
-        self._looked = self._current = uptime()
-        """Instants of the look before, and of the last one of which all that was there then has been heard."""
-        self._listed = 0
-        """Revision to which the bucket was gone through, at the start and whenever its log had not been heard."""
+        self._start = 0
+        """Newest revision that there was when following began."""
+        self._current = uptime()
+        """Instant of the last look that found the log heard, or after which the bucket was gone through."""
         self._missing = Missing(store, bucket)
         self._caught_up = asyncio.Event()
         self._subscription: Any = None
@@ -91,9 +89,9 @@ class Tail:
         Raises:
             StoreError: If JetStream does not answer, or the log stops coming.
         """
-        extent = await self._store.extent(self._bucket)
-        self._made, self._listed = extent.made, extent.last
-        if await self._store.newest_revision(self._bucket) == 0:
+        self._made = (await self._store.extent(self._bucket)).made
+        self._start = await self._store.newest_revision(self._bucket)
+        if not self._start:
             self._caught_up.set()
         self._subscription = await self._store.follow(self._hear, self._bucket)
         self._watcher = asyncio.ensure_future(self._watch())
@@ -138,7 +136,8 @@ class Tail:
             await self._on_entry(entry)
         except Exception:  # a defect; the entries that follow are heard all the same
             log.exception("entry_failed", bucket=self._bucket, key=entry.key, revision=entry.revision)
-        if entry.pending == 0:
+        # A consumer may be served by a copy that lags, and knows of nothing more than that has.
+        if entry.pending == 0 and self._heard >= self._start:
             self._caught_up.set()
 
     async def _watch(self) -> None:
@@ -147,6 +146,7 @@ class Tail:
             try:
                 await self._look()
             except StoreError as error:
+                self._missing.unknown()
                 self._trouble.warning("log_unwatched", bucket=self._bucket, error=str(error))
             except Exception as error:
                 self._trouble.defect("log_watch_failed", error=error, bucket=self._bucket)
@@ -159,7 +159,7 @@ class Tail:
         Raises:
             StoreError: If that cannot be learnt, or nothing be done about it, now.
         """
-        now = uptime()
+        now, known = uptime(), max(self._known, self._heard)  # more may come while it is asked
         try:
             extent = await self._store.extent(self._bucket)
         except MissingError:
@@ -168,28 +168,23 @@ class Tail:
             await self._missing.missed()
             return
         self._missing.found()
-        self._shorter = self._shorter + 1 if extent.last < max(self._known, self._heard) else 0
+        self._shorter = self._shorter + 1 if extent.last < known else 0
+        heard = True
         if extent.made != self._made:
             log.warning("bucket_replaced", bucket=self._bucket, made=extent.made, before=self._made)
             await self._replaced(extent.made)
         elif self._shorter > 1:
-            log.warning(
-                "bucket_went_back", bucket=self._bucket, known=max(self._known, self._heard), newest=extent.last
-            )
+            log.warning("bucket_went_back", bucket=self._bucket, known=known, newest=extent.last)
             await self._replaced(extent.made)
         elif await self._has_stalled(self._heard_before):
+            heard = False
             await self._go_on()
         self._heard_before = self._heard
-        await self._judge_absence(now, extent.last)
-
-    async def _judge_absence(self, now: float, end: int) -> None:
-        """Have the bucket gone through if its log went unheard for too long to know who was removed meanwhile."""
-        if max(self._heard, self._listed) >= self._end:
-            self._current = self._looked
-        if now - self._current > AWAY and self._on_away is not None:
-            await self._on_away(end)
-            self._listed, self._current = end, now
-        self._looked, self._end = now, end  # not before that has succeeded, or else it would not be tried again
+        away = now - self._current > AWAY
+        if away and self._on_away is not None:
+            await self._on_away(extent.last)
+        if heard or away:  # not before that has succeeded, or else it would not be tried again
+            self._current = now
 
     async def _has_stalled(self, before: int) -> bool:
         """Return whether there is more than was heard, and nothing was heard since the last look."""
@@ -209,7 +204,7 @@ class Tail:
     async def _replaced(self, made: str) -> None:
         await self._unsubscribe()
         self._made = made
-        self._heard = self._known = self._shorter = self._end = self._listed = 0
+        self._heard = self._known = self._shorter = 0
         await self._on_replaced()
         self._subscription = await self._store.follow(self._hear, self._bucket)
 

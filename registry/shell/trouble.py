@@ -12,7 +12,8 @@ LONGEST_WAIT = 300.0
 """Seconds from the first to the second line about the same trouble, and at most between two; they double."""
 
 QUIET = 60.0
-"""Seconds without it after which a trouble is a new one."""
+QUIET_AFTER_ALL = 5.0
+"""Seconds without it after which a trouble is a new one; the second when it was said to be over."""
 
 MAX_TROUBLES = 1000
 """Troubles told apart; beyond, all begin anew."""
@@ -82,7 +83,7 @@ class Trouble:
         """Count one, and return how often it came since the last line; 0 if it is not time for another."""
         now = monotonic()
         told = self._told.get((event, of))
-        if told is None or now - told.last > QUIET:
+        if told is None or now - told.last > (QUIET if event in self._open else QUIET_AFTER_ALL):
             if len(self._told) >= MAX_TROUBLES:
                 self._told.clear()
             told = self._told[event, of] = _Told(at=now, wait=0.0, last=now)

@@ -159,6 +159,7 @@ def a_claim_has_one_holder(history: History) -> list[str]:
     by_agent = defaultdict(list)
     for entry in history.log:
         by_agent[entry.agent_id].append(entry)
+    asked = {(operation.agent_id, operation.revision): operation for operation in history.operations}
     held: dict[str, list[tuple[int, int, Operation]]] = defaultdict(list)
     for operation in history.operations:
         if operation.outcome is Outcome.DONE and operation.revision:
@@ -172,7 +173,9 @@ def a_claim_has_one_holder(history: History) -> list[str]:
         times.sort(key=lambda time: time[0])
         for (_, until, first), (since, _, second) in pairwise(times):
             if since < until and first.agent_id != second.agent_id:
-                breaches.append(f"{claim}: {_told(second)}, while {first.agent_id} held it until {until}")
+                let_go = asked.get((first.agent_id, until))
+                if let_go is None or second.ended < let_go.began:  # else it was answered when the first had let go
+                    breaches.append(f"{claim}: {_told(second)}, while {first.agent_id} held it until {until}")
     return breaches
 
 

@@ -30,6 +30,7 @@ class Stream:
     """A stream, as nats-server has it, with a network before it."""
 
     bucket = BUCKET
+    events = "EVENTS"
 
     def __init__(self) -> None:
         self.ids: list[str] = []
