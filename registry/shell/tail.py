@@ -143,15 +143,18 @@ class Tail:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_INTERVAL * random.uniform(0.8, 1.2))
-            try:
-                await self._look()
-            except StoreError as error:
-                self._missing.unknown()
-                self._trouble.warning("log_unwatched", bucket=self._bucket, error=str(error))
-            except Exception as error:
-                self._trouble.defect("log_watch_failed", error=error, bucket=self._bucket)
-            else:
-                self._trouble.over("log_unwatched")
+            await self._watch_once()
+
+    async def _watch_once(self) -> None:
+        try:
+            await self._look()
+        except StoreError as error:
+            self._missing.unknown()
+            self._trouble.warning("log_unwatched", bucket=self._bucket, error=str(error))
+        except Exception as error:
+            self._trouble.defect("log_watch_failed", error=error, bucket=self._bucket)
+        else:
+            self._trouble.over("log_unwatched")
 
     async def _look(self) -> None:
         """Look whether the log is still the one that is followed, and is heard.
