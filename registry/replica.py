@@ -161,6 +161,7 @@ class Replica:
         # nats-py's flush does not wait for what is still buffered; an answer to oneself does.
         try:
             await self.bus.request(self.subjects.replica(self.replica_id), b"", START_TIMEOUT)
+            await self.bus.client.flush()
         except (NobodyThereError, TimeoutError) as error:
             raise UnreachableError(f"NATS at {self.bus.url} stopped answering: {error!r}") from error
 

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     """Seconds an agent may take to answer a probe; more is kinder to slow agents and finds hung ones later."""
     reconnect_grace: Annotated[float, Field(ge=0.0, le=3600.0)] = 5.0
     """Seconds after NATS came back for which an agent that is not there is not given up, for it may be on its way back;
-    more is kinder to slow clients and finds the dead of an outage later."""
+    more is kinder to slow clients and finds the dead of an outage later. Loads scale nothing for as long, either."""
     offline_retention: Seconds = 3600.0
     """Seconds for which the record of an offline agent is kept; more shows longer who went, and keeps more records."""
     drain_timeout: Seconds = 300.0

@@ -99,7 +99,7 @@ class Scaler:
         self._scalings: dict[str, Scaling] = {}
 
     def look(
-        self, capability: str, agents: Iterable[Agent], at: float, wall: float, epoch: int
+        self, capability: str, agents: Iterable[Agent], at: float, wall: float, epoch: int, settled: bool = True
     ) -> dict[str, Any] | None:
         """Observe a capability, decide, and return the order to publish, if one is due.
 
@@ -109,6 +109,8 @@ class Scaler:
             at: The instant now.
             wall: Unix time now.
             epoch: Of the leader that decides.
+            settled: Whether loads are believed: after a start or an outage agents say for a moment what is not so any
+                more.
         """
         policy, agents = self.policies.of(capability), list(agents)
         scaling = self._scalings.setdefault(capability, Scaling())
@@ -117,7 +119,7 @@ class Scaler:
         scaling.observation = observe(serving, scaling.order, at)
         fault = self.policies.fault(capability)
         if fault is None:
-            decision = self._decide(scaling, policy, agents, serving, at)
+            decision = self._decide(scaling, policy, agents, serving, at, settled)
         else:
             decision = Decision(None, len(serving), f"nothing done: {fault}")
         scaling.desired, scaling.reason = decision.desired, decision.reason
@@ -167,7 +169,7 @@ class Scaler:
             scaling.order = None
 
     def _decide(
-        self, scaling: Scaling, policy: Policy, agents: list[Agent], serving: list[Agent], at: float
+        self, scaling: Scaling, policy: Policy, agents: list[Agent], serving: list[Agent], at: float, settled: bool
     ) -> Decision:
         """Decide: first the bounds, then the unfit, then the load."""
         count, load = len(serving), scaling.observation.mean_load
@@ -188,6 +190,8 @@ class Scaler:
             return Decision("replace", count, why, (worst.agent_id,))
         if load is None:
             return Decision(None, count, "nothing done: fewer than half of the agents have a fresh load report")
+        if not settled:
+            return Decision(None, count, "nothing done: loads count a few seconds after a start, or an outage of NATS")
         return self._decide_by_load(scaling, policy, serving, load, at)
 
     def _decide_by_load(

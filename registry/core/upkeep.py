@@ -108,7 +108,8 @@ def _scale(state: RegistryState, at: float) -> list[Effect]:
         capability = state.scaling_queue.pop()
         agents = [state.agents[agent_id] for agent_id in state.catalog.by_capability.get(capability, ())]
         work += len(agents) + 1
-        order = state.scaler.look(capability, agents, at, state.wall(at), state.epoch)
+        settled = at >= state.amnesty + state.limits.reconnect_grace
+        order = state.scaler.look(capability, agents, at, state.wall(at), state.epoch, settled)
         if order is not None:
             state.statistics.scaling_orders += 1
             effects.append(PublishOrder(order))

@@ -275,7 +275,11 @@ class TestScalingByLoad:
     @pytest.fixture
     def settings(self) -> Settings:
         return Settings(
-            min_agents_per_capability=1, max_agents_per_capability=4, scaling_interval=0.05, scale_down_stabilisation=0
+            min_agents_per_capability=1,
+            max_agents_per_capability=4,
+            scaling_interval=0.05,
+            scale_down_stabilisation=0,
+            reconnect_grace=0,
         )
 
     @pytest.mark.parametrize(

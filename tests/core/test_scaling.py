@@ -186,3 +186,21 @@ def test_agents_that_die_while_another_is_replaced(world: World, shell: Shell):
     world.advance(5.0, beating=["a0"])
     assert [(order["action"], order["desired"]) for order in shell.orders] == [("replace", 3), ("scale_up", 2)]
     assert shell.orders[1]["generation"] > shell.orders[0]["generation"]
+
+
+def test_loads_do_not_count_at_once_after_an_interruption(world: World, shell: Shell):
+    """Agents whose connections come back one after the other say for a moment that they are full."""
+    shell.state.limits.reconnect_grace = 5.0
+    agents = fleet(shell, 2, load=0.5)
+    work(world, agents, 20, load=0.5)
+    shell.disconnect()
+    world.advance(1.0)
+    shell.connect()
+    for agent_id in agents:
+        world.beat(agent_id, load_factor=1.0)
+    world.advance(4.0)
+    assert shell.orders == []
+    work(world, agents, 10, load=0.5)
+    assert shell.orders == []
+    work(world, agents, 10, load=0.9)
+    assert [order["action"] for order in shell.orders] == ["scale_up"]
