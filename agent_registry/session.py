@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agents_sdk.client import RegistryClient
     from agents_sdk.connection import Connection
     from agents_sdk.protocol.errors import RegistryError
+    from registry.shell.jetstream_nats import CopiesError
     from registry.shell.store import Store
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ async def stored(target: Target, replicas: int) -> AsyncIterator[Store]:
     """
     from agents_sdk.protocol.subjects import Subjects
     from registry.shell.bus_nats import Bus, UnreachableError
-    from registry.shell.jetstream_nats import StoreError
+    from registry.shell.jetstream_nats import CopiesError, StoreError
     from registry.shell.store import Store
 
     await reach(target)
@@ -88,10 +89,21 @@ async def stored(target: Target, replicas: int) -> AsyncIterator[Store]:
     try:
         await bus.connect()
         yield Store(bus, Subjects(target.prefix), replicas)
+    except CopiesError as error:
+        raise too_many_copies(error) from error
     except (UnreachableError, StoreError) as error:
         raise CommandError(str(error), "is NATS running, with JetStream?", Exit.UNREACHABLE) from error
     finally:
         await bus.close()
+
+
+def too_many_copies(error: CopiesError) -> CommandError:
+    """Return what to say when one server is to keep several copies."""
+    return CommandError(
+        f"AGENT_REGISTRY_KV_REPLICAS asks for {error.wanted} copies, and this nats-server is in no cluster",
+        f"set it to 1 here; {error.wanted} copies need a cluster of {error.wanted} servers or more",
+        Exit.USAGE,
+    )
 
 
 async def reach(target: Target) -> None:

@@ -70,6 +70,7 @@ class Store:
         """Make the buckets and the stream, or find them as they are; wait for a cluster that is still forming.
 
         Raises:
+            CopiesError: If there is one server for several copies.
             StoreError: If JetStream is off, or has no leader in time.
         """
         for name in (self.bucket, self._subjects.control_bucket, self.events):
@@ -79,6 +80,7 @@ class Store:
         """Make one of the buckets, or the stream of events, unless it is there.
 
         Raises:
+            CopiesError: If there is one server for several copies.
             StoreError: If JetStream is off, or has no leader in time.
         """
         make = self._make_events if name == self.events else partial(self._make_bucket, name)
