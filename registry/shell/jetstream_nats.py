@@ -115,31 +115,35 @@ class JetStream:
                     told = True
             await asyncio.sleep(LEADER_WAIT + random.uniform(0.0, LEADER_WAIT))
 
-    async def make_bucket(self, bucket: str, history: int, copies: int, marker_seconds: float) -> None:
-        """Make a bucket, unless it is there. Use it within `led`.
+    async def make_bucket(self, bucket: str, history: int, copies: int, marker_seconds: float) -> bool:
+        """Make a bucket, unless it is there, and return whether it was not. Use it within `led`.
 
         Raises:
             CopiesError: If there is one server for several copies.
         """
-        if not await self._is_there(f"KV_{bucket}", copies):
-            config = KeyValueConfig(
-                bucket=bucket, history=history, replicas=copies, storage=StorageType.FILE, direct=True,
-                limit_marker_ttl=marker_seconds,
-            )  # fmt: skip
-            await _made(self._patient.create_key_value(config), copies)
+        if await self._is_there(f"KV_{bucket}", copies):
+            return False
+        config = KeyValueConfig(
+            bucket=bucket, history=history, replicas=copies, storage=StorageType.FILE, direct=True,
+            limit_marker_ttl=marker_seconds,
+        )  # fmt: skip
+        await _made(self._patient.create_key_value(config), copies)
+        return True
 
-    async def make_stream(self, name: str, copies: int, **settings: Any) -> None:
-        """Make a stream, unless it is there. Use it within `led`.
+    async def make_stream(self, name: str, copies: int, **settings: Any) -> bool:
+        """Make a stream, unless it is there, and return whether it was not. Use it within `led`.
 
         Raises:
             CopiesError: If there is one server for several copies.
         """
-        if not await self._is_there(name, copies):
-            config = StreamConfig(
-                name=name, num_replicas=copies, retention=RetentionPolicy.LIMITS, storage=StorageType.FILE,
-                allow_direct=True, **settings,
-            )  # fmt: skip
-            await _made(self._patient.add_stream(config), copies)
+        if await self._is_there(name, copies):
+            return False
+        config = StreamConfig(
+            name=name, num_replicas=copies, retention=RetentionPolicy.LIMITS, storage=StorageType.FILE,
+            allow_direct=True, **settings,
+        )  # fmt: skip
+        await _made(self._patient.add_stream(config), copies)
+        return True
 
     async def _is_there(self, stream: str, copies: int) -> bool:
         try:
