@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_registry.failure import CommandError, Exit
+from agent_registry.target import Target, serve_command
 
 if TYPE_CHECKING:
-    from agent_registry.target import Target
     from agents_sdk.client import RegistryClient
     from agents_sdk.connection import Connection
     from agents_sdk.protocol.errors import RegistryError
@@ -139,7 +139,7 @@ async def linked(target: Target, hint: str = IS_NATS_THERE, *, lasting: bool = F
         except UnavailableError as error:
             raise CommandError(error.message, hint, Exit.UNREACHABLE) from error
         except ForbiddenError as error:
-            raise CommandError(error.message, "give the right --creds or --context", Exit.UNREACHABLE) from error
+            raise CommandError(error.message, f"give the right {target.login_options}", Exit.UNREACHABLE) from error
         except (OSError, ValueError) as error:  # a login that is none, or cannot be read
             raise CommandError(str(error), code=Exit.USAGE) from error
         try:
@@ -184,7 +184,7 @@ def _in_words(error: RegistryError, target: Target) -> CommandError:
     if isinstance(error, UnavailableError):
         code = Exit.UNREACHABLE
         if isinstance(error.__cause__, NoRespondersError | TimeoutError):  # else somebody did answer
-            hint = f"is a registry running there? try: agent-registry serve --nats {target.shown}"
+            hint = f"is a registry running there? try: {serve_command(target.shown, target.prefix)}"
     elif isinstance(error, NotFoundError):
         hint = "see who is there: agent-registry agents"
     elif isinstance(error, ForbiddenError):

@@ -57,7 +57,7 @@ def doctor(
     """
     system = None
     if system_context or system_creds:
-        given = Target.resolve(None, system_context, system_creds, target.prefix)
+        given = Target.resolve(None, system_context, system_creds, target.prefix, "system-")
         system = replace(given, url=target.shown)  # the same servers, without the other user's password
     facts = asyncio.run(_look(target, system))
     from agent_registry.doctor.diagnosis import diagnose

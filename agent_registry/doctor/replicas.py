@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from agent_registry.doctor.facts import Facts, Gap, Lease, Replica, Stream, Unseen, Why
 from agent_registry.doctor.finding import Finding, broken, note, ok
+from agent_registry.target import serve_command
 from agent_registry.wording import count, duration
 
 
@@ -27,7 +28,7 @@ def _registry(facts: Facts) -> Iterator[Finding]:
         yield broken("registry", message, None, "give the --creds or --context of somebody who may")
         return
     if not answering:
-        change = f"agent-registry serve --nats {facts.where}"
+        change = serve_command(facts.where, facts.subjects.prefix)
         yield broken("registry", f"no registry with prefix {facts.subjects.prefix} answers here", None, change)
         return
     versions = sorted({replica.version for replica in answering})

@@ -126,6 +126,7 @@ def test_another_prefix_has_no_registry(do: Do, up: Up) -> None:
     assert outcome.code == 1
     assert outcome.out.startswith(f"agent registry at {up.url}, prefix eu.agents\n")
     assert "no registry with prefix eu.agents answers here" in outcome.out
+    assert f"change: agent-registry serve --nats {up.url} --prefix eu.agents" in outcome.out
     assert "KV_eu-agents_agents does not exist; the first registry that starts makes it" in outcome.out
 
 
@@ -133,6 +134,22 @@ def test_no_nats(do: Do) -> None:
     code, out, err = do("doctor", "--nats", "nats://127.0.0.1:1")
     assert (code, out) == (4, "")
     assert err.startswith("error: cannot reach NATS at nats://127.0.0.1:1: connection refused")
+
+
+def test_a_system_login_that_is_none(do: Do, up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option is named that gave it, not the one for the registry's own login."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    contexts = tmp_path / "nats" / "context"
+    contexts.mkdir(parents=True)
+    (contexts / "lost.json").write_text(json.dumps({"creds": "/nope"}))
+    for option, name, says in (
+        ("--system-creds", "/nope", "--system-creds: no such file: /nope"),
+        ("--system-context", "nope", f"--system-context: no context 'nope' ({contexts / 'nope.json'} does not exist)"),
+        ("--system-context", "lost", "--system-context: creds: no such file: /nope"),
+        ("--context", "lost", "--context: creds: no such file: /nope"),
+    ):
+        code, _, err = do("doctor", "--nats", up.url, option, name)
+        assert (code, err.splitlines()[0]) == (2, f"error: {says}")
 
 
 def test_a_setting_that_is_none(do: Do, up: Up, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,12 @@ def test_a_url_of_something_else(do: Do, name: str, monkeypatch: pytest.MonkeyPa
     assert do(name)[::2] == (2, f"error: NATS_URL: {said}")
 
 
+async def test_another_prefix_without_a_registry(nats_server: NatsServer) -> None:
+    """The command that is given starts the registry that was asked."""
+    found = finished("agents", "--nats", nats_server.url, "--prefix", "other")
+    assert found.stderr.splitlines()[1].endswith(f"agent-registry serve --nats {nats_server.url} --prefix other")
+
+
 @pytest.mark.parametrize("name", ["serve", "import"])
 async def test_more_copies_than_one_server_keeps(nats_server: NatsServer, tmp_path: Path, name: str) -> None:
     """The setting is named, not what JetStream calls it; NATS itself is well."""
