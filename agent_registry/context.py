@@ -40,31 +40,35 @@ def folder() -> Path:
     return Path(base) / "nats" / "context"
 
 
-def load(name: str) -> Context:
+def load(name: str, option: str = "--context") -> Context:
     """Read the context called `name`.
+
+    Args:
+        name: As the `nats` CLI knows it.
+        option: What named it, for the errors.
 
     Raises:
         CommandError: If there is none, it cannot be read, or it asks for something that cannot be done here.
     """
     if re.fullmatch(r"[^/\\\s]+", name) is None:
-        raise CommandError(f"--context: {name!r} is not the name of a context", "see: nats context ls", Exit.USAGE)
+        raise CommandError(f"{option}: {name!r} is not the name of a context", "see: nats context ls", Exit.USAGE)
     path = folder() / f"{name}.json"
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise CommandError(f"--context: no context {name!r} ({path} does not exist)", _known(), Exit.USAGE) from None
+        raise CommandError(f"{option}: no context {name!r} ({path} does not exist)", _known(), Exit.USAGE) from None
     except (OSError, ValueError) as error:
-        raise CommandError(f"--context: cannot read {path}: {error}", code=Exit.USAGE) from error
+        raise CommandError(f"{option}: cannot read {path}: {error}", code=Exit.USAGE) from error
     if not isinstance(found, dict):
-        raise CommandError(f"--context: {path} must hold a JSON object", code=Exit.USAGE)
-    return _understood(name, found)
+        raise CommandError(f"{option}: {path} must hold a JSON object", code=Exit.USAGE)
+    return _understood(name, found, option)
 
 
-def _understood(name: str, found: dict[str, Any]) -> Context:
+def _understood(name: str, found: dict[str, Any], option: str) -> Context:
     odd = [field for field in _UNSUPPORTED if found.get(field)]
     if odd:
         raise CommandError(
-            f"--context: context {name!r} uses {', '.join(odd)}, which agent-registry does not support",
+            f"{option}: context {name!r} uses {', '.join(odd)}, which agent-registry does not support",
             "say it with --nats and --creds instead",
             Exit.USAGE,
         )

@@ -18,10 +18,12 @@ PIPE_WIDTH = 10_000
 
 
 def print_table(make: Callable[[int], RenderableType]) -> None:
-    """Print a table: as wide as the window, or in a pipe as wide as it likes, without spaces at the ends of lines.
+    """Print a table, or what has some in it: as wide as the window, or in a pipe as wide as it likes.
+
+    In a pipe no line ends in spaces.
 
     Args:
-        make: Makes the table for so many columns.
+        make: Makes it for so many columns.
     """
     console = screen()
     table = make(console.width)

@@ -17,7 +17,7 @@ from agent_registry import environment
 from agent_registry import ready_file as ready
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import Prefix, ReadyFile, aimed
-from agent_registry.session import reach
+from agent_registry.session import reach, too_many_copies
 from agent_registry.stopping import Stopping, until_signalled
 from agent_registry.store import default_store, held
 from agent_registry.target import Target
@@ -153,10 +153,12 @@ async def _until_stopped(
 
 async def _start(replica: Replica) -> None:
     from registry.shell.bus_nats import UnreachableError
-    from registry.shell.jetstream_nats import StoreError
+    from registry.shell.jetstream_nats import CopiesError, StoreError
 
     try:
         await replica.start()
+    except CopiesError as error:
+        raise too_many_copies(error) from error
     except (UnreachableError, StoreError) as error:
         raise CommandError(
             str(error), "is NATS running, with JetStream? agent-registry up brings its own", Exit.UNREACHABLE

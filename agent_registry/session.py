@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_registry.failure import CommandError, Exit
+from agent_registry.target import Target, serve_command
 
 if TYPE_CHECKING:
-    from agent_registry.target import Target
     from agents_sdk.client import RegistryClient
     from agents_sdk.connection import Connection
     from agents_sdk.protocol.errors import RegistryError
+    from registry.shell.jetstream_nats import CopiesError
     from registry.shell.store import Store
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ async def stored(target: Target, replicas: int) -> AsyncIterator[Store]:
     """
     from agents_sdk.protocol.subjects import Subjects
     from registry.shell.bus_nats import Bus, UnreachableError
-    from registry.shell.jetstream_nats import StoreError
+    from registry.shell.jetstream_nats import CopiesError, StoreError
     from registry.shell.store import Store
 
     await reach(target)
@@ -88,10 +89,21 @@ async def stored(target: Target, replicas: int) -> AsyncIterator[Store]:
     try:
         await bus.connect()
         yield Store(bus, Subjects(target.prefix), replicas)
+    except CopiesError as error:
+        raise too_many_copies(error) from error
     except (UnreachableError, StoreError) as error:
         raise CommandError(str(error), "is NATS running, with JetStream?", Exit.UNREACHABLE) from error
     finally:
         await bus.close()
+
+
+def too_many_copies(error: CopiesError) -> CommandError:
+    """Return what to say when one server is to keep several copies."""
+    return CommandError(
+        f"AGENT_REGISTRY_KV_REPLICAS asks for {error.wanted} copies, and this nats-server is in no cluster",
+        f"set it to 1 here; {error.wanted} copies need a cluster of {error.wanted} servers or more",
+        Exit.USAGE,
+    )
 
 
 async def reach(target: Target) -> None:
@@ -127,7 +139,7 @@ async def linked(target: Target, hint: str = IS_NATS_THERE, *, lasting: bool = F
         except UnavailableError as error:
             raise CommandError(error.message, hint, Exit.UNREACHABLE) from error
         except ForbiddenError as error:
-            raise CommandError(error.message, "give the right --creds or --context", Exit.UNREACHABLE) from error
+            raise CommandError(error.message, f"give the right {target.login_options}", Exit.UNREACHABLE) from error
         except (OSError, ValueError) as error:  # a login that is none, or cannot be read
             raise CommandError(str(error), code=Exit.USAGE) from error
         try:
@@ -172,7 +184,7 @@ def _in_words(error: RegistryError, target: Target) -> CommandError:
     if isinstance(error, UnavailableError):
         code = Exit.UNREACHABLE
         if isinstance(error.__cause__, NoRespondersError | TimeoutError):  # else somebody did answer
-            hint = f"is a registry running there? try: agent-registry serve --nats {target.shown}"
+            hint = f"is a registry running there? try: {serve_command(target.shown, target.prefix)}"
     elif isinstance(error, NotFoundError):
         hint = "see who is there: agent-registry agents"
     elif isinstance(error, ForbiddenError):

@@ -32,6 +32,8 @@ class Target:
         context: What the `nats` CLI context adds; empty when none was named.
         creds: Credentials file; the context's unless `--creds` names one.
         url_from: What says the URL: an option or a variable; empty when nothing does and it is the default.
+        role: What stands before `context` and `creds` in the names of the options; `system-` for a login beside the
+            registry's own.
     """
 
     url: str
@@ -39,20 +41,27 @@ class Target:
     context: Context
     creds: str
     url_from: str
+    role: str = ""
 
     @classmethod
-    def resolve(cls, nats: str | None, context: str | None, creds: Path | None, prefix: str) -> Target:
+    def resolve(cls, nats: str | None, context: str | None, creds: Path | None, prefix: str, role: str = "") -> Target:
         """Read the options together: `--nats` over the context, the context over `NATS_URL`, that over the default.
 
         Raises:
             CommandError: If the context cannot be used, a file it names is not there, or the URL is not one of NATS.
         """
-        found = load(context) if context else Context(name="")
-        said = {"--nats": nats, "--context": found.url, "NATS_URL": os.environ.get("NATS_URL")}
+        by_context = f"--{role}context"
+        found = load(context, by_context) if context else Context(name="")
+        said = {"--nats": nats, by_context: found.url, "NATS_URL": os.environ.get("NATS_URL")}
         url_from, url = next(((name, url) for name, url in said.items() if url), ("", DEFAULT_URL))
-        target = cls(_checked(url, url_from), prefix, found, str(creds) if creds else found.creds, url_from)
-        target._check_files()
+        target = cls(_checked(url, url_from), prefix, found, str(creds) if creds else found.creds, url_from, role)
+        target._check_files(f"--{role}creds" if creds else f"{by_context}: creds")
         return target
+
+    @property
+    def login_options(self) -> str:
+        """The options that say who logs in."""
+        return f"--{self.role}creds or --{self.role}context"
 
     @property
     def shown(self) -> str:
@@ -126,9 +135,9 @@ class Target:
             return self.url
         return ",".join(_with_login(url, login) for url in self.url.split(","))
 
-    def _check_files(self) -> None:
+    def _check_files(self, creds_from: str) -> None:
         named = (
-            ("--creds", self.creds),
+            (creds_from, self.creds),
             ("nkey", self.context.nkey),
             ("cert", self.context.cert),
             ("key", self.context.key),
@@ -151,10 +160,23 @@ class Target:
         except OSError as error:
             files = ", ".join(path for path in (found.ca, found.cert, found.key) if path)
             raise CommandError(
-                f"--context: the certificates of context {found.name!r} cannot be used ({files}): {error}",
+                f"--{self.role}context: the certificates of context {found.name!r} cannot be used ({files}): {error}",
                 code=Exit.USAGE,
             ) from error
         return tls
+
+
+def serve_command(where: str, prefix: str) -> str:
+    """Return the command that starts a registry.
+
+    Args:
+        where: URL of NATS, without a password.
+        prefix: First token of the registry's subjects.
+    """
+    from agents_sdk.protocol.subjects import DEFAULT_PREFIX
+
+    beside = "" if prefix == DEFAULT_PREFIX else f" --prefix {prefix}"
+    return f"agent-registry serve --nats {where}{beside}"
 
 
 def _checked(url: str, url_from: str) -> str:

@@ -21,14 +21,18 @@ class Account:
     """Takes note of each entry.
 
     Args:
+        prefix: Which registry they are put into.
         dry_run: Whether it is only what would become of them.
         quiet: Whether they are counted only.
     """
 
-    def __init__(self, dry_run: bool, quiet: bool) -> None:
+    def __init__(self, prefix: str, dry_run: bool, quiet: bool) -> None:
         self.dry_run = dry_run
         self.refused = 0
         """Agents that could not be put back."""
+        self.new_buckets: list[str] = []
+        """Buckets that were not there before."""
+        self._prefix = prefix
         self._quiet = quiet
         self._counts: Counter[tuple[str, Outcome]] = Counter()
 
@@ -52,6 +56,11 @@ class Account:
 
     def summary(self, header: Header) -> Iterator[str]:
         """Yield the last lines for people."""
+        if header.prefix != self._prefix:  # meant so, or mistyped
+            yield f"into the registry with prefix {self._prefix}; the backup is of the one with prefix {header.prefix}"
+        if self.new_buckets:
+            done = "are not there, and would be made" if self.dry_run else "were not there, and have been made"
+            yield f"buckets of prefix {self._prefix} that {done}: {', '.join(self.new_buckets)}"
         backup = f"the backup of {moment(header.at)}"
         yield f"a dry run of {backup}: nothing was written; it would be:" if self.dry_run else f"from {backup}:"
         for kind, noun in _NOUNS.items():
@@ -62,4 +71,10 @@ class Account:
     def document(self) -> dict[str, Any]:
         """Return the counts for programs."""
         counts = {kind: {outcome.name.lower(): self._counts[kind, outcome] for outcome in Outcome} for kind in _NOUNS}
-        return {"dry_run": self.dry_run, "agents": counts["agent"], "policies": counts["policy"]}
+        return {
+            "dry_run": self.dry_run,
+            "prefix": self._prefix,
+            "new_buckets": self.new_buckets,
+            "agents": counts["agent"],
+            "policies": counts["policy"],
+        }

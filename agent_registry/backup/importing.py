@@ -53,7 +53,7 @@ def import_(
     settings = environment.settings(prefix=target.prefix)
     with _opened(file) as stream:
         contents = _check(file, stream)
-        account = Account(dry_run, quiet=as_json)
+        account = Account(target.prefix, dry_run, quiet=as_json)
         stream.seek(0)
         asyncio.run(_import(target, stream, contents, account, overwrite, settings.kv_replicas))
     if as_json:
@@ -108,16 +108,18 @@ async def _import(
 
     subjects = Subjects(target.prefix)
     async with stored(target, replicas) as store:
-        if not account.dry_run:
-            await store.open()
+        opened = [] if account.dry_run else await store.open()
+        buckets = (subjects.agents_bucket, subjects.control_bucket)
+        there = {bucket: bool(await store.made(bucket)) for bucket in buckets}
+        account.new_buckets = [bucket for bucket in buckets if bucket in opened or not there[bucket]]
         restorer = Restorer(
             store,
             f"import-{secrets.token_hex(4)}",
             await holders(store, contents.claims) if contents.claims else {},
             overwrite=overwrite,
             dry_run=account.dry_run,
-            has_agents=bool(await store.made(subjects.agents_bucket)),
-            has_policies=bool(await store.made(subjects.control_bucket)),
+            has_agents=there[subjects.agents_bucket],
+            has_policies=there[subjects.control_bucket],
         )
         try:
             _, entries = read(stream)  # again, for they were not kept; that they are right is known

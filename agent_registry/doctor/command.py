@@ -12,7 +12,7 @@ import typer
 from agent_registry import environment
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import AsJson, aimed
-from agent_registry.output import emit, screen
+from agent_registry.output import emit, print_table
 from agent_registry.session import linked
 from agent_registry.target import Target
 
@@ -57,17 +57,17 @@ def doctor(
     """
     system = None
     if system_context or system_creds:
-        given = Target.resolve(None, system_context, system_creds, target.prefix)
+        given = Target.resolve(None, system_context, system_creds, target.prefix, "system-")
         system = replace(given, url=target.shown)  # the same servers, without the other user's password
     facts = asyncio.run(_look(target, system))
     from agent_registry.doctor.diagnosis import diagnose
-    from agent_registry.doctor.report import document, show
+    from agent_registry.doctor.report import document, report
 
     diagnosis = diagnose(facts)
     if as_json:
         emit(document(facts, diagnosis))
     else:
-        show(screen(), facts, diagnosis)
+        print_table(lambda width: report(facts, diagnosis, width))
     if not diagnosis.holds:
         raise typer.Exit(Exit.BROKEN)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent_registry.doctor.facts import Facts, Peer, Stream, Unseen
+from agent_registry.doctor import majority
+from agent_registry.doctor.facts import Facts, Peer, Stream
 from agent_registry.doctor.finding import Finding, broken, note, ok
 from agent_registry.doctor.repair import edit
 from agent_registry.wording import count
@@ -20,21 +21,15 @@ def findings(facts: Facts) -> list[Finding]:
     servers = None if facts.jetstream_servers is None else len(facts.jetstream_servers)
     found = [*_wrong_number(streams, facts.wanted_copies, servers)]
     for stream in streams:
-        away = [peer.name for peer in stream.peers if is_away(peer, facts)]
-        found += _missing(stream, away)
-        found += [_behind(stream, peer) for peer in stream.peers if not peer.current and peer.name not in away]
+        away = majority.away(stream, facts)
+        found += _missing(stream, facts)
+        if stream.leader:  # else nobody can say who is behind
+            found += [_behind(stream, peer) for peer in stream.peers if not peer.current and peer.name not in away]
     if streams and not found:
         kept = " or ".join(_number(copies) for copies in sorted({stream.copies for stream in streams}))
         there = "" if servers is None else f"; {count(servers, 'server')} could keep one"
         found.append(ok("copies", f"buckets and stream are kept in {kept}{there}", 1))
     return found
-
-
-def is_away(peer: Peer, facts: Facts) -> bool:
-    """Return whether a server is down or cut off: JetStream says so after a minute or so, its silence does at once."""
-    return peer.offline or (
-        not isinstance(facts.servers, Unseen) and all(server.name != peer.name for server in facts.servers)
-    )
 
 
 def _wrong_number(streams: list[Stream], wanted: int | None, servers: int | None) -> Iterator[Finding]:
@@ -63,16 +58,16 @@ def _better(copies: int, wanted: int | None, servers: int | None) -> tuple[str, 
     return "", copies
 
 
-def _missing(stream: Stream, away: list[str]) -> Iterator[Finding]:
-    if not stream.leader:
+def _missing(stream: Stream, facts: Facts) -> Iterator[Finding]:
+    missing, spare = majority.missing(stream, facts), majority.spare(stream, facts)
+    if not stream.leader and spare >= 0:
         yield broken("copies", f"{stream.name} has no leader: nothing can be written", 1, REPORT)
         return
-    missing = stream.copies - 1 - len(stream.peers) + len(away)
-    if missing <= 0:
+    if not missing:
         return
+    away = majority.away(stream, facts)
     names = f" (not that of {', '.join(away)})" if away else ""
     there = f"{stream.name}: {stream.copies - missing} of {stream.copies} copies are there{names}"
-    spare = (stream.copies - 1) // 2 - missing
     if spare < 0:
         yield broken("copies", f"{there}, which is no majority: nothing can be written", 1, REPORT)
     else:

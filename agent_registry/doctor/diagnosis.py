@@ -44,7 +44,7 @@ def diagnose(facts: Facts) -> Diagnosis:
     ]
     acknowledgement = None
     if not isinstance(facts.agents, Unseen):
-        acknowledgement = durability.acknowledgement(facts.agents, durability.all_servers(facts))
+        acknowledgement = durability.acknowledgement(facts.agents, facts)
     return Diagnosis(
         acknowledgement,
         losses(facts),

@@ -9,10 +9,11 @@ over, whatever `sync_interval` says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from agent_registry.doctor.facts import Facts, Server, Stream, Unseen
+from agent_registry.doctor.facts import Facts, Stream, Unseen
 from agent_registry.doctor.finding import Finding, broken, note, ok
+from agent_registry.doctor.majority import silence, there, writable_when
 from agent_registry.doctor.repair import MOVE_TO_FILE, restore
 from agent_registry.wording import count, duration
 
@@ -46,18 +47,19 @@ class Acknowledgement:
     text: str
 
 
-def acknowledgement(stream: Stream, servers: tuple[Server, ...]) -> Acknowledgement:
-    """Return what the acknowledgement of a write to a stream means.
+def acknowledgement(stream: Stream, facts: Facts) -> Acknowledgement:
+    """Return what the acknowledgement of a write to a stream means, and whether there can be one now."""
+    meant, silent, when = _when_written(stream, facts), silence(stream, facts), writable_when(stream, facts)
+    text = meant.text + (f"; {silent}" if silent else "")
+    return replace(meant, text=f"{text}; none can be acknowledged until {when}" if when else text)
 
-    Args:
-        stream: Where it is written.
-        servers: Every server that was seen.
-    """
+
+def _when_written(stream: Stream, facts: Facts) -> Acknowledgement:
     majority = stream.copies // 2 + 1
     who = count(majority, "server") if stream.copies == 1 else f"{majority} of {stream.copies} servers"
     if stream.in_memory:
         return Acknowledgement("memory", stream.copies, majority, 0, None, f"in memory of {who}, on disk of none")
-    sync = sync_of(stream, servers)
+    sync = sync_of(stream, facts)
     if is_async(stream):
         sync = SYNC_DEFAULT if sync == 0 else sync  # `always` does not hold for it
         text = f"received by {who}, which may not have written it anywhere yet (persist_mode: async)"
@@ -76,10 +78,13 @@ def acknowledgement(stream: Stream, servers: tuple[Server, ...]) -> Acknowledgem
     return Acknowledgement("file", stream.copies, majority, on_disk_of, sync, text)
 
 
-def sync_of(stream: Stream, servers: tuple[Server, ...]) -> float | None:
-    """Return the longest time until a stream's servers have a write on disk; None if it was not seen of all."""
-    known = {server.name: server.sync for server in servers}
-    times = [known.get(name) for name in stream.holders]
+def sync_of(stream: Stream, facts: Facts) -> float | None:
+    """Return the longest time until a stream's servers have a write on disk; None if this login may not see that.
+
+    A server that is away says nothing to anybody: it is judged when it is back, and until then it takes no write.
+    """
+    known = {server.name: server.sync for server in facts.seen_servers}
+    times = [known.get(name) for name in there(stream, facts)]
     seen = [time for time in times if time is not None]
     return max(seen) if seen and len(seen) == len(times) else None
 
@@ -89,7 +94,7 @@ def findings(facts: Facts) -> list[Finding]:
     stream = facts.agents
     if isinstance(stream, Unseen):
         return []
-    found = [_survives_kill(stream), *_survives_power(stream, sync_of(stream, all_servers(facts)))]
+    found = [_survives_kill(stream, facts), *_survives_power(stream, facts)]
     events = facts.events
     if isinstance(events, Stream) and _is_lost_with_server(events):
         message = f"{events.name} does not survive kill -9 of nats-server: {_how_kept(events)}"
@@ -101,30 +106,30 @@ def findings(facts: Facts) -> list[Finding]:
     return found
 
 
-def all_servers(facts: Facts) -> tuple[Server, ...]:
-    """Return every server that was seen."""
-    return (facts.connected,) if isinstance(facts.servers, Unseen) else facts.servers
-
-
-def _survives_kill(stream: Stream) -> Finding:
+def _survives_kill(stream: Stream, facts: Facts) -> Finding:
     if _is_lost_with_server(stream):
         message = f"acknowledged registrations do not survive kill -9 of nats-server: {_how_kept(stream)}"
         return broken("durability", message, 1, restore(MOVE_TO_FILE)(stream))
-    return ok("durability", "acknowledged registrations survive kill -9 of every registry and nats-server", 1)
+    survive = "survive kill -9 of every registry and nats-server"
+    if when := writable_when(stream, facts):
+        return ok("durability", f"registrations acknowledged so far {survive}; no more are until {when}", 1)
+    return ok("durability", f"acknowledged registrations {survive}", 1)
 
 
-def _survives_power(stream: Stream, sync: float | None) -> list[Finding]:
+def _survives_power(stream: Stream, facts: Facts) -> list[Finding]:
     if _is_lost_with_server(stream):
         return []  # said already, and worse
+    sync, silent = sync_of(stream, facts), silence(stream, facts)
+    beside = f"; {silent}" if silent else ""
     if sync == 0:
-        return [ok("power", "each acknowledged registration is on disk (sync_interval: always)", 1)]
+        return [ok("power", f"each acknowledged registration is on disk (sync_interval: always){beside}", 1)]
     if sync is None:
         message = (
             "whether a power cut loses what was acknowledged last cannot be seen with this login: "
             f"not with sync_interval: always; else the last {duration(SYNC_DEFAULT)} at most, unless set otherwise"
         )
         return [note("power", message, 1, SEE_SYNC)]
-    message = f"a power cut loses what was acknowledged in the last {duration(sync)} at most (sync_interval)"
+    message = f"a power cut loses what was acknowledged in the last {duration(sync)} at most (sync_interval){beside}"
     return [note("power", message, 1, SYNC_ALWAYS)]
 
 

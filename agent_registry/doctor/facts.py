@@ -96,11 +96,6 @@ class Stream:
         """Whether it is kept in memory only."""
         return self.config.get("storage") == "memory"
 
-    @property
-    def holders(self) -> frozenset[str]:
-        """Names of the servers that keep it."""
-        return frozenset((self.leader, *(peer.name for peer in self.peers)))
-
 
 @dataclass(frozen=True)
 class Permissions:
@@ -196,6 +191,11 @@ class Facts:
     projection: Projection | Unseen = Unseen(Why.ABSENT)
     wanted_copies: int | None = None
     """What `AGENT_REGISTRY_KV_REPLICAS` says here; None when it is not set."""
+
+    @property
+    def seen_servers(self) -> tuple[Server, ...]:
+        """Every server that was seen."""
+        return (self.connected,) if isinstance(self.servers, Unseen) else self.servers
 
     @property
     def answering(self) -> tuple[Replica, ...]:

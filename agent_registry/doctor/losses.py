@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from agent_registry.doctor.copies import is_away
-from agent_registry.doctor.durability import SYNC_DEFAULT, all_servers, is_async, sync_of
+from agent_registry.doctor import majority
+from agent_registry.doctor.durability import SYNC_DEFAULT, is_async, sync_of
 from agent_registry.doctor.facts import Facts, Server, Stream, Unseen
 from agent_registry.wording import duration
 
@@ -29,24 +29,28 @@ def losses(facts: Facts) -> tuple[Loss, ...]:
         return ()
     servers = facts.servers if isinstance(facts.servers, tuple) else ()
     shared = _share_a_machine(servers)
-    # How many more servers may go before nothing can be written.
-    spare = (stream.copies - 1) // 2 - sum(is_away(peer, facts) for peer in stream.peers)
+    when = majority.writable_when(stream, facts)
+    idle = f"nothing is written until {when}" if when else ""
+    spare = majority.spare(stream, facts)
     where = "" if len(servers) == 1 else f", if it is that of server {stream.leader}"
     return (
-        _registry_killed(len(facts.answering)),
-        _nats_killed(stream, spare, alone=len(servers) == 1),
-        _machine_lost(stream, spare, where, shared=shared),
-        _power_lost(stream, sync_of(stream, all_servers(facts))),
+        _registry_killed(len(facts.answering), majority.lease_when(facts)),
+        _nats_killed(stream, spare, idle, alone=len(servers) == 1),
+        _machine_lost(stream, spare, idle, where, shared=shared),
+        _power_lost(stream, sync_of(stream, facts)),
         _disk_lost(stream, where, shared=shared),
     )
 
 
-def _registry_killed(answering: int) -> Loss:
+def _registry_killed(answering: int, no_lease: str) -> Loss:
+    if no_lease:
+        text = f"nothing; no replica can start, or take over, until {no_lease}"
+        return Loss("registry_killed", "nothing", text)
     then = {0: "nobody answers until one is started", 1: "nobody answers until it is started again"}
     return Loss("registry_killed", "nothing", f"nothing; {then.get(answering, 'another replica takes over')}")
 
 
-def _nats_killed(stream: Stream, spare: int, *, alone: bool) -> Loss:
+def _nats_killed(stream: Stream, spare: int, idle: str, *, alone: bool) -> Loss:
     accident = "nats_killed"
     if stream.copies == 1:
         if stream.in_memory:
@@ -55,18 +59,18 @@ def _nats_killed(stream: Stream, spare: int, *, alone: bool) -> Loss:
             return Loss(accident, "recent", "what was acknowledged last, before it was written")
         then = "nobody answers until it is back" if alone else f"if it is {stream.leader}, no writes until it is back"
         return Loss(accident, "nothing", f"nothing; {then}")
-    waits = "writes may wait for some seconds" if spare > 0 else "no writes until it is back"
+    waits = idle or ("writes may wait for some seconds" if spare > 0 else "no writes until it is back")
     unless = "; everything if all are down at once" if stream.in_memory else ""
     return Loss(accident, "nothing", f"nothing; {waits}{unless}")
 
 
-def _machine_lost(stream: Stream, spare: int, where: str, *, shared: bool) -> Loss:
+def _machine_lost(stream: Stream, spare: int, idle: str, where: str, *, shared: bool) -> Loss:
     accident = "machine_lost"
     if stream.copies == 1:
         return Loss(accident, "everything", f"everything{where}: there is 1 copy")
     if shared:
         return Loss(accident, "everything", "everything: the servers listen on loopback, so they share a machine")
-    waits = "" if spare > 0 else "; no writes until it is replaced"
+    waits = f"; {idle}" if idle else "" if spare > 0 else "; no writes until it is replaced"
     return Loss(accident, "nothing", f"nothing, if each server has a machine of its own{waits}")
 
 

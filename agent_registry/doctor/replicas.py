@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agent_registry.doctor.copies import NO_ANSWER, REPORT
 from agent_registry.doctor.facts import Facts, Gap, Lease, Replica, Stream, Unseen, Why
 from agent_registry.doctor.finding import Finding, broken, note, ok
+from agent_registry.doctor.majority import lease_when
+from agent_registry.target import serve_command
 from agent_registry.wording import count, duration
 
 
@@ -27,7 +30,7 @@ def _registry(facts: Facts) -> Iterator[Finding]:
         yield broken("registry", message, None, "give the --creds or --context of somebody who may")
         return
     if not answering:
-        change = f"agent-registry serve --nats {facts.where}"
+        change = serve_command(facts.where, facts.subjects.prefix)
         yield broken("registry", f"no registry with prefix {facts.subjects.prefix} answers here", None, change)
         return
     versions = sorted({replica.version for replica in answering})
@@ -72,7 +75,7 @@ def _leader(facts: Facts) -> Iterator[Finding]:
             yield note("leader", message)
         return
     if not leaders:
-        yield _nobody_leads(lease)
+        yield _nobody_leads(lease, lease_when(facts))
     elif len(leaders) > 1:
         names = ", ".join(f"{replica.replica} (epoch {replica.epoch})" for replica in leaders)
         oldest = min(leaders, key=lambda replica: replica.epoch)
@@ -82,10 +85,12 @@ def _leader(facts: Facts) -> Iterator[Finding]:
         yield _one_leads(leaders[0], facts)
 
 
-def _nobody_leads(lease: Lease | Unseen) -> Finding:
+def _nobody_leads(lease: Lease | Unseen, when: str) -> Finding:
     message = "nobody leads: no events are published, no health is checked, nothing is scaled"
     if isinstance(lease, Lease) and lease.replica:
         message += f"; the lease is {lease.replica}'s, epoch {lease.epoch}, renewed {duration(lease.age)} ago"
+    if when:
+        return broken("leader", f"{message}; nobody can lead until {when}", 3, REPORT)
     change = "another replica takes over when the lease ends (AGENT_REGISTRY_LEADER_LEASE, 10 s); then look again"
     return broken("leader", message, 3, change)
 
@@ -121,9 +126,13 @@ def _events(facts: Facts) -> Iterator[Finding]:
     if not isinstance(facts.agents, Stream) or not isinstance(facts.events, Stream):
         return  # said elsewhere
     if isinstance(projection, Unseen):
-        if projection.why is not Why.ABSENT:
-            message = "whether events are published up to the newest change was not seen with this login"
-            yield note("events", message, 3, "give the --creds or --context of somebody who may read the bucket")
+        unseen = "whether events are published up to the newest change was not seen"
+        if projection.why is Why.FORBIDDEN:
+            change = "give the --creds or --context of somebody who may read the bucket"
+            yield note("events", f"{unseen} with this login", 3, change)
+        elif projection.why is not Why.ABSENT:
+            said = f"{unseen}: JetStream does not answer ({projection.said or NO_ANSWER})"
+            yield note("events", said, 3, f"look again in a minute; then: {REPORT}")
         return
     newest = projection.newest_event
     if projection.gap is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,8 +18,6 @@ from agent_registry.wording import count, duration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from agent_registry.doctor.diagnosis import Diagnosis
 
 STYLES = {Severity.OK: "green", Severity.NOTE: "yellow", Severity.BROKEN: "bold red"}
@@ -34,20 +33,25 @@ _ACCIDENTS = {
 }
 
 
-def show(console: Console, facts: Facts, diagnosis: Diagnosis) -> None:
-    """Print all of it."""
+def report(facts: Facts, diagnosis: Diagnosis, width: int) -> Group:
+    """Return all of it for people, in so many columns."""
+    return Group(*_parts(facts, diagnosis, width))
+
+
+def _parts(facts: Facts, diagnosis: Diagnosis, width: int) -> Iterator[RenderableType]:
     prefix = "" if facts.subjects.prefix == DEFAULT_PREFIX else f", prefix {facts.subjects.prefix}"
-    console.print(Text(f"agent registry at {facts.where}{prefix}\n", style="bold"), soft_wrap=True)
+    where = f"agent registry at {facts.where}{prefix}\n"
+    yield Text(where, style="bold", no_wrap=True, overflow="ignore")  # a URL stays whole, to be copied
     if diagnosis.acknowledgement is not None:
-        console.print(Text(f"An acknowledged registration is {diagnosis.acknowledgement.text}.\n"))
-        console.print(_losses(diagnosis.losses, console.width))
-        console.print()
+        yield Text(f"An acknowledged registration is {diagnosis.acknowledgement.text}.\n")
+        yield _losses(diagnosis.losses, width)
+        yield ""
     if facts.answering:
-        console.print(_replicas(facts.answering, facts.newest_revision, console.width))
-        console.print()
-    console.print(_findings(diagnosis.findings, console.width))
-    console.print()
-    console.print(_summary(diagnosis))
+        yield _replicas(facts.answering, facts.newest_revision, width)
+        yield ""
+    yield _findings(diagnosis.findings, width)
+    yield ""
+    yield _summary(diagnosis)
 
 
 def document(facts: Facts, diagnosis: Diagnosis) -> dict[str, Any]:
@@ -151,5 +155,7 @@ def _counted(diagnosis: Diagnosis) -> Iterator[str]:
         yield "not all is well"
     else:
         yield "every promise holds, as far as can be seen"
+    if broken:
+        yield f"{len(broken)} broken"
     if notes := diagnosis.of(Severity.NOTE):
         yield count(len(notes), "note")

@@ -6,9 +6,9 @@ import re
 from itertools import zip_longest
 
 from agent_registry.doctor.copies import NO_ANSWER, REPORT
-from agent_registry.doctor.durability import all_servers
 from agent_registry.doctor.facts import Facts, Permissions, Stream, Unseen, Usage, Why
 from agent_registry.doctor.finding import Finding, broken, note, ok
+from agent_registry.doctor.majority import writable_when
 from agent_registry.doctor.streams import is_near
 from agent_registry.wording import count, size
 from agents_sdk.protocol.subjects import Subjects
@@ -36,7 +36,7 @@ def is_allowed(subject: str, allow: tuple[str, ...], deny: tuple[str, ...]) -> b
 
 
 def _versions(facts: Facts) -> list[Finding]:
-    servers = all_servers(facts)
+    servers = facts.seen_servers
     versions = sorted({server.version for server in servers}, key=_number)
     wanted = ".".join(map(str, MINIMUM_VERSION))
     old = [f"{server.name} ({server.version})" for server in servers if _number(server.version) < MINIMUM_VERSION]
@@ -72,7 +72,9 @@ def _jetstream(facts: Facts) -> list[Finding]:
             message = "no promise can be judged: NATS does not let this user ask JetStream"
             return [broken("jetstream", message, 1, "give the --creds or --context of somebody who may")]
         case Why.SILENT if isinstance(facts.agents, Stream):
-            message = f"JetStream itself does not answer ({why}): registries that run go on, but none can start"
+            idle = writable_when(facts.agents, facts)
+            meant = "no registry can start" if idle else "registries that run go on, but none can start"
+            message = f"JetStream itself does not answer ({why}): {meant}"
             return [note("jetstream", message, None, f"look again in a minute; then: {REPORT}")]
         case Why.SILENT:
             message = f"JetStream does not answer ({why}): nothing can be written while that lasts"

@@ -37,6 +37,9 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 NO_MESSAGE = 10037
 """The stream has no message on the subject."""
 
+NO_CLUSTER = 10074
+"""More than one copy is wanted of a server that is in no cluster."""
+
 NO_LEADER = (10005, 10008, 10009, 10118)
 """No peer to place a copy on, no leader of the cluster, not this server, or none of a stream's servers is there."""
 
@@ -60,6 +63,18 @@ class StoreError(Exception):
 
 class MissingError(StoreError):
     """A bucket or a stream is not there."""
+
+
+class CopiesError(StoreError):
+    """A server by itself is to keep several copies, and never will.
+
+    Attributes:
+        wanted: How many.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__(f"this nats-server is in no cluster: it can keep 1 copy, and kv_replicas is {wanted}")
+        self.wanted = wanted
 
 
 class NoLeaderError(StoreError):
@@ -100,23 +115,35 @@ class JetStream:
                     told = True
             await asyncio.sleep(LEADER_WAIT + random.uniform(0.0, LEADER_WAIT))
 
-    async def make_bucket(self, bucket: str, history: int, copies: int, marker_seconds: float) -> None:
-        """Make a bucket, unless it is there. Use it within `led`."""
-        if not await self._is_there(f"KV_{bucket}", copies):
-            config = KeyValueConfig(
-                bucket=bucket, history=history, replicas=copies, storage=StorageType.FILE, direct=True,
-                limit_marker_ttl=marker_seconds,
-            )  # fmt: skip
-            await self._patient.create_key_value(config)
+    async def make_bucket(self, bucket: str, history: int, copies: int, marker_seconds: float) -> bool:
+        """Make a bucket, unless it is there, and return whether it was not. Use it within `led`.
 
-    async def make_stream(self, name: str, copies: int, **settings: Any) -> None:
-        """Make a stream, unless it is there. Use it within `led`."""
-        if not await self._is_there(name, copies):
-            config = StreamConfig(
-                name=name, num_replicas=copies, retention=RetentionPolicy.LIMITS, storage=StorageType.FILE,
-                allow_direct=True, **settings,
-            )  # fmt: skip
-            await self._patient.add_stream(config)
+        Raises:
+            CopiesError: If there is one server for several copies.
+        """
+        if await self._is_there(f"KV_{bucket}", copies):
+            return False
+        config = KeyValueConfig(
+            bucket=bucket, history=history, replicas=copies, storage=StorageType.FILE, direct=True,
+            limit_marker_ttl=marker_seconds,
+        )  # fmt: skip
+        await _made(self._patient.create_key_value(config), copies)
+        return True
+
+    async def make_stream(self, name: str, copies: int, **settings: Any) -> bool:
+        """Make a stream, unless it is there, and return whether it was not. Use it within `led`.
+
+        Raises:
+            CopiesError: If there is one server for several copies.
+        """
+        if await self._is_there(name, copies):
+            return False
+        config = StreamConfig(
+            name=name, num_replicas=copies, retention=RetentionPolicy.LIMITS, storage=StorageType.FILE,
+            allow_direct=True, **settings,
+        )  # fmt: skip
+        await _made(self._patient.add_stream(config), copies)
+        return True
 
     async def _is_there(self, stream: str, copies: int) -> bool:
         try:
@@ -226,6 +253,15 @@ class JetStream:
         except (nats.errors.Error, TimeoutError) as error:
             raise StoreError(f"{subject} cannot be written: {error!r}") from error
         return ack.seq
+
+
+async def _made(making: Awaitable[Any], copies: int) -> None:
+    try:
+        await making
+    except nats.js.errors.APIError as error:
+        if error.err_code == NO_CLUSTER:
+            raise CopiesError(copies) from error
+        raise
 
 
 def _lacks_leader(error: Exception) -> bool:

@@ -66,30 +66,35 @@ class Store:
         """Bytes that the payload of an event may have, so that there is room for its headers."""
         return self._bus.max_payload - HEADERS_ROOM
 
-    async def open(self) -> None:
+    async def open(self) -> list[str]:
         """Make the buckets and the stream, or find them as they are; wait for a cluster that is still forming.
 
+        Returns:
+            The names of those that were not there.
+
         Raises:
+            CopiesError: If there is one server for several copies.
             StoreError: If JetStream is off, or has no leader in time.
         """
-        for name in (self.bucket, self._subjects.control_bucket, self.events):
-            await self.make(name)
+        names = (self.bucket, self._subjects.control_bucket, self.events)
+        return [name for name in names if await self.make(name)]
 
-    async def make(self, name: str) -> None:
-        """Make one of the buckets, or the stream of events, unless it is there.
+    async def make(self, name: str) -> bool:
+        """Make one of the buckets, or the stream of events, unless it is there; return whether it was not.
 
         Raises:
+            CopiesError: If there is one server for several copies.
             StoreError: If JetStream is off, or has no leader in time.
         """
         make = self._make_events if name == self.events else partial(self._make_bucket, name)
-        await self._jetstream.led(f"JetStream at {self._bus.url} does not do what is needed", make)
+        return await self._jetstream.led(f"JetStream at {self._bus.url} does not do what is needed", make)
 
-    async def _make_bucket(self, name: str) -> None:
+    async def _make_bucket(self, name: str) -> bool:
         history = HISTORY if name == self.bucket else 1
-        await self._jetstream.make_bucket(name, history, self._replicas, MARKER_SECONDS)
+        return await self._jetstream.make_bucket(name, history, self._replicas, MARKER_SECONDS)
 
-    async def _make_events(self) -> None:
-        await self._jetstream.make_stream(
+    async def _make_events(self) -> bool:
+        return await self._jetstream.make_stream(
             self.events,
             self._replicas,
             description="Status and scaling events of the agent registry",

@@ -303,6 +303,24 @@ async def test_a_dry_run_makes_no_buckets(nc: Client, line: CommandLine, backup:
     assert await nc.jetstream().streams_info() == []
 
 
+async def test_a_registry_that_is_not_the_backups_is_named(nc: Client, line: CommandLine, backup: Path) -> None:
+    """A mistyped prefix makes a registry of its own; whoever mistyped it sees that, best in a dry run."""
+    backup.write_bytes(header(1) + agent("a"))
+    which = "into the registry with prefix othr; the backup is of the one with prefix registry\n"
+    buckets = "buckets of prefix othr that {}: othr_agents, othr_control\n"
+    tried = await line("import", backup, "--dry-run", "--prefix", "othr")
+    assert which + buckets.format("are not there, and would be made") in tried.out
+    for words in (("--dry-run",), ()):
+        document = (await line("import", backup, "--prefix", "third", "--json", *words)).document
+        assert (document["prefix"], document["new_buckets"]) == ("third", ["third_agents", "third_control"])
+    done = await line("import", backup, "--prefix", "othr")
+    assert which + buckets.format("were not there, and have been made") in done.out
+    again = await line("import", backup, "--prefix", "othr")
+    assert which in again.out
+    assert "buckets" not in again.out
+    assert "into the registry" not in (await line("import", backup)).out
+
+
 async def test_nothing_is_written_of_a_file_with_a_bad_line(
     start: Start, nc: Client, line: CommandLine, backup: Path
 ) -> None:

@@ -90,6 +90,32 @@ DURABILITY = [
         "--system-context",
     ),
     Case(
+        "a server that is down has no say",
+        facts(3, servers=(server(1, sync=0.0), server(2, sync=0.0))),
+        "power",
+        OK,
+        1,
+        "is on disk (sync_interval: always); n3 does not answer",
+    ),
+    Case(
+        "two that are down have none",
+        facts(3, servers=(server(1, sync=10.0),)),
+        "power",
+        NOTE,
+        1,
+        "in the last 10 s at most (sync_interval); n2 and n3 do not answer",
+        "sync_interval: always",
+    ),
+    Case(
+        "what was acknowledged stays, though nothing more is",
+        facts(3, servers=(server(1),)),
+        "durability",
+        OK,
+        1,
+        "registrations acknowledged so far survive kill -9 of every registry and nats-server; no more are until a "
+        "majority of its 3 servers is back",
+    ),
+    Case(
         "the slowest server counts",
         facts(3, servers=(server(1, sync=0.0), server(2, sync=10.0), server(3, sync=60.0))),
         "power",
@@ -179,6 +205,19 @@ COPIES = [
         1,
         "the copy on n3 is behind, by 7 operations",
         "look again",
+    ),
+    Case(
+        "no leader, for there is no majority",
+        facts(
+            3,
+            servers=(server(1),),
+            agents=replace(agents(3), leader="", peers=(Peer("n1", True, False), *agents(3).peers)),
+        ),
+        "copies",
+        BROKEN,
+        1,
+        "KV_registry_agents: 1 of 3 copies are there (not that of n2, n3), which is no majority",
+        "report",
     ),
     Case("no leader", facts(3, agents=replace(agents(3), leader="")), "copies", BROKEN, 1, "has no leader", "report"),
 ]
@@ -270,6 +309,15 @@ MISSING = [
         NOTE,
         None,
         "JetStream itself does not answer (it has no leader, or is overloaded): registries that run go on",
+        "look again",
+    ),
+    Case(
+        "no majority, and JetStream is silent",
+        facts(3, servers=(server(1),), jetstream=Unseen(Why.SILENT, "unavailable")),
+        "jetstream",
+        NOTE,
+        None,
+        "JetStream itself does not answer (unavailable): no registry can start",
         "look again",
     ),
     Case(
@@ -439,6 +487,24 @@ REPLICAS = [
         "AGENT_REGISTRY_LEADER_LEASE",
     ),
     Case(
+        "nobody can lead",
+        facts(3, servers=(server(1),), replicas=(replica(),)),
+        "leader",
+        BROKEN,
+        3,
+        "nobody can lead until a majority of its 3 servers is back",
+        "nats server report jetstream",
+    ),
+    Case(
+        "nobody can lead without JetStream",
+        facts(3, agents=Unseen(Why.SILENT), control=Unseen(Why.SILENT), replicas=(replica(),)),
+        "leader",
+        BROKEN,
+        3,
+        "nobody can lead until JetStream answers",
+        "nats server report jetstream",
+    ),
+    Case(
         "two lead",
         facts(replicas=(LEADER, replica("two", leader=True, epoch=4))),
         "leader",
@@ -508,7 +574,24 @@ TOLD = [
     Case(
         "too much to look at", facts(projection=Projection(9, 12, searched_to=11)), "events", OK, 3, "up to revision 11"
     ),
-    Case("not for this user", facts(projection=Unseen(Why.FORBIDDEN)), "events", NOTE, 3, "was not seen", "--creds"),
+    Case(
+        "not for this user",
+        facts(projection=Unseen(Why.FORBIDDEN)),
+        "events",
+        NOTE,
+        3,
+        "was not seen with this login",
+        "--creds",
+    ),
+    Case(
+        "JetStream went away meanwhile",
+        facts(projection=Unseen(Why.SILENT, "unavailable")),
+        "events",
+        NOTE,
+        3,
+        "was not seen: JetStream does not answer (unavailable)",
+        "look again",
+    ),
 ]
 
 CASES = [*DURABILITY, *COPIES, *SETTINGS, *MISSING, *ROOM, *SERVERS, *REPLICAS, *TOLD]
@@ -571,6 +654,18 @@ ACKNOWLEDGED: list[tuple[str, Facts, tuple[int, int | None, float | None], str]]
         (2, 0, None),
         "in memory of 2 of 3 servers, on disk of none",
     ),
+    (
+        "R3 always, one down",
+        facts(3, servers=ALWAYS[:2]),
+        (2, 2, 0.0),
+        "on disk of 2 of 3 servers (sync_interval: always); n3 does not answer",
+    ),
+    (
+        "R3 always, two down",
+        facts(3, servers=ALWAYS[:1]),
+        (2, 2, 0.0),
+        "; n2 and n3 do not answer; none can be acknowledged until a majority of its 3 servers is back",
+    ),
     ("R5", facts(5), (3, 0, 120.0), "in memory of 3 of 5 servers"),
 ]
 
@@ -614,6 +709,13 @@ def test_what_is_lost_in_which_accident(seen: Facts, expected: str) -> None:
     assert [loss.lost for loss in lost] == expected.split()
 
 
+def test_without_a_leader_nobody_is_behind() -> None:
+    """Which copies are up to date is the leader's to say."""
+    peers = tuple(Peer(f"n{number}", current=False, offline=False) for number in (1, 2, 3))
+    (finding,) = found(facts(3, agents=replace(agents(3), leader="", peers=peers)), "copies")
+    assert finding.message == "KV_registry_agents has no leader: nothing can be written"
+
+
 def test_losses_say_what_stops() -> None:
     """Nothing lost is not nothing felt."""
 
@@ -624,6 +726,14 @@ def test_losses_say_what_stops() -> None:
     assert texts(two)[:2] == ["nothing; another replica takes over", "nothing; writes may wait for some seconds"]
     degraded = replace(agents(3), peers=(agents(3).peers[0], Peer("n3", current=False, offline=True)))
     assert texts(facts(3, agents=degraded))[1] == "nothing; no writes until it is back"
+    assert texts(facts(3, servers=THREE[:1], replicas=two.replicas)) == [
+        "nothing; no replica can start, or take over, until a majority of its 3 servers is back",
+        "nothing; nothing is written until a majority of its 3 servers is back",
+        "nothing, if each server has a machine of its own; "
+        "nothing is written until a majority of its 3 servers is back",
+        "what was acknowledged in the last 2 min at most",
+        "nothing, if each server has a disk of its own",
+    ]
     assert texts(facts(servers=THREE))[1:3] == [
         "nothing; if it is n1, no writes until it is back",
         "everything, if it is that of server n1: there is 1 copy",

@@ -79,7 +79,8 @@ def test_up_keeps_every_promise(do: Do, up: Up) -> None:
     up.register("ada")
     outcome = do("doctor", "--nats", up.url)
     assert (outcome.code, outcome.err) == (0, "")
-    lines = [line.rstrip() for line in outcome.out.splitlines()]
+    lines = outcome.out.splitlines()
+    assert not [line for line in lines if line.endswith(" ")]
     assert lines[0] == f"agent registry at {up.url}"
     assert lines[2].startswith("An acknowledged registration is in memory of 1 server, safe from kill -9; on disk wit")
     assert "power fails everywhere   what was acknowledged in the last 2 min at most" in lines
@@ -126,6 +127,8 @@ def test_another_prefix_has_no_registry(do: Do, up: Up) -> None:
     assert outcome.code == 1
     assert outcome.out.startswith(f"agent registry at {up.url}, prefix eu.agents\n")
     assert "no registry with prefix eu.agents answers here" in outcome.out
+    assert outcome.out.splitlines()[-1] == "not all is well; 1 broken; 3 notes"
+    assert f"change: agent-registry serve --nats {up.url} --prefix eu.agents" in outcome.out
     assert "KV_eu-agents_agents does not exist; the first registry that starts makes it" in outcome.out
 
 
@@ -133,6 +136,22 @@ def test_no_nats(do: Do) -> None:
     code, out, err = do("doctor", "--nats", "nats://127.0.0.1:1")
     assert (code, out) == (4, "")
     assert err.startswith("error: cannot reach NATS at nats://127.0.0.1:1: connection refused")
+
+
+def test_a_system_login_that_is_none(do: Do, up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option is named that gave it, not the one for the registry's own login."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    contexts = tmp_path / "nats" / "context"
+    contexts.mkdir(parents=True)
+    (contexts / "lost.json").write_text(json.dumps({"creds": "/nope"}))
+    for option, name, says in (
+        ("--system-creds", "/nope", "--system-creds: no such file: /nope"),
+        ("--system-context", "nope", f"--system-context: no context 'nope' ({contexts / 'nope.json'} does not exist)"),
+        ("--system-context", "lost", "--system-context: creds: no such file: /nope"),
+        ("--context", "lost", "--context: creds: no such file: /nope"),
+    ):
+        code, _, err = do("doctor", "--nats", up.url, option, name)
+        assert (code, err.splitlines()[0]) == (2, f"error: {says}")
 
 
 def test_a_setting_that_is_none(do: Do, up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,9 +418,18 @@ async def test_a_cluster_of_three(tmp_path: Path) -> None:
             assert code == 0, broken(document)
             missed = said(document, "copies", "note")
             assert any("KV_registry_agents: 2 of 3 copies are there (not that of n3); " in note for note in missed)
+            assert document["acknowledgement"]["sync_interval"] == 120.0, "those that answer say so"
+            assert document["acknowledgement"]["text"].endswith(" (sync_interval); n3 does not answer")
+            assert document["losses"][3]["lost"] == "recent"
             await cluster.servers[1].kill()
             code, document = seen(cluster.url)
             assert code == 1
             assert any("nothing can be written" in message for message in broken(document))
+            # Until JetStream itself has noticed, it may say nothing of the bucket.
+            found = until(lambda: (answer := seen(cluster.url)[1])["acknowledgement"] and answer)
+            assert isinstance(found, dict)
+            back = "until a majority of its 3 servers is back"
+            assert found["acknowledgement"]["text"].endswith(f"none can be acknowledged {back}")
+            assert [loss["text"].endswith(back) for loss in found["losses"][:2]] == [True, True]
     finally:
         await cluster.kill()

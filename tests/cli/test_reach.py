@@ -12,6 +12,7 @@ import pytest
 
 from agents_sdk import Agent
 from registry.shell.embedded import NatsServer
+from tests.backup.lines import header
 from tests.cli.conftest import Do
 from tests.cli.running import Running, command, environment, finished, until
 from tests.login import Login
@@ -79,6 +80,26 @@ def test_a_url_of_something_else(do: Do, name: str, monkeypatch: pytest.MonkeyPa
     assert do(name, "--nats", "http://ada:secret@127.0.0.1:4222")[::2] == (2, f"error: --nats: {said}")
     monkeypatch.setenv("NATS_URL", "nats://127.0.0.1:4222,http://127.0.0.1:4223")
     assert do(name)[::2] == (2, f"error: NATS_URL: {said}")
+
+
+async def test_another_prefix_without_a_registry(nats_server: NatsServer) -> None:
+    """The command that is given starts the registry that was asked."""
+    found = finished("agents", "--nats", nats_server.url, "--prefix", "other")
+    assert found.stderr.splitlines()[1].endswith(f"agent-registry serve --nats {nats_server.url} --prefix other")
+
+
+@pytest.mark.parametrize("name", ["serve", "import"])
+async def test_more_copies_than_one_server_keeps(nats_server: NatsServer, tmp_path: Path, name: str) -> None:
+    """The setting is named, not what JetStream calls it; NATS itself is well."""
+    file = tmp_path / "backup.jsonl"
+    file.write_bytes(header(0))
+    words = [name, *([file] if name == "import" else [])]
+    found = finished(*words, "--nats", nats_server.url, env=environment(AGENT_REGISTRY_KV_REPLICAS="3"))
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.splitlines()[-2:] == [
+        "error: AGENT_REGISTRY_KV_REPLICAS asks for 3 copies, and this nats-server is in no cluster",
+        "hint: set it to 1 here; 3 copies need a cluster of 3 servers or more",
+    ]
 
 
 async def test_nats_without_a_registry(nats_server: NatsServer) -> None:

@@ -56,7 +56,7 @@ async def test_it_does_not_wait_without_end(replica: Replica, monkeypatch: pytes
 async def test_it_does_not_wait_for_what_will_not_come(nats_server: NatsServer) -> None:
     """One server cannot keep three copies, however long one waits."""
     replica = Replica(Settings(kv_replicas=3), nats_server.url)
-    with pytest.raises(StoreError, match="replicas"):
+    with pytest.raises(StoreError, match="it can keep 1 copy, and kv_replicas is 3"):
         await asyncio.wait_for(replica.start(), 5.0)
     await replica.stop()
 
