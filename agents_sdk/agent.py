@@ -28,6 +28,7 @@ from agents_sdk.protocol.registration import Registration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Heartbeat
 from agents_sdk.pulse import Pulse
+from agents_sdk.reach import Reach
 from agents_sdk.servers import server_urls
 from agents_sdk.serving import Handler, Service
 from agents_sdk.signals import on_stop_signal
@@ -282,12 +283,14 @@ class Agent:
         service = MicroService(
             self.agent_id, registration.agent_type, self.instance_id, registration.version, self._service.counts
         )
+        reach = Reach(lambda: self._connection.away_since)
         return Heart(
             registration.model_dump(exclude_none=True),
             self._address(f"agent:{self.agent_id}"),
             self._subjects,
-            Condition(self._vitals, pulse, health, lambda: self._connection.is_connected),
+            Condition(self._vitals, pulse, health, reach.holds),
             pulse,
+            reach,
             service,
             tell,
         )

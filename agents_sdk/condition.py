@@ -23,7 +23,7 @@ class Condition:
         vitals: What its work loop counts.
         pulse: How late its work loop is.
         health: The application's own opinion, None if it has none.
-        is_reachable: Whether requests reach it now.
+        is_reachable: Whether requests reach it; see `Reach`.
     """
 
     def __init__(

@@ -101,6 +101,11 @@ class Connection:
         return self._link.is_connected
 
     @property
+    def away_since(self) -> float | None:
+        """Since when NATS is away; see `Link.away_since`."""
+        return self._link.away_since
+
+    @property
     def is_closed(self) -> bool:
         """Whether it was closed, and not opened since."""
         return self._link.is_closed

@@ -24,6 +24,7 @@ from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, HEARTBEAT, REGISTER, Subjects
 from agents_sdk.pulse import Pulse
 from agents_sdk.quiet import QuietLog
+from agents_sdk.reach import Reach
 from agents_sdk.requester import REGISTER_TIMEOUT, Requester
 from agents_sdk.retry import Backoff
 from agents_sdk.vitals import Reading
@@ -75,6 +76,7 @@ class Heart:
         subjects: Subjects of the registry.
         condition: How the agent is doing.
         pulse: How late its work loop is.
+        reach: Whether requests reach it; is told of the heart's own connection.
         service: Its face as a NATS micro service.
         tell: Called with each signal, in the heart's thread.
     """
@@ -86,6 +88,7 @@ class Heart:
         subjects: Subjects,
         condition: Condition,
         pulse: Pulse,
+        reach: Reach,
         service: MicroService,
         tell: Callable[[Signal], None],
     ) -> None:
@@ -93,6 +96,7 @@ class Heart:
         self._registration = registration
         self._condition = condition
         self._pulse = pulse
+        self._reach = reach
         self._tell = tell
         self._ears = Ears(
             self._agent_id,
@@ -277,6 +281,7 @@ class Heart:
                 self._mailbox.put_nowait(lease.Moved())
 
     def _on_link(self, connected: bool) -> None:
+        self._reach.note(connected)
         self._mailbox.put_nowait(lease.Connected() if connected else lease.Disconnected())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -90,6 +90,11 @@ class Link:
         return client is not None and client.is_connected and not self._closing
 
     @property
+    def away_since(self) -> float | None:
+        """When NATS went away, by `time.monotonic`; None while it is there, or not missed yet; from any thread."""
+        return None if self.is_connected else self._away_since
+
+    @property
     def is_closed(self) -> bool:
         """Whether it was closed, and not opened since."""
         theirs = self._client if self._address is None else None

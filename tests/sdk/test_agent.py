@@ -32,6 +32,7 @@ from agents_sdk import (
     UnavailableError,
     health,
     link,
+    reach,
     serving,
 )
 from agents_sdk.connection import Connection
@@ -354,6 +355,7 @@ async def test_an_agent_whose_requests_do_not_reach_it_counts_as_fully_loaded(
     make: MakeAgent, client: RegistryClient, nc: Client, monkeypatch
 ) -> None:
     """It has two connections: the one for its work can be gone, and not come back, while its heart beats on."""
+    monkeypatch.setattr(reach, "MISSED", 0.2)
     agent, dial, away = make(), link.dial, True
 
     async def dial_not_for_work(address: Any, callbacks: Any) -> Any:
@@ -748,6 +750,29 @@ async def test_it_survives_a_restart_of_nats(server: Server) -> None:
         await eventually(lambda: _comes_back(client, before), within=20)
         assert (await known(client)).status is AgentStatus.ACTIVE
         assert await client.call("trading", "ping", timeout=10.0) == "pong"
+    await registry.stop()
+
+
+async def test_back_from_an_outage_it_is_not_full_because_its_other_connection_comes_later(
+    server: Server, monkeypatch
+) -> None:
+    """All agents of a capability that say that they are full have the scaler start more of them at once."""
+    monkeypatch.setattr(reach, "MISSED", 3600.0)
+    await server.start()
+    registry = Replica(Settings(), server.url)
+    await registry.start()
+    agent = Agent("trader", ["trading"], agent_id="a", nats=server.url)
+    async with agent, RegistryClient(server.url) as client:
+        await eventually(lambda: _has_beaten(client))
+        before = (await known(client)).last_heartbeat
+        # The work connection does not come back while this test looks.
+        work = agent._connection.client
+        work._reconnect_to_server_handler = lambda servers, _info: (servers[0], 3600.0)
+        await server.kill()
+        await server.start()
+        await eventually(lambda: _comes_back(client, before), within=20)
+        assert not agent._connection.is_connected
+        assert (await known(client)).load_factor == 0.0
     await registry.stop()
 
 
