@@ -21,7 +21,7 @@ from agents_sdk.loop_thread import LoopThread
 from agents_sdk.micro import MicroService
 from agents_sdk.protocol.errors import InternalError, NotFoundError, RegistryError, StaleIncarnationError
 from agents_sdk.protocol.registration import Receipt
-from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, HEARTBEAT, REGISTER, Subjects
+from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, GET, HEARTBEAT, REGISTER, Subjects
 from agents_sdk.pulse import Pulse
 from agents_sdk.quiet import QuietLog
 from agents_sdk.reach import Reach
@@ -220,6 +220,8 @@ class Heart:
         fact: lease.Fact
         try:
             reading, answer = await self._send(beat)
+        except StaleIncarnationError as error:
+            fact = await self._judge(beat, error)
         except RegistryError as error:
             self._unheard(error)
             fact = lease.Failed(beat.grant, error)
@@ -236,6 +238,28 @@ class Heart:
         reading, fields = await self._condition.beat(self._lease.uptime(time.monotonic()))
         fields |= {"agent_id": self._agent_id, "incarnation": beat.incarnation, "seq": beat.seq}
         return reading, await self._requester.ask(HEARTBEAT, fields)
+
+    async def _judge(self, beat: lease.Beat, stale: StaleIncarnationError) -> lease.Fact:
+        """Find out whether the newer instance, for which a beat was refused, is this one itself."""
+        try:
+            holder = await self._requester.ask(GET, {"agent_id": self._agent_id})
+        except lease.WEATHER as error:  # to end is for good: the next beat asks again
+            self._unheard(error)
+            return lease.Failed(beat.grant, error)
+        except RegistryError as error:
+            logger.info("whose the newer incarnation of %s is cannot be seen: %s", self._agent_id, error.message)
+            return lease.Failed(beat.grant, stale)
+        except Exception:
+            logger.exception("asking for the holder of %s failed", self._agent_id)
+            return lease.Failed(beat.grant, stale)
+        instance, incarnation = holder.get("instance_id"), holder.get("incarnation")
+        # A replica that lags shows us as we were before we were replaced.
+        is_newer = isinstance(incarnation, int) and incarnation > beat.incarnation
+        if instance is None or instance != self._registration.get("instance_id") or not is_newer:
+            return lease.Failed(beat.grant, stale)
+        what = "%s is known as incarnation %d of this same instance: the registry has an older bucket again"
+        logger.warning(what, self._agent_id, incarnation)
+        return lease.Mistaken(beat.grant, stale)
 
     async def _leave(self, *, announce: bool) -> None:
         self._ears.is_leaving = True

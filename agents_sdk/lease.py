@@ -4,8 +4,9 @@ Pure: facts and instants come in, orders come out, and chance comes in with the 
 
 A lease is *held* from the receipt of a registration on. A beat that is answered `not_found` means
 that the registry knows the agent no more: it registers again, as the same instance. A beat that is
-answered `stale_incarnation` means that another instance has taken its place: it ends. All other
-troubles are weather: the next beat comes, however long they last.
+answered `stale_incarnation` means that another instance has taken its place: it ends. Unless that
+instance is itself: it registered with a bucket, then with another one, and the first is back. Then it
+registers again. All other troubles are weather: the next beat comes, however long they last.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ CATCH_UP = 1.0
 
 EARLY_GAP = 0.25
 """Seconds between two beats at least when they come early, because something changed."""
+
+MISTAKEN_GAP = 10.0
+"""Seconds after a registration that cleared up whose the newer incarnation is: the same again within them is no mistake
+that another one would clear up, and it must not go on without end."""
 
 RETRY_CEILING = 5.0
 """Seconds between two attempts to register at most."""
@@ -89,6 +94,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Mistaken:
+    """A beat was refused for a newer instance, which is this one."""
+
+    grant: int
+    error: RegistryError
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """The agent has something new to say."""
 
@@ -113,7 +126,20 @@ class Tick:
     """`Lease.due` has come."""
 
 
-Fact = Connected | Disconnected | Granted | Refused | Answered | Failed | Moved | Doubted | Leaving | Released | Tick
+Fact = (
+    Connected
+    | Disconnected
+    | Granted
+    | Refused
+    | Answered
+    | Failed
+    | Mistaken
+    | Moved
+    | Doubted
+    | Leaving
+    | Released
+    | Tick
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +198,9 @@ class Lease:
         self._connected = False
         self._leaving = False
         self._told_to_drain = False
+        self._clears_up = False
+        """Whether the next registration comes of a `Mistaken`."""
+        self._cleared_up_at = -math.inf
         self._interval = math.inf
         self._seq = 0
         self._due = -math.inf
@@ -215,6 +244,8 @@ class Lease:
                 return self._answered(fact)
             case Failed():
                 return self._failed(fact, now)
+            case Mistaken():
+                return self._mistaken(fact, now)
             case _:
                 self._note(fact, now)
                 return []
@@ -260,6 +291,8 @@ class Lease:
         self._interval = granted.interval
         self._told_to_drain = False
         self._backoff.reset()
+        if self._clears_up:
+            self._clears_up, self._cleared_up_at = False, now
         self._beat_at = now
         self._due = now + self._rng() * min(CATCH_UP, FIRST_BEAT * granted.interval)
         if self._granted_at is None:
@@ -291,12 +324,26 @@ class Lease:
             self.state = State.ENDED
             return [End(failed.error)]
         if isinstance(failed.error, NotFoundError):
-            if self._leaving:
-                self.state = State.ENDED
-                return []
-            self.state = State.UNREGISTERED
-            self._due = now + self._rng() * min(CATCH_UP, self._interval)
+            self._lose(now)
         return []
+
+    def _mistaken(self, mistaken: Mistaken, now: float) -> list[Order]:
+        if mistaken.grant != self.grant or self.state is not State.HELD:
+            return []
+        if now - self._cleared_up_at < MISTAKEN_GAP:
+            self.state = State.ENDED
+            return [End(mistaken.error)]
+        self._clears_up = True
+        self._lose(now)
+        return []
+
+    def _lose(self, now: float) -> None:
+        """Have it register again soon; not at once, for it is not the only one."""
+        if self._leaving:
+            self.state = State.ENDED
+            return
+        self.state = State.UNREGISTERED
+        self._due = now + self._rng() * min(CATCH_UP, self._interval)
 
     def _hurry(self, now: float, wait: float) -> None:
         """Beat or register in `wait` seconds, but not within `EARLY_GAP` of the last beat, nor later than planned."""

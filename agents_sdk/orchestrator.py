@@ -45,6 +45,8 @@ class _Seen:
     serving: frozenset[str]
     coming: frozenset[str]
     """Started, but not registered yet. They count, or two orders in a row would start twice as many."""
+    total: int
+    """How many there are; one look shows so many of them and no more."""
 
 
 class Orchestrator:
@@ -78,7 +80,10 @@ class Orchestrator:
         self._say = say
 
     async def run(self) -> None:
-        """Carry out orders until cancelled."""
+        """Carry out orders until cancelled.
+
+        What fails is said, and then comes the next order; one that still matters comes again when it expires.
+        """
         async with aclosing(self._registry.events("scaling", durable=self._durable)) as orders:
             async for order in orders:
                 if isinstance(order, ScalingOrder) and order.capability in self._capabilities:
@@ -86,19 +91,23 @@ class Orchestrator:
                         await self.carry_out(order)
                     except RegistryError as error:
                         self._say(f"cannot carry out {order.action} of {order.capability} now: {error.message}")
+                    except Exception as error:  # the fleet's: one start that fails is no reason to hear no more orders
+                        logger.exception("carrying out %s of %s failed", order.action, order.capability)
+                        self._say(f"cannot carry out {order.action} of {order.capability}: {error!r}")
 
     async def carry_out(self, order: ScalingOrder) -> None:
         """Do what an order asks for, as far as it still has to be done.
 
         Raises:
             RegistryError: If the registry cannot be asked. An order that still matters comes again when it expires.
+            Exception: Whatever the fleet raises.
         """
         if time.time() > order.expires_at:
             return  # if it still matters, it has been issued again
         seen = await self._look(order.capability)
         match order.action:
             case ScalingAction.SCALE_UP:
-                await self._start(order.capability, order.desired - len(seen.serving | seen.coming))
+                await self._start(order.capability, order.desired - len(seen.serving | seen.coming), seen)
             case ScalingAction.SCALE_DOWN:
                 too_many = max(0, len(seen.serving) - order.desired)
                 await self._drain([agent_id for agent_id in order.agents if agent_id in seen.serving][:too_many])
@@ -111,7 +120,8 @@ class Orchestrator:
         """Drain the named ones once there are enough others, so that capacity never drops."""
         deadline = time.monotonic() + REPLACEMENT_TIMEOUT
         others = seen.serving.difference(order.agents)
-        await self._start(order.capability, order.desired - len(others | seen.coming))
+        if not await self._start(order.capability, order.desired - len(others | seen.coming), seen):
+            return
         while len(others) < order.desired:
             if time.monotonic() > deadline:
                 return
@@ -120,10 +130,24 @@ class Orchestrator:
             others = seen.serving.difference(order.agents)
         await self._drain([agent_id for agent_id in order.agents if agent_id in seen.known])
 
-    async def _start(self, capability: str, amount: int) -> None:
-        started = [await self._fleet.start(capability) for _ in range(amount)]
-        if started:
-            self._say(f"starts {', '.join(started)}")
+    async def _start(self, capability: str, amount: int, seen: _Seen) -> bool:
+        """Start as many as are missing; return whether there is nothing against it."""
+        if amount <= 0:
+            return True
+        if seen.total > len(seen.known):
+            # Those that were not shown would be started once more, with each order.
+            self._say(
+                f"starts no {capability}: {seen.total} agents are more than the {len(seen.known)} that it can see"
+            )
+            return False
+        started: list[str] = []
+        try:
+            for _ in range(amount):
+                started.append(await self._fleet.start(capability))  # noqa: PERF401 - those before one that fails run
+        finally:
+            if started:
+                self._say(f"starts {', '.join(started)}")
+        return True
 
     async def _drain(self, agent_ids: list[str]) -> None:
         for agent_id in agent_ids:
@@ -138,8 +162,9 @@ class Orchestrator:
         everyone = ServiceQuery(
             {capability}, statuses=set(AgentStatus), min_health_score=0.0, max_load_factor=1.0, limit=MAX_LIMIT
         )
-        agents = await self._registry.discover_agents(everyone)
+        listing = await self._registry.discover(everyone)
+        agents = listing.agents
         known = frozenset(agent.agent_id for agent in agents)
         in_service = (AgentStatus.ACTIVE, AgentStatus.DEGRADED)
         serving = frozenset(agent.agent_id for agent in agents if agent.status in in_service)
-        return _Seen(known, serving, frozenset(self._fleet.running(capability)) - known)
+        return _Seen(known, serving, frozenset(self._fleet.running(capability)) - known, listing.total)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -426,6 +427,62 @@ async def test_an_agent_that_is_replaced_before_it_serves_does_not_start(make: M
             await agent.start()
         with pytest.raises(StaleIncarnationError):
             await agent.wait()
+
+
+async def test_an_agent_that_is_its_own_successor_registers_again(server: Server, tmp_path: Path, caplog) -> None:
+    """The registry has one store, then another, then the first one again, where the agent is of a later incarnation."""
+    caplog.set_level("INFO")
+    store, other, running = tmp_path / "jetstream", tmp_path / "other", AsyncExitStack()
+
+    async def serve(change: Callable[[], object] = lambda: None) -> None:
+        await running.aclose()
+        await server.kill()
+        change()
+        await server.start()
+        registry = Replica(Settings(), server.url)
+        running.push_async_callback(registry.stop)
+        await registry.start()
+
+    async with running:
+        await serve()
+        client = await running.enter_async_context(RegistryClient(server.url))
+        await client.register({"agent_type": "trader", "capabilities": ["trading"], "agent_id": "a"})
+        await client.deregister_agent("a")
+        async with Agent("trader", ["trading"], agent_id="a", nats=server.url) as agent:
+            await serve(lambda: store.rename(tmp_path / "first"))
+            await eventually(lambda: "a is registered again, as incarnation 1" in caplog.text, within=20)
+            await serve(lambda: (store.rename(other), (tmp_path / "first").rename(store)))
+            await eventually(lambda: "a is registered again, as incarnation 2" in caplog.text, within=20)
+            assert "stops serving" not in caplog.text
+            async with RegistryClient(server.url) as client:
+                beaten = (await known(client)).last_heartbeat
+                agent.report(load_factor=0.5)
+                await eventually(lambda: _beaten_since(client, beaten))
+                assert (await known(client)).instance_id == agent.instance_id
+
+
+@pytest.mark.parametrize("fails", [UnavailableError("no leader"), None])
+async def test_replaced_it_stops_once_it_has_seen_who_holds_its_id(
+    make: MakeAgent, monkeypatch, fails: UnavailableError | None
+) -> None:
+    """While that cannot be seen it goes on: to stop is for good."""
+    asked, ask_registry = [], Requester.ask
+
+    async def ask_in_vain(requester: Requester, operation: str, fields: Any, **options: Any) -> dict[str, Any]:
+        if operation == "get":
+            asked.append(1)
+            if fails is not None and len(asked) < 3:
+                raise fails
+        return await ask_registry(requester, operation, fields, **options)
+
+    old, new = make(heartbeat_interval=0.2), make(takeover=True)
+    await old.start()
+    monkeypatch.setattr(Requester, "ask", ask_in_vain)
+    await new.start()
+    async with asyncio.timeout(10):
+        with pytest.raises(StaleIncarnationError):
+            await old.wait()
+    assert len(asked) == (1 if fails is None else 3)
 
 
 async def test_who_took_an_id_over_once_does_not_take_it_back(make: MakeAgent, client: RegistryClient) -> None:

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agents_sdk.lease import (
     CATCH_UP,
     EARLY_GAP,
+    MISTAKEN_GAP,
     Answered,
     Beat,
     Connected,
@@ -23,6 +24,7 @@ from agents_sdk.lease import (
     Granted,
     Lease,
     Leaving,
+    Mistaken,
     Moved,
     Refused,
     Register,
@@ -42,6 +44,7 @@ from agents_sdk.protocol.errors import (
 )
 
 INTERVAL = 30.0
+STALE = StaleIncarnationError("replaced")
 WEATHER = [UnavailableError("away"), OverloadedError("full"), InternalError("bug")]
 
 
@@ -133,6 +136,42 @@ def test_a_replaced_agent_ends() -> None:
     lease = held()
     error = StaleIncarnationError("replaced")
     assert lease.handle(Failed(1, error), 1.0) == [End(error)]
+
+
+def test_an_agent_that_is_taken_for_its_own_successor_registers_again() -> None:
+    """Its registry has an older bucket again, in which it is of a newer incarnation."""
+    lease = held()
+    assert lease.handle(Mistaken(1, STALE), 1.0) == []
+    assert lease.state is State.UNREGISTERED
+    assert lease.due == pytest.approx(1.0 + 0.5 * CATCH_UP)
+    assert lease.handle(Tick(), lease.due) == [Register()]
+    lease.handle(Granted(2, INTERVAL), 20.0)
+    assert lease.handle(Tick(), lease.due) == [Beat(2, 2, 1)]
+    assert lease.handle(Mistaken(1, STALE), 20.0) == [], "an answer to a beat of an earlier registration"
+
+
+def test_what_a_registration_did_not_clear_up_ends_it() -> None:
+    lease = held()
+    lease.handle(Mistaken(1, STALE), 1.0)
+    lease.handle(Tick(), lease.due)
+    lease.handle(Granted(2, INTERVAL), 20.0)
+    assert lease.handle(Mistaken(2, STALE), 20.0 + MISTAKEN_GAP / 2) == [End(STALE)]
+
+
+def test_the_same_mistake_may_come_up_another_day() -> None:
+    lease = held()
+    for n, now in enumerate((100.0, 200.0, 300.0), 1):
+        assert lease.handle(Mistaken(n, STALE), now) == []
+        lease.handle(Tick(), lease.due)
+        lease.handle(Granted(n + 1, INTERVAL), now + 1.0)
+    assert lease.state is State.HELD
+
+
+def test_a_leaving_agent_clears_nothing_up() -> None:
+    lease = held()
+    lease.handle(Leaving(), 1.0)
+    assert lease.handle(Mistaken(1, STALE), 2.0) == []
+    assert lease.state is State.ENDED
 
 
 @pytest.mark.parametrize("error", [NotFoundError("x"), StaleIncarnationError("x")])
@@ -334,6 +373,12 @@ class AnyWeather(RuleBasedStateMachine):
     def a_beat_is_answered(self, data, error) -> None:
         _, beat = data.draw(st.sampled_from(self.beats))
         self.send(Answered(beat.grant, "active") if error is None else Failed(beat.grant, error))
+
+    @precondition(lambda self: self.beats)
+    @rule(data=st.data())
+    def a_beat_is_refused_for_itself(self, data) -> None:
+        _, beat = data.draw(st.sampled_from(self.beats))
+        self.send(Mistaken(beat.grant, STALE))
 
     @rule(fact=st.sampled_from([Moved(), Doubted()]))
     def something_is_new(self, fact) -> None:

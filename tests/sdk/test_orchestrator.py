@@ -140,6 +140,53 @@ async def test_what_is_too_old_is_left_alone(fleet: Beginning, carrying: Orchest
     assert fleet.started == []
 
 
+async def test_among_more_agents_than_it_can_see_it_starts_none(
+    client: RegistryClient, fleet: Beginning, carrying: Orchestrator, said: list[str], monkeypatch
+) -> None:
+    """What one look does not show is there all the same, and would be started again with each order."""
+    monkeypatch.setattr(orchestrator, "MAX_LIMIT", 2)
+    await fleet.register("a", "b", "c")
+    for action in (ScalingAction.SCALE_UP, ScalingAction.REPLACE):
+        await carrying.carry_out(order(action, 3, "a"))
+        assert said.pop() == "starts no trading: 3 agents are more than the 2 that it can see"
+    assert fleet.started == []
+    assert await drained(client) == set()
+
+
+async def test_among_more_agents_than_it_can_see_those_may_leave_that_it_sees(
+    client: RegistryClient, fleet: Beginning, carrying: Orchestrator, monkeypatch
+) -> None:
+    monkeypatch.setattr(orchestrator, "MAX_LIMIT", 2)
+    await fleet.register("a", "b", "c")
+    await carrying.carry_out(order(ScalingAction.SCALE_DOWN, 1, "a", "b", "c"))
+    assert len(await drained(client)) == 1
+    assert fleet.started == []
+
+
+async def test_an_agent_that_cannot_be_started_is_said_and_the_next_order_carried_out(
+    client: RegistryClient, fleet: Beginning, carrying: Orchestrator, said: list[str], monkeypatch, caplog
+) -> None:
+    begin = fleet.start
+
+    async def fail_after_one(capability: str) -> str:
+        if fleet.started:
+            monkeypatch.setattr(fleet, "start", begin)
+            raise FileNotFoundError(2, "No such file", "trader")
+        return await begin(capability)
+
+    monkeypatch.setattr(fleet, "start", fail_after_one)
+    running = asyncio.create_task(carrying.run())
+    for _ in range(2):
+        payload = order(ScalingAction.SCALE_UP, 3).model_dump_json().encode()
+        await client._connection.publish("registry.events.scaling.scale_up.trading", payload)
+    await eventually(lambda: len(fleet.started) == 3 or running.done())
+    assert not running.done()
+    failed = "cannot carry out scale_up of trading: FileNotFoundError(2, 'No such file')"
+    await eventually(lambda: said == ["starts new-0", failed, "starts new-1, new-2"])
+    assert "Traceback" in caplog.text
+    await cancel(running)
+
+
 async def test_it_reads_orders_that_are_its_own_and_goes_on_after_one_that_fails(
     client: RegistryClient, fleet: Beginning, carrying: Orchestrator, said: list[str]
 ) -> None:
