@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from agent_registry.wording import ACTION_STYLES, STATUS_STYLES, because, clock, count
+from agent_registry.wording import ACTION_STYLES, STATUS_STYLES, ago, because, clock, count
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.discovery import AgentInfo
     from agents_sdk.protocol.events import RegistryEvent, StatusEvent
     from agents_sdk.protocol.scaling import ScalingOrder
+
+JUST_NOW = 10.0
+"""Seconds after which that an agent went offline is no news; clocks of two machines differ by less."""
 
 _TIME = len("00:00:00  ")
 _WHO = 28
@@ -55,7 +58,10 @@ def found_changed(agent: AgentInfo) -> Text:
 
 
 def joined(agent: AgentInfo) -> Text:
-    """Return the line of an agent that came."""
+    """Return the line of an agent that came, or was found; who is offline for long only was not known here."""
+    if agent.status == "offline" and agent.status_since and time.time() - agent.status_since > JUST_NOW:
+        why = f"{because(agent.status_reason, agent.status_note)}, {ago(agent.status_since)} ago"
+        return _line(None, agent.agent_id, _status(agent.status), why, sorted(agent.capabilities))
     what = Text("+ ", style="bold green") + _status(agent.status)
     at = agent.status_since or time.time()
     return _line(at, agent.agent_id, what, because(agent.status_reason, agent.status_note), sorted(agent.capabilities))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +89,10 @@ def _name(happened: Any) -> str:
     return names.get(name, name.lower())
 
 
+SETTLING = 10.0
+"""Seconds in which it is said once that the connection is there again: after one restart everything may come twice."""
+
+
 class _Teller:
     """Tells people what happened, a line each.
 
@@ -99,6 +105,8 @@ class _Teller:
     def __init__(self, where: str) -> None:
         self._where = where
         self._agents: dict[str, AgentInfo] | None = None
+        self._again_at = -math.inf
+        """When it was said last that the connection is there again."""
 
     def __call__(self, happened: Any) -> None:
         """Tell one thing."""
@@ -137,16 +145,18 @@ class _Teller:
 
         found = {agent.agent_id: agent for agent in agents}
         known, self._agents = self._agents, found
+        now = time.monotonic()
         if known is None:
             yield lines.heading(self._where, len(agents))
             for agent in sorted(agents, key=lambda agent: (agent.agent_type, agent.agent_id)):
                 yield lines.here(agent)
-        elif len(agents) >= MAX_AGENTS:  # not all of them, and others than before
-            yield lines.again(len(agents), None)
         else:
-            changes = differences(known, found)
-            yield lines.again(len(agents), len(changes))
-            for change in changes:
+            # Of very many not all are here, and others than before.
+            changes = differences(known, found) if len(agents) < MAX_AGENTS else None
+            if changes or now - self._again_at > SETTLING:
+                self._again_at = now
+                yield lines.again(len(agents), None if changes is None else len(changes))
+            for change in changes or ():
                 yield from self._lines(change)
 
     @property

@@ -20,6 +20,7 @@ from nats.errors import (
     MaxPayloadError,
     OutboundBufferLimitError,
     SlowConsumerError,
+    UnexpectedEOF,
 )
 from nats.errors import Error as NatsError
 
@@ -295,7 +296,9 @@ class Connection:
         elif not isinstance(error, NatsError | OSError):
             logger.error("a message handler failed", exc_info=error)
         else:
-            level = logging.WARNING if self.is_connected else logging.DEBUG
+            # The end of a connection is told by the link, with what is done about it.
+            is_news = self.is_connected and not isinstance(error, UnexpectedEOF)
+            level = logging.WARNING if is_news else logging.DEBUG
             logger.log(level, "%s to NATS: %s", self._link.called, _text(error))
 
 

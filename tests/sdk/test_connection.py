@@ -197,6 +197,7 @@ async def test_the_log_says_which_connection(server: Server, caplog) -> None:
     assert all(line.startswith("the connection work:a to NATS") for line in told), told
     assert f"the connection work:a to NATS at {server.url} is lost; reconnecting" in told
     assert not [line for line in told if "nats: " in line]
+    assert len(told) == 2, "lost once, back once"
 
 
 async def test_nothing_is_kept_for_later_while_nats_is_away(server: Server, connection: Connection) -> None:
