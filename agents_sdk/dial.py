@@ -205,7 +205,7 @@ async def _connect(
 
     async def error_cb(error: Exception) -> None:
         if opened:
-            callbacks.error(client, error)
+            _call(callbacks.error, client, error)
         else:
             on_failure(error)
 
@@ -240,9 +240,17 @@ async def _connect(
 
 def _as_coroutine(callback: ClientCallback, client: Client) -> Callable[[], Awaitable[None]]:
     async def call() -> None:
-        callback(client)
+        _call(callback, client)
 
     return call
+
+
+def _call(callback: Callable[..., None], *arguments: object) -> None:
+    """Call back; what it raises would end nats-py's reconnecting, or a subscription, for good and without a word."""
+    try:
+        callback(*arguments)
+    except Exception:
+        logger.exception("a callback of the NATS client failed")
 
 
 def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:

@@ -254,4 +254,7 @@ class Link:
 
     def _tell(self, *, connected: bool) -> None:
         for listener in tuple(self._listeners):
-            listener(connected)
+            try:
+                listener(connected)
+            except Exception:  # the others have to know, and whoever looks after the client goes on
+                logger.exception("a listener failed to hear that %s is %s", self.called, "up" if connected else "lost")

@@ -137,7 +137,7 @@ class Orchestrator:
         if seen.total > len(seen.known):
             # Those that were not shown would be started once more, with each order.
             self._say(
-                f"starts no {capability}: {seen.total} agents are more than the {len(seen.known)} that it can see"
+                f"starts none for {capability}: {seen.total} agents are more than the {len(seen.known)} that it can see"
             )
             return False
         started: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nats
@@ -18,7 +19,7 @@ from agents_sdk import dial as dial_module
 from agents_sdk import link
 from agents_sdk.cancelling import cancel
 from agents_sdk.connection import Connection
-from agents_sdk.dial import Address, dial
+from agents_sdk.dial import Address, Callbacks, dial
 from agents_sdk.protocol.errors import ForbiddenError, PayloadTooLargeError, UnavailableError
 from agents_sdk.servers import DEFAULT_URL
 from tests.conftest import eventually
@@ -104,6 +105,70 @@ async def test_another_server_is_found_whatever_is_wrong_with_the_first(
         assert (await connection.request("echo", b"x", 2.0)).data == b"x"
         await connection.close()
     await other.kill()
+
+
+async def test_a_listener_that_fails_keeps_neither_the_others_nor_the_connection(
+    server: Server, connection: Connection, caplog
+) -> None:
+    """nats-py's reconnecting ends for good, and nobody is told, when what it calls back raises."""
+    heard: list[bool] = []
+
+    def fail(_connected: bool) -> None:
+        raise RuntimeError("the listener's own")
+
+    before, after = heard.append, lambda connected: heard.append(connected)
+    for listener in (before, fail, after):
+        connection.listen(listener)
+    await server.kill()
+    await eventually(lambda: heard == [False, False])
+    await server.start()
+    await eventually(lambda: heard == [False, False, True, True])
+    assert connection.counters.rebuilds == 0
+    await echo(connection)
+    assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+    await connection.client._process_err("'user authentication expired'")
+    await eventually(lambda: heard[4:] == [False, False, True, True])
+    assert (await connection.request("echo", b"x", 2.0)).data == b"x"
+    await connection.close()
+    assert heard[8:] == [False, False]
+    assert caplog.text.count("RuntimeError: the listener's own") == 5
+
+
+@pytest.mark.parametrize("failing", ["disconnected", "reconnected", "closed", "error"])
+async def test_whatever_a_callback_raises_the_client_comes_back_and_goes_on(
+    server: Server, failing: str, caplog
+) -> None:
+    called: list[str] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            called.append(name)
+            if name == failing:
+                raise RuntimeError(name)
+
+        return call
+
+    await server.start()
+    client = await dial(address(server), Callbacks(*map(note, ("error", "disconnected", "reconnected", "closed"))))
+    got: list[bytes] = []
+
+    async def take(msg: Msg) -> None:
+        got.append(msg.data)
+        raise ValueError("the handler's own")
+
+    await client.subscribe("x", cb=take)
+    for data in (b"1", b"2"):
+        await client.publish("x", data)
+    await eventually(lambda: got == [b"1", b"2"])
+    await server.kill()
+    await server.start()
+    await eventually(lambda: "reconnected" in called)
+    await client.publish("x", b"3")
+    await eventually(lambda: got == [b"1", b"2", b"3"])
+    await client.close()
+    assert set(called) == {"error", "disconnected", "reconnected", "closed"}
+    assert f"RuntimeError: {failing}" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 async def test_once_every_server_has_said_no_there_is_nothing_to_wait_for(server: Server) -> None:

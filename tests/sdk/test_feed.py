@@ -134,6 +134,29 @@ async def test_an_outage_delays_events_and_loses_none(server: Server, monkeypatc
     await registry.stop()
 
 
+@pytest.mark.parametrize("durable", ["d", None])
+async def test_a_reader_that_stops_during_an_outage_leaves_nothing_behind(server: Server, durable: str | None) -> None:
+    """What stays subscribed in the client is subscribed to again with each reconnect, and fills up unread."""
+    await server.start()
+    registry = Replica(Settings(), server.url)
+    await registry.start()
+    async with RegistryClient(server.url) as client:
+        await client.capabilities()  # replies have a subscription of their own
+        nats_py = client._connection.client
+        before = set(nats_py._subs)
+        tail = Tail(client.events("status", durable=durable))
+        await eventually(lambda: len(nats_py._subs) > len(before))
+        await server.kill()
+        await eventually(lambda: not client._connection.is_connected)
+        await tail.end()
+        assert set(nats_py._subs) == before
+        await server.start()
+        await eventually(lambda: client._connection.is_connected)
+        assert client._connection.client is nats_py
+        assert set(nats_py._subs) == before
+    await registry.stop()
+
+
 async def test_where_there_is_no_jetstream_events_are_read_live(server: Server, caplog, monkeypatch) -> None:
     """An account that imports only the events hears them as plain messages."""
     caplog.set_level("INFO")

@@ -148,7 +148,7 @@ async def test_among_more_agents_than_it_can_see_it_starts_none(
     await fleet.register("a", "b", "c")
     for action in (ScalingAction.SCALE_UP, ScalingAction.REPLACE):
         await carrying.carry_out(order(action, 3, "a"))
-        assert said.pop() == "starts no trading: 3 agents are more than the 2 that it can see"
+        assert said.pop() == "starts none for trading: 3 agents are more than the 2 that it can see"
     assert fleet.started == []
     assert await drained(client) == set()
 

@@ -172,6 +172,24 @@ async def test_an_answer_that_a_lost_connection_takes_along_is_not_waited_for(se
     await connection.close()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_closing_in_the_instant_in_which_a_lost_connection_ends_a_request_is_no_trouble(
+    requester: Requester, nc: Client, turns: int, caplog
+) -> None:
+    """It is told twice that the connection is gone, and its waiting can be ended once."""
+    registry = await Registry(nc, None).serve()
+    connection = requester._connection
+    asking = asyncio.create_task(requester.ask(STATS, {}, within=30.0))
+    await eventually(lambda: len(registry.requests) == 1)
+    connection._link._tell(connected=False)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await connection.close()
+    with pytest.raises(UnavailableError, match="is closed"):
+        await asyncio.wait_for(asking, 10.0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_when_no_replica_says_that_it_is_there_nats_chooses_again(requester: Requester, nc: Client) -> None:
     registry = await Registry(nc, None, None, {"done": True}).serve()
     assert await requester.ask(STATS, {}, within=1.0) == {"done": True}
