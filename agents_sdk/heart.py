@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agents_sdk import lease
+from agents_sdk import lease, lease_facts
 from agents_sdk.condition import Condition
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
@@ -105,12 +105,12 @@ class Heart:
             condition,
             service,
             lambda reason, deadline: tell(DrainOrdered(reason, deadline)),
-            lambda: self._mailbox.put_nowait(lease.Doubted()),
+            lambda: self._mailbox.put_nowait(lease_facts.Doubted()),
         )
         self._lease = lease.Lease(random.random)
         self._connection = Connection(address)
         self._requester = Requester(self._connection, subjects, BEAT_TIMEOUT)
-        self._mailbox: asyncio.Queue[lease.Fact] = asyncio.Queue()
+        self._mailbox: asyncio.Queue[lease_facts.Fact] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled = asyncio.Event()
         """Set while no registration is on its way."""
@@ -123,7 +123,7 @@ class Heart:
         """Begin; signals tell how it goes."""
         self._thread.start()
 
-    def note(self, fact: lease.Fact) -> None:
+    def note(self, fact: lease_facts.Fact) -> None:
         """Tell the lease something, from any thread."""
         self._thread.post(self._mailbox.put_nowait, fact)
 
@@ -164,23 +164,23 @@ class Heart:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._connection.close()
 
-    async def _next(self) -> lease.Fact:
+    async def _next(self) -> lease_facts.Fact:
         due = self._lease.due
         try:
             async with asyncio.timeout(None if due == math.inf else max(0.0, due - time.monotonic())):
                 return await self._mailbox.get()
         except TimeoutError:
-            return lease.Tick()
+            return lease_facts.Tick()
 
-    def _carry_out(self, order: lease.Order) -> None:
+    def _carry_out(self, order: lease_facts.Order) -> None:
         match order:
-            case lease.Register():
+            case lease_facts.Register():
                 self._spawn(self._register())
-            case lease.Beat():
+            case lease_facts.Beat():
                 self._spawn(self._beat(order))
-            case lease.Drain():
+            case lease_facts.Drain():
                 self._tell(DrainOrdered(DRAIN, None))
-            case lease.End():
+            case lease_facts.End():
                 self._tell(Ended(order.error))
 
     async def _register(self) -> None:
@@ -193,14 +193,14 @@ class Heart:
         except RegistryError as error:
             if isinstance(error, lease.WEATHER):  # what is final is told once, by whoever started the agent
                 self._quiet.warning("%s is not registered yet: %s", self._agent_id, error.message)
-            self._mailbox.put_nowait(lease.Refused(error))
+            self._mailbox.put_nowait(lease_facts.Refused(error))
             return
         except Exception as error:
             logger.exception("registering %s failed", self._agent_id)
-            self._mailbox.put_nowait(lease.Refused(InternalError(repr(error))))
+            self._mailbox.put_nowait(lease_facts.Refused(InternalError(repr(error))))
             return
         self._ears.incarnation = receipt.incarnation
-        self._mailbox.put_nowait(lease.Granted(receipt.incarnation, receipt.heartbeat_interval))
+        self._mailbox.put_nowait(lease_facts.Granted(receipt.incarnation, receipt.heartbeat_interval))
         await self._listen()
         self._tell(Registered(receipt))
 
@@ -216,54 +216,54 @@ class Heart:
             else:
                 return
 
-    async def _beat(self, beat: lease.Beat) -> None:
-        fact: lease.Fact
+    async def _beat(self, beat: lease_facts.Beat) -> None:
+        fact: lease_facts.Fact
         try:
             reading, answer = await self._send(beat)
         except StaleIncarnationError as error:
             fact = await self._judge(beat, error)
         except RegistryError as error:
             self._unheard(error)
-            fact = lease.Failed(beat.grant, error)
+            fact = lease_facts.Failed(beat.grant, error)
         except Exception as error:
             logger.exception("a heartbeat of %s failed", self._agent_id)
-            fact = lease.Failed(beat.grant, InternalError(repr(error)))
+            fact = lease_facts.Failed(beat.grant, InternalError(repr(error)))
         else:
             self._heard()
             self._condition.taken(reading)
-            fact = lease.Answered(beat.grant, str(answer.get("status")))
+            fact = lease_facts.Answered(beat.grant, str(answer.get("status")))
         self._mailbox.put_nowait(fact)
 
-    async def _send(self, beat: lease.Beat) -> tuple[Reading, dict[str, Any]]:
+    async def _send(self, beat: lease_facts.Beat) -> tuple[Reading, dict[str, Any]]:
         reading, fields = await self._condition.beat(self._lease.uptime(time.monotonic()))
         fields |= {"agent_id": self._agent_id, "incarnation": beat.incarnation, "seq": beat.seq}
         return reading, await self._requester.ask(HEARTBEAT, fields)
 
-    async def _judge(self, beat: lease.Beat, stale: StaleIncarnationError) -> lease.Fact:
+    async def _judge(self, beat: lease_facts.Beat, stale: StaleIncarnationError) -> lease_facts.Fact:
         """Find out whether the newer instance, for which a beat was refused, is this one itself."""
         try:
             holder = await self._requester.ask(GET, {"agent_id": self._agent_id})
         except lease.WEATHER as error:  # to end is for good: the next beat asks again
             self._unheard(error)
-            return lease.Failed(beat.grant, error)
+            return lease_facts.Failed(beat.grant, error)
         except RegistryError as error:
             logger.info("whose the newer incarnation of %s is cannot be seen: %s", self._agent_id, error.message)
-            return lease.Failed(beat.grant, stale)
+            return lease_facts.Failed(beat.grant, stale)
         except Exception:
             logger.exception("asking for the holder of %s failed", self._agent_id)
-            return lease.Failed(beat.grant, stale)
+            return lease_facts.Failed(beat.grant, stale)
         instance, incarnation = holder.get("instance_id"), holder.get("incarnation")
         # A replica that lags shows us as we were before we were replaced.
         is_newer = isinstance(incarnation, int) and incarnation > beat.incarnation
         if instance is None or instance != self._registration.get("instance_id") or not is_newer:
-            return lease.Failed(beat.grant, stale)
+            return lease_facts.Failed(beat.grant, stale)
         what = "%s is known as incarnation %d of this same instance: the registry has an older bucket again"
         logger.warning(what, self._agent_id, incarnation)
-        return lease.Mistaken(beat.grant, stale)
+        return lease_facts.Mistaken(beat.grant, stale)
 
     async def _leave(self, *, announce: bool) -> None:
         self._ears.is_leaving = True
-        self._mailbox.put_nowait(lease.Leaving())
+        self._mailbox.put_nowait(lease_facts.Leaving())
         if not announce or self._lease.state is not lease.State.HELD:
             return
         try:
@@ -284,7 +284,7 @@ class Heart:
             logger.info("%s was not registered any more: %s", self._agent_id, error.message)
         except RegistryError as error:
             logger.warning("%s could not deregister: %s; the registry will notice", self._agent_id, error.message)
-        self._mailbox.put_nowait(lease.Released())
+        self._mailbox.put_nowait(lease_facts.Released())
 
     async def _command(self, operation: str, reason: str) -> None:
         # Names the incarnation: should another instance have the id by now, that one is not meant.
@@ -302,11 +302,11 @@ class Heart:
                 if blocked:
                     logger.warning("the work loop of %s is blocked; it counts as fully loaded", self._agent_id)
             if self._condition.is_news:
-                self._mailbox.put_nowait(lease.Moved())
+                self._mailbox.put_nowait(lease_facts.Moved())
 
     def _on_link(self, connected: bool) -> None:
         self._reach.note(connected)
-        self._mailbox.put_nowait(lease.Connected() if connected else lease.Disconnected())
+        self._mailbox.put_nowait(lease_facts.Connected() if connected else lease_facts.Disconnected())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from agents_sdk.cancelling import cancel
 from agents_sdk.connection import Connection
 from agents_sdk.heart import DrainOrdered, Ended, Heart, Registered, Signal
-from agents_sdk.lease import Moved
+from agents_sdk.lease_facts import Moved
 from agents_sdk.protocol.errors import UnavailableError
 from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.subjects import DRAIN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields
 
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.core.capabilities import Vocabulary
@@ -16,15 +17,7 @@ from registry.shell.clock import id_source
 def blank_state(settings: Settings, replica_id: str) -> RegistryState:
     """Return the state of a replica that knows nobody yet."""
     new_id = id_source(replica_id)
-    limits = Limits(
-        heartbeat_interval=settings.heartbeat_interval,
-        health_check_interval=settings.health_check_interval,
-        offline_retention=settings.offline_retention,
-        reconnect_grace=settings.reconnect_grace,
-        drain_timeout=settings.drain_timeout,
-        checkpoint_interval=settings.checkpoint_interval,
-        scaling_interval=settings.scaling_interval,
-    )
+    limits = Limits(**{limit.name: getattr(settings, limit.name) for limit in fields(Limits)})
     vocabulary = Vocabulary([str(name) for name in AgentCapability], settings.extra_capabilities())
     scaler = Scaler(settings.auto_scaling_enabled, default_policy(settings), new_id)
     return RegistryState(limits, vocabulary, scaler, random.random, new_id, settings.prefix)

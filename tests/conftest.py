@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
+from tests.contract.proxy import Proxy
 
 Start = Callable[..., Awaitable[Replica]]
 
@@ -66,6 +67,14 @@ async def nc(nats_server: NatsServer) -> AsyncIterator[Client]:
     client = await nats.connect(nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
     yield client
     await client.close()
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    """A way to NATS that can have bad luck."""
+    proxy = Proxy()
+    yield proxy
+    await proxy.stop()
 
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]], within: float = 10.0) -> None:

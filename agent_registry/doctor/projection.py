@@ -51,11 +51,12 @@ async def projection(
     # Events come in the order of changes: when the last change has one, so have all.
     change = next((entry for entry in reversed(entries) if _is_change(entry)), None)
     if change is not None:
-        newest = await _await_event(inquiry, subjects, change.sequence, newest)
-        if newest is None or newest < change.sequence:
-            oldest = _first_untold(entries, newest or 0)
+        # Meanwhile there may be events of changes that came after the bucket was asked; those are of no interest here.
+        told = await _await_event(inquiry, subjects, change.sequence, newest)
+        if told is None or told < change.sequence:
+            oldest = _first_untold(entries, told or 0)
             age = now + time.monotonic() - seen_at - oldest.at
-            return Projection(newest, last, Gap(oldest.sequence, max(0.0, age)))
+            return Projection(told, last, Gap(oldest.sequence, max(0.0, age)))
     return Projection(newest, last, searched_to=entries[-1].sequence if more and entries else None)
 
 

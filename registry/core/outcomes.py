@@ -100,12 +100,12 @@ def _refusal(state: RegistryState, record: Record) -> RefusedError | None:
     """Return why a registration does not hold what it claims; None if it does, or did until somebody changed that."""
     for claim, holder in state.catalog.claims.lost(record):
         return claim_held(claim, holder)
-    agent, removal = state.agents.get(record.agent_id), state.removed.get(record.agent_id)
+    agent, gone = state.agents.get(record.agent_id), state.removed.get(record.agent_id)
     if agent is None:
-        taken_back = removal is not None and removal.commands == record.commands
+        undone = gone is not None and gone.commands == record.commands
     else:
-        taken_back = agent.record.commands == record.commands and not set(record.claims) <= set(agent.record.claims)
-    if taken_back:  # by the leader; and the one that had been first has let go since
+        undone = agent.record.commands == record.commands and not set(record.claims) <= set(agent.record.claims)
+    if undone:  # by the leader; and the one that had been first has let go since
         message = "another agent had made one of them first; try again"
         return RefusedError("conflict", f"claims: {message}", ("claims", message))
     return None

@@ -134,7 +134,7 @@ class NatsServer:
         while True:
             code = await self._process.ended()
             now = monotonic()
-            ends = [*(end for end in ends if now - end <= RESTART_WINDOW), now]
+            ends = [*(before for before in ends if now - before <= RESTART_WINDOW), now]
             if len(ends) > MAX_RESTARTS:
                 break
             wait = RESTART_WAIT * 2 ** (len(ends) - 2) * random.uniform(1.0, 2.0) if len(ends) > 1 else 0.0

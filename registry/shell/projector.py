@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -30,15 +29,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from agents_sdk.protocol.events import cloud_event_headers
-from agents_sdk.protocol.fields import AGENT_ID_PATTERN
-from registry.core.record import EVENT_VERSION, Record, event_of
+from registry.core.record import EVENT_VERSION, Record
 from registry.shell.clock import wall
 from registry.shell.entry import Entry
 from registry.shell.jetstream_nats import StoreError
 from registry.shell.log_reader import reading
 from registry.shell.logs import get_logger
-from registry.shell.outbox import Mark, Message, Outbox
+from registry.shell.messages import Messages
+from registry.shell.outbox import Mark, Outbox
 from registry.shell.records import record_in
 from registry.shell.store import Store
 from registry.shell.tasks import end
@@ -68,8 +66,6 @@ IN_TURN = 100
 OWN = ":"
 """Lane of what is not about an agent; no agent has this id."""
 
-_TOKEN = re.compile(AGENT_ID_PATTERN)
-
 
 class Projector:
     """Turns entries of the log into events, while this replica leads.
@@ -84,9 +80,8 @@ class Projector:
     def __init__(self, store: Store, subjects: Subjects, replica: str, may_publish: Callable[[], bool]) -> None:
         self._trouble = Trouble(log)
         self._store = store
-        self._subjects = subjects
         self._replica = replica
-        self._source = f"/{subjects.prefix}"
+        self._messages = Messages(store, subjects, replica)
         self._outbox = Outbox(store, may_publish)
         self._log = ""
         """Name of the log that is heard."""
@@ -191,7 +186,7 @@ class Projector:
     async def publish_order(self, order: Mapping[str, Any]) -> None:
         """Publish a scaling order."""
         if self._tasks:
-            await self._outbox.put(OWN, order["order_id"], partial(self._order, order))
+            await self._outbox.put(OWN, order["order_id"], partial(self._messages.order, order))
 
     async def publish_state(self, what: str, epoch: int) -> None:
         """Publish that something happened to the registry itself."""
@@ -206,47 +201,15 @@ class Projector:
             "at": at,
         }
         if self._tasks:
-            await self._outbox.put(OWN, event_id, partial(self._state, body))
+            await self._outbox.put(OWN, event_id, partial(self._messages.state, body))
 
     async def _put(self, revision: int, record: Record | None) -> None:
         """Publish the event of an entry, if it has one."""
         if revision > self._taken:
             self._taken = revision
             if record is not None and record.change is not None:
-                await self._outbox.put(str(record.agent_id), revision, partial(self._status, revision, record))
-
-    def _status(self, revision: int, record: Record) -> Message | None:
-        event = event_of(record, revision, self._log)
-        if event is None or record.change is None:
-            return None
-        subject = self._subjects.status_event(event["to"], record.agent_id)
-        message = self._message(subject, event["event_id"], "status", record.agent_id, event, event["at"])
-        if message is not None and isinstance(record.change.trace, str):
-            message[2]["traceparent"] = record.change.trace
-        return message
-
-    def _order(self, order: Mapping[str, Any]) -> Message | None:
-        if wall() > order["expires_at"]:
-            return None  # it waited for the stream that long; if it still matters, it has been issued again
-        subject = self._subjects.scaling_event(order["action"], order["capability"])
-        return self._message(subject, order["order_id"], "scaling", order["capability"], order, order["issued_at"])
-
-    def _state(self, body: Mapping[str, Any]) -> Message | None:
-        subject = self._subjects.registry_event(body["what"])
-        return self._message(subject, body["event_id"], "registry", self._replica, body, body["at"])
-
-    def _message(
-        self, subject: str, event_id: str, kind: str, about: str, body: Mapping[str, Any], at: float
-    ) -> Message | None:
-        """Return what is sent; None, logged, for what cannot be: anything may stand in a record written by hand."""
-        try:
-            payload = orjson.dumps(body)
-            if _TOKEN.fullmatch(about) is None or len(payload) > self._store.max_event:
-                raise ValueError(f"{about!r} is no token, or {len(payload)} bytes are too many")
-            return subject, payload, cloud_event_headers(event_id, kind, self._source, about, at)
-        except (TypeError, ValueError, OverflowError, OSError):
-            log.exception("event_unmakable", subject=subject, event_id=event_id)
-            return None
+                build = partial(self._messages.status, record, revision, self._log)
+                await self._outbox.put(str(record.agent_id), revision, build)
 
     async def _project(self) -> None:
         await self._insist(self._resume)

@@ -36,14 +36,6 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
-    """A way to NATS for the replica that is to have bad luck."""
-    proxy = Proxy()
-    yield proxy
-    await proxy.stop()
-
-
-@pytest.fixture
 async def start(nats_server: NatsServer, settings: Settings, proxy: Proxy) -> AsyncIterator[Start]:
     """Starts replicas, straight to NATS or by the proxy; what still runs is stopped at the end."""
     running: list[Replica] = []

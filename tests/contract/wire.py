@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -68,12 +67,17 @@ LATE = "is catching up"
 
 async def told(nc: Client, subject: str, payload: Any = None, within: float = 5.0) -> dict[str, Any]:
     """Send a request that has to succeed, and return the answer's object."""
-    give_up_at = time.monotonic() + within
     answer = await ask(nc, subject, payload, within)
-    # On a busy machine a replica may be late, says so, and is asked again, as by every client.
-    while answer.code == "unavailable" and LATE in answer.body["error"]["message"] and time.monotonic() < give_up_at:
-        await asyncio.sleep(0.05)
-        answer = await ask(nc, subject, payload, within)
+
+    async def decided() -> bool:
+        """On a busy machine a replica may be late, says so, and is asked again, as by every client."""
+        nonlocal answer
+        if answer.code == "unavailable" and LATE in answer.body["error"]["message"]:
+            answer = await ask(nc, subject, payload, within)
+            return False
+        return True
+
+    await eventually(decided, within)
     assert answer.code is None, answer.body
     return answer.body
 

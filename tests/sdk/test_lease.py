@@ -9,10 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agents_sdk.lease import (
-    CATCH_UP,
-    EARLY_GAP,
-    MISTAKEN_GAP,
+from agents_sdk.lease import CATCH_UP, EARLY_GAP, MISTAKEN_GAP, Lease, State
+from agents_sdk.lease_facts import (
     Answered,
     Beat,
     Connected,
@@ -22,14 +20,12 @@ from agents_sdk.lease import (
     End,
     Failed,
     Granted,
-    Lease,
     Leaving,
     Mistaken,
     Moved,
     Refused,
     Register,
     Released,
-    State,
     Tick,
 )
 from agents_sdk.protocol.errors import (

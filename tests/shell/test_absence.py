@@ -22,13 +22,6 @@ Pair = tuple[Replica, Replica]
 
 
 @pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
-    proxy = Proxy()
-    yield proxy
-    await proxy.stop()
-
-
-@pytest.fixture
 async def pair(nats_server: NatsServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """One replica that is there, and one that the test cuts off. Removals and their marks are soon gone."""
     monkeypatch.setattr("registry.core.state.REMOVAL_KEPT", 0.1)
