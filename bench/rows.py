@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import random
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from agents_sdk.protocol.subjects import Subjects
 from bench import fleet
 from bench.processes import BenchError, Loaded, Server, generate
 from bench.sample import Row, Sample, alternate, judge
 from bench.stock import stock
+from bench.waiting import until
 from bench.wire import Wire
 
 WINDOW = 512
 """Requests on their way; enough that the process under load never waits for work."""
 
 REGISTER_WINDOW = 256
+PUBLISHED_WITHIN = 120.0
+"""Seconds for the events of all agents."""
+
 WARM = 0.3
 """Seconds of load before anything is measured."""
 
@@ -85,13 +91,21 @@ class Side:
 
 
 def filled(stack: ExitStack, server: Server, loop: str, prefix: str, agents: int) -> Loaded:
-    """Start a replica that has this many agents."""
+    """Start a replica that has this many agents, and let it publish their events."""
     stock(server, prefix, agents)
     replica = stack.enter_context(Loaded(server, "registry", loop, prefix=prefix))
     known = replica.ready["registered_agents"]
     if known != agents:
         raise BenchError(f"the bucket has {agents} agents, the replica knows {known}")
+    asyncio.run(until(partial(_published, server, prefix, agents), "events of all agents", PUBLISHED_WITHIN))
     return replica
+
+
+async def _published(server: Server, prefix: str, agents: int) -> bool:
+    wire = Wire(server.url)
+    info = json.loads(wire.ask(f"$JS.API.STREAM.INFO.{Subjects(prefix).events_stream}", b""))
+    wire.close()
+    return info["state"]["messages"] >= agents
 
 
 def _asked(server: Server, replica: Loaded, prefix: str, agents: int) -> Side:

@@ -22,7 +22,7 @@ def stock(server: Server, prefix: str, agents: int) -> None:
 
 
 async def _make(url: str, prefix: str) -> None:
-    """Let a replica make them. Having led, it leaves an event, so that the next leader publishes none anew."""
+    """Let a replica make them."""
     replica = Replica(Settings(prefix=prefix), url)
     try:
         await replica.start()

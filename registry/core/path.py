@@ -27,13 +27,14 @@ class Path:
         """Silence until this instant counts."""
         self._grace = grace
         self._settled_at = 0.0
-        self._back_at = 0.0
+        self.back_at = 0.0
+        """Until then, somebody who is not there may be on his way back."""
 
     def connect(self, at: float) -> None:
         """NATS is there, for the first time or again; so are its other clients, a little earlier or later."""
         self.connected = True
         self.heard_to = at
-        self._back_at = at + self._grace
+        self.back_at = at + self._grace
 
     def disconnect(self) -> None:
         """NATS is away."""
@@ -67,8 +68,8 @@ class Path:
 
     def can_judge(self, at: float) -> bool:
         """Return whether who does not answer at an instant is himself to blame."""
-        return self.is_current(at) and at >= max(self._back_at, self._settled_at)
+        return self.is_current(at) and at >= max(self.back_at, self._settled_at)
 
     def judges_from(self, at: float) -> float:
         """Return the instant from which, as far as is known, who does not answer is himself to blame."""
-        return max(at, self._back_at, self._settled_at)
+        return max(at, self.back_at, self._settled_at)

@@ -124,7 +124,11 @@ class RegistryState:
         return round(at + self.wall_offset, 3)
 
     def pardon(self, at: float) -> None:
-        """Let every lease run its full time again from now, plus grace: what was missed was not the agents' fault."""
+        """Let every lease run its full time again from now, plus grace: what was missed was not the agents' fault.
+
+        Grace is one interval, bounded; and once NATS is back, no lease begins before its clients can be. Whoever is heard
+        after that is judged as ever.
+        """
         self.amnesty = at
 
     def due_at(self, agent_id: str) -> float | None:
@@ -136,9 +140,10 @@ class RegistryState:
         if record.status is Status.OFFLINE:
             return max(agent.since + self.limits.offline_retention, agent.lapse_at)
         lease = max(agent.heard + record.heartbeat_timeout, min(agent.busy_until, agent.heard + MAX_BUSY))
-        if self.amnesty > 0.0:
+        if agent.heard <= self.amnesty:
             grace = min(record.heartbeat_interval, MAX_GRACE)
-            lease = max(lease, self.amnesty + record.heartbeat_timeout + grace)
+            begins = max(self.amnesty + grace, self.path.back_at)
+            lease = max(lease, begins + record.heartbeat_timeout)
         if record.status is Status.DEREGISTERING:
             lease = min(lease, agent.since + self.limits.drain_timeout)
         return max(lease, agent.lapse_at)

@@ -607,7 +607,7 @@ async def _works(nc: Client) -> None:
 
 @NONSENSE
 async def test_nonsense_in_the_control_bucket_stops_nobody(start: Start, nc: Client, key: str, value: bytes) -> None:
-    await start(leader_lease=0.3)
+    await start(leader_lease=0.3, reconnect_grace=0.0)
     await (await nc.jetstream().key_value("registry_control")).put(key, value)
     await _works(nc)
 
@@ -616,10 +616,10 @@ async def test_nonsense_in_the_control_bucket_stops_nobody(start: Start, nc: Cli
 async def test_nonsense_in_the_control_bucket_keeps_nobody_from_starting(
     start: Start, nc: Client, key: str, value: bytes
 ) -> None:
-    first = await start(leader_lease=0.3)
+    first = await start(leader_lease=0.3, reconnect_grace=0.0)
     await first.stop()
     await (await nc.jetstream().key_value("registry_control")).put(key, value)
-    await asyncio.wait_for(start(leader_lease=0.3), 5.0)
+    await asyncio.wait_for(start(leader_lease=0.3, reconnect_grace=0.0), 5.0)
     await _works(nc)
 
 

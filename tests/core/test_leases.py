@@ -6,7 +6,7 @@ import pytest
 
 from registry.core.effects import PutRecord
 from registry.core.events import PulseHeard, Verb
-from registry.core.limits import MAX_BUSY, MAX_EXPIRIES
+from registry.core.limits import MAX_BUSY, MAX_EXPIRIES, Limits
 from registry.core.status import Status
 from tests.core.shell import WALL, Shell, World
 
@@ -309,6 +309,20 @@ def test_nobody_s_lease_runs_while_nats_is_away(world: World, quiet: Shell):
     assert not is_offline(quiet)
     world.advance(0.5)
     assert is_offline(quiet)
+
+
+def test_a_lease_shorter_than_the_way_back_waits_for_it():
+    """An agent that beats often is back no sooner than others once NATS is: its client tries when it tries."""
+    world = World(limits=Limits(reconnect_grace=5.0))
+    quick = world.replica("one", leading=True)
+    quick.register("a", heartbeat_interval=0.2, heartbeat_timeout=0.4)
+    quick.disconnect()
+    world.advance(10.0)
+    quick.connect()
+    world.advance(5.3, step=0.1)
+    assert not is_offline(quick)
+    world.advance(0.2, step=0.1)
+    assert is_offline(quick)
 
 
 def test_nobody_s_lease_runs_while_this_process_does_not(world: World, quiet: Shell):
