@@ -126,7 +126,7 @@ class RegistryState:
     def pardon(self, at: float) -> None:
         """Let every lease run its full time again from now, plus grace: what was missed was not the agents' fault.
 
-        Grace is one interval, bounded; and once NATS is back, no lease begins before its clients can be. Whoever is heard
+        Grace is one interval, bounded; and once NATS is back, no lease begins before its clients can be. Who is heard
         after that is judged as ever.
         """
         self.amnesty = at
