@@ -118,6 +118,27 @@ class ProbeFinished:
 
 
 @dataclass(slots=True)
+class ConnectionClosed:
+    """A NATS server says that a client's connection has ended. A hint, and no more: names are anybody's to choose."""
+
+    at: float
+    name: str
+    """What the client called itself."""
+    server_id: str
+    client_id: int
+    reason: str
+    """The server's words, for example `Client Closed` or `Stale Connection`."""
+
+
+@dataclass(slots=True)
+class ConnectionsWatched:
+    """Whether the NATS servers tell this replica of connections that end."""
+
+    at: float
+    watched: bool
+
+
+@dataclass(slots=True)
 class WriteCommitted:
     """The bucket acknowledged a write."""
 
@@ -325,6 +346,8 @@ Event = (
     | CommandRequested
     | TelemetryReceived
     | ProbeFinished
+    | ConnectionClosed
+    | ConnectionsWatched
     | WriteCommitted
     | WriteUncertain
     | WriteRefused

@@ -29,13 +29,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from registry.core import commands, events, outcomes, scaling, telemetry, upkeep
+from registry.core import commands, events, outcomes, probing, scaling, telemetry, upkeep
 from registry.core.effects import Effect
 from registry.core.state import RegistryState
 
 HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.TelemetryReceived: telemetry.heard,
-    events.ProbeFinished: telemetry.probe_finished,
+    events.ProbeFinished: probing.probe_finished,
+    events.ConnectionClosed: probing.connection_closed,
+    events.ConnectionsWatched: probing.connections_watched,
     events.RegisterRequested: commands.requested,
     events.CommandRequested: commands.requested,
     events.WriteCommitted: outcomes.committed,

@@ -77,6 +77,8 @@ class RegistryState:
         self.probes = Deadlines(self._probe_at)
         self.probing: set[str] = set()
         """Agents with a probe on its way."""
+        self.connections_watched = False
+        """Whether connections that end are heard of."""
         self.unsaved: dict[str, float] = {}
         """Agents whose vitals differ from their checkpoint, by the instant at which to save them, earliest first."""
         self.unassessed: dict[str, None] = {}

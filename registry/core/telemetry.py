@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from registry.core.access import check_identity, check_incarnation
 from registry.core.agent import Agent, merge_metrics
 from registry.core.changes import assess, refuse
-from registry.core.effects import Effect, Probe, SendReply
+from registry.core.effects import Effect, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
-from registry.core.events import Outcome, ProbeFinished, Purpose, TelemetryReceived
-from registry.core.holder import holder_probed
-from registry.core.limits import GONE, LATE, MAX_METRIC_NAME, MAX_METRICS, PROBE_REPEAT
+from registry.core.events import TelemetryReceived
+from registry.core.limits import MAX_METRIC_NAME, MAX_METRICS
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
 
@@ -37,13 +36,13 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         agent.seq = agent.seq if event.seq is None else event.seq
         agent.missed = 0
         agent.metrics = metrics
-        _renew(state, agent, event.at)
+        renew(state, agent, event.at)
         if event.busy_until is not None:
             agent.busy_until = event.busy_until - state.wall_offset
             state.watch(agent, event.at)  # it may be earlier than what was believed before
         if event.is_health_check:
-            _count_check(state, event.health_score is None or event.health_score >= FAIR)
-        _take(state, agent, event.at, event.health_score, event.load_factor)
+            count_check(state, event.health_score is None or event.health_score >= FAIR)
+        take(state, agent, event.at, event.health_score, event.load_factor)
     effects = assess(state, agent, event.at)
     if event.ack and event.reply is not None:
         record = agent.record
@@ -96,50 +95,22 @@ def _merged(agent: Agent, event: TelemetryReceived) -> Mapping[str, float]:
     return metrics
 
 
-def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
-    """Draw the conclusion from a probe."""
-    state.probing.discard(event.agent_id)
-    agent = state.agents.get(event.agent_id)
-    if event.purpose is Purpose.HOLDER:
-        return holder_probed(state, event)
-    _count_check(state, event.outcome is Outcome.ANSWERED)
-    if agent is None or agent.record.incarnation != event.incarnation or agent.status is Status.OFFLINE:
-        return []
-    if event.outcome is not Outcome.ANSWERED and not state.path.can_judge(event.at):
-        agent.probe_at = state.path.judges_from(event.at + LATE)  # says nothing of the agent
-        if state.leading:
-            state.probes.watch(event.agent_id)
-        return []
-    subject = state.health_subject(agent.record)
-    if subject is None:
-        return []  # it was changed meanwhile
-    if event.outcome is Outcome.NO_RESPONDERS:
-        agent.missed += 1
-        if agent.missed >= GONE:
-            return assess(state, agent, event.at)
-        state.probing.add(event.agent_id)
-        return [Probe(event.agent_id, event.incarnation, subject, Purpose.HEALTH, PROBE_REPEAT)]
-    agent.missed = 0
-    agent.hung = event.outcome is Outcome.TIMEOUT
-    if not agent.hung:
-        _renew(state, agent, event.at)
-        _take(state, agent, event.at, event.health_score, event.load_factor)
-    return assess(state, agent, event.at)
-
-
-def _renew(state: RegistryState, agent: Agent, at: float) -> None:
+def renew(state: RegistryState, agent: Agent, at: float) -> None:
+    """Take note of a sign of life."""
     agent.heard = at
     agent.signs += 1
     agent.last_heartbeat = state.wall(at)
 
 
-def _count_check(state: RegistryState, passed: bool) -> None:
+def count_check(state: RegistryState, passed: bool) -> None:
+    """Count a probe that has ended, or a report of health."""
     state.statistics.health_checks += 1
     if not passed:
         state.statistics.failed_health_checks += 1
 
 
-def _take(state: RegistryState, agent: Agent, at: float, health: float | None, load: float | None) -> None:
+def take(state: RegistryState, agent: Agent, at: float, health: float | None, load: float | None) -> None:
+    """Take what an agent says of its health and load; what is None it did not say."""
     if health is not None:
         agent.health = health
     if load is not None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from itertools import islice
 
 from registry.core.changes import assess, change, checkpointed, remove, write
-from registry.core.effects import Effect, Probe, PublishOrder, SweepRemoval
+from registry.core.effects import Effect, PublishOrder, SweepRemoval
 from registry.core.events import (
     Connected,
     Disconnected,
     LeadershipChanged,
     PulseHeard,
-    Purpose,
     Tick,
 )
-from registry.core.limits import LAPSE_RETRY, MAX_EXPIRIES, MAX_PROBES, MAX_SWEEPS, SWEEP_RETRY
+from registry.core.limits import LAPSE_RETRY, MAX_EXPIRIES, MAX_SWEEPS, SWEEP_RETRY
+from registry.core.probing import probe_due
 from registry.core.state import RegistryState
 from registry.core.status import Cause, Status
 from registry.core.telemetry import differs
@@ -37,7 +37,7 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     for agent_id in unassessed:
         if agent_id in state.agents:
             effects += assess(state, state.agents[agent_id], at)
-    return effects + _lapse(state, at) + _probe(state, at) + _save(state, at) + _sweep(state, at) + _scale(state, at)
+    return effects + _lapse(state, at) + probe_due(state, at) + _save(state, at) + _sweep(state, at) + _scale(state, at)
 
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:
@@ -53,21 +53,6 @@ def _lapse(state: RegistryState, at: float) -> list[Effect]:
         # Should the write not take place; one that does brings its own deadline.
         agent.lapse_at = at + LAPSE_RETRY
         state.deadlines.watch(agent_id)
-    return effects
-
-
-def _probe(state: RegistryState, at: float) -> list[Effect]:
-    effects: list[Effect] = []
-    if not state.path.can_judge(at):
-        return effects
-    for agent_id in list(state.probes.due(at, MAX_PROBES - len(state.probing))):
-        agent = state.agents[agent_id]
-        agent.probe_at = at + state.limits.health_check_interval
-        state.probes.watch(agent_id)
-        subject = state.health_subject(agent.record)
-        if subject is not None and agent_id not in state.probing:
-            state.probing.add(agent_id)
-            effects.append(Probe(agent_id, agent.record.incarnation, subject, Purpose.HEALTH))
     return effects
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.core import upkeep
+import registry.core.probing
 from registry.core.events import Outcome, ProbeFinished, PulseHeard, Purpose, Verb
 from registry.core.limits import PROBE_REPEAT, Limits
 from registry.core.status import Status
@@ -62,7 +62,7 @@ def test_one_probe_at_a_time(world: World, probing: Shell):
 
 def test_probes_in_flight_are_bounded(world: World, shell: Shell, monkeypatch: pytest.MonkeyPatch):
     """At most so many probes are in flight; the rest follows as they end."""
-    monkeypatch.setattr(upkeep, "MAX_PROBES", 3)
+    monkeypatch.setattr(registry.core.probing, "MAX_PROBES", 3)
     agents = [f"a{number}" for number in range(8)]
     for agent_id in agents:
         shell.register(agent_id, health_subject=f"agent.{agent_id}.health_check")
