@@ -54,5 +54,7 @@ class Statistics(Presence):
     """Compare-and-set writes that somebody else won."""
     pending_writes: int
     """Agents with a write on its way now."""
+    connections_watched: bool
+    """Whether the NATS servers tell this replica of connections that end, so that it probes a crashed agent at once."""
     nats: dict[str, int]
     """`reconnects`, `errors`, `slow_consumer_drops` of this connection; `resyncs` of logs that fell silent."""
