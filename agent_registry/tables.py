@@ -188,6 +188,7 @@ def statistics_pairs(statistics: Statistics) -> Table:
         "requests_refused": spread(statistics.requests_refused),
         "nats": ", ".join(f"{name.replace('_', ' ')} {amount}" for name, amount in statistics.nats.items()),
         "leader": "yes" if statistics.leader else "no",
+        "connections_watched": "yes" if statistics.connections_watched else "no",
     }
     fields = statistics.model_dump(by_alias=True)
     return pairs((name.replace("_", " "), shown.get(name, value)) for name, value in fields.items())
