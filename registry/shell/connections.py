@@ -80,6 +80,8 @@ class Connections:
         self._trial = ""
         """Name of the connection that is made to be closed."""
         self._heard_of_trial = asyncio.Event()
+        self._refusal = ""
+        """Why it was not let in; empty if it was."""
         self._trying: asyncio.Task[None] | None = None
         self._going: asyncio.Task[bool] | None = None
         """Makes and closes the trial's connection."""
@@ -139,6 +141,7 @@ class Connections:
             await self._gone()
             self._trial = TRIAL + secrets.token_hex(8)
             self._heard_of_trial.clear()
+            self._refusal = ""
             self._going = asyncio.ensure_future(self._come_and_go(self._trial))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TRIAL_TIMEOUT):
@@ -154,7 +157,7 @@ class Connections:
         try:
             await bus.connect()
         except UnreachableError as error:
-            log.info("connection_events_not_tried", error=str(error))
+            self._refusal = str(error)
             return False
         finally:
             await bus.close()
@@ -173,4 +176,4 @@ class Connections:
             if watched:
                 log.info("connections_watched")
             else:
-                log.info("connections_not_watched", hint=HINT)
+                log.info("connections_not_watched", hint=HINT, error=self._refusal or "no event came")
