@@ -67,6 +67,8 @@ class Probe:
     incarnation: int
     subject: str
     purpose: Purpose
+    timeout: float
+    """Seconds to wait for the answer."""
     delay: float = 0.0
     """Seconds to wait first."""
 
@@ -85,6 +87,17 @@ class PublishOrder:
     """Publish a scaling order."""
 
     order: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Announce:
+    """Publish that something happened to the registry itself."""
+
+    what: str
+    epoch: int
+    number: int
+    """Tells it apart from others of its kind in the same epoch."""
+    details: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -115,6 +128,7 @@ Effect = (
     | Probe
     | TellAgent
     | PublishOrder
+    | Announce
     | PutPolicy
     | ReadPolicy
 )

@@ -55,6 +55,7 @@ RECORD_TYPES: dict[str, frozenset[Any]] = {
     "claims_since": _OBJECT,
     "write_id": _TEXT,
     "commands": _LIST,
+    "flaps": _OBJECT_OR_NONE,
     "change": _OBJECT_OR_NONE,
 }
 """The exact types of each field of a record; a number need not have a point, and `true` is none."""

@@ -36,6 +36,7 @@ from registry.core.state import RegistryState
 HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.TelemetryReceived: telemetry.heard,
     events.ProbeFinished: probing.probe_finished,
+    events.ProblemReported: probing.problem_reported,
     events.ConnectionClosed: probing.connection_closed,
     events.ConnectionsWatched: probing.connections_watched,
     events.RegisterRequested: commands.requested,

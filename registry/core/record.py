@@ -95,6 +95,8 @@ class Record:
     commands: tuple[str, ...] = ()
     """The last commands that changed it, oldest first, by the names that their senders gave them. One of these that
     comes again, however late and to whichever replica, has been carried out."""
+    flaps: Mapping[str, float] | None = None
+    """How often it came back after it had been given up, see `flapping`; None if it never did."""
     change: Change | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a newer version, kept as they are."""
@@ -155,6 +157,8 @@ class Record:
             "write_id": self.write_id,
             "commands": self.commands,
         }
+        if self.flaps is not None:
+            form["flaps"] = self.flaps
         if self.change is not None:
             change = self.change
             form["change"] = {
@@ -244,6 +248,7 @@ def _check(record: Record) -> None:
     check_names("commands", record.commands)
     check_counts("claims_since", record.claims_since)
     check_metrics(record.performance_metrics)
+    check_metrics(record.flaps or {})
     check_free("metadata or connection", (record.metadata, record.connection))
     check_free("what is not known", record.extra.values())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from registry.core import flapping
 from registry.core.access import check_identity
 from registry.core.agent import Agent
 from registry.core.changes import answer, changed, touched, with_command, with_reason_of, write
@@ -66,12 +67,12 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
         record = _claiming(replace(with_reason_of(known, updated), **fields), agent)
     elif wanted.takeover or holder_is_gone:
-        record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
+        record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1, holder_is_gone)
     elif (subject := state.health_subject(known)) is not None:
         waits = Write.unsent(wanted, attempts)
         waits.signs = agent.signs
         state.writes.start(waits)
-        return [Probe(agent_id, known.incarnation, subject, Purpose.HOLDER)]
+        return [Probe(agent_id, known.incarnation, subject, Purpose.HOLDER, state.limits.probe_timeout)]
     else:
         raise already_registered(known)
     return write(state, record, agent.revision, wanted, attempts)
@@ -161,8 +162,12 @@ def _reborn(
     fields: dict[str, Any],
     reason: str,
     incarnation: int,
+    was_gone: bool = False,
 ) -> Record:
-    """Return the record of an id that another instance takes, or that comes back from being offline."""
+    """Return the record of an id that another instance takes, or that comes back from being offline.
+
+    `was_gone` says that who held it is provably not there any more.
+    """
     known, now = agent.record, state.wall(wanted.at)
     status = move(known.status, known.held, Cause.REGISTER)
     fresh: dict[str, Any] = {
@@ -176,6 +181,10 @@ def _reborn(
         "identity": wanted.identity,
         "incarnation": incarnation,
     }
+    if known.status is Status.OFFLINE or was_gone:
+        fresh["flaps"] = flapping.returned(known.flaps, now)
+        if not known.held and flapping.held_until(fresh["flaps"], now) is not None:
+            status, reason = Status.DEGRADED, "flapping"
     record = changed(state, agent, wanted.at, status, reason, wanted)
     if known.held:
         record = replace(record, status_reason="operator", status_note=known.status_note)

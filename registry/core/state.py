@@ -10,14 +10,19 @@ from registry.core.capabilities import Vocabulary
 from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
 from registry.core.errors import not_found
+from registry.core.evidence import NOTHING, REASONS, Verdict
 from registry.core.health_subject import may_be_asked
-from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, REMOVAL_KEPT, Limits
+from registry.core.leases import Leases
+from registry.core.limits import MAX_REMEMBERED, REMOVAL_KEPT, Limits
 from registry.core.path import Path
+from registry.core.protection import Protection
 from registry.core.query import Query
 from registry.core.record import Record
 from registry.core.scaler import Scaler
+from registry.core.standing import Standings
 from registry.core.statistics import Statistics
 from registry.core.status import Status
+from registry.core.suspicion import Suspicions
 from registry.core.writes import Writes
 
 _REGISTERED = ("registered", "takeover", "updated", "restored")
@@ -87,12 +92,18 @@ class RegistryState:
         overwrite each other without end."""
         self.statistics = Statistics()
         self.path = Path(limits.reconnect_grace)
+        self.leases = Leases(self.path)
+        self.protection = Protection(limits.protection_share, limits.reconnect_grace)
+        self.standings = Standings(limits.warm_up, self.catalog.moved)
+        self.suspicions = Suspicions(self.agents, limits.suspicion_below, self.leases, self.path, self.standings)
         self.leading = False
         self.sure = False
         """Whether it is certain that nobody else leads; what a leader decides by itself waits for that."""
         self.epoch = 0
-        self.amnesty = 0.0
-        """Instant from which every lease runs again; see `pardon`."""
+        self.scouted_at = 0.0
+        """Instant at which others were last asked because one could not be reached."""
+        self.swept_at = 0.0
+        """Instant at which all were last asked because many could not be."""
         self.scaling_at = 0.0
         """Instant of the next look at all capabilities."""
         self.scaling_queue: list[str] = []
@@ -125,14 +136,6 @@ class RegistryState:
         """Return the Unix time of an instant, in whole milliseconds."""
         return round(at + self.wall_offset, 3)
 
-    def pardon(self, at: float) -> None:
-        """Let every lease run its full time again from now, plus grace: what was missed was not the agents' fault.
-
-        Grace is one interval, bounded; and once NATS is back, no lease begins before its clients can be. Who is heard
-        after that is judged as ever.
-        """
-        self.amnesty = at
-
     def due_at(self, agent_id: str) -> float | None:
         """Return the instant at which something is to be done about an agent if nothing is heard until then."""
         agent = self.agents.get(agent_id)
@@ -141,14 +144,14 @@ class RegistryState:
         record = agent.record
         if record.status is Status.OFFLINE:
             return max(agent.since + self.limits.offline_retention, agent.lapse_at)
-        lease = max(agent.heard + record.heartbeat_timeout, min(agent.busy_until, agent.heard + MAX_BUSY))
-        if agent.heard <= self.amnesty:
-            grace = min(record.heartbeat_interval, MAX_GRACE)
-            begins = max(self.amnesty + grace, self.path.back_at)
-            lease = max(lease, begins + record.heartbeat_timeout)
+        due = self.leases.end(agent)
         if record.status is Status.DEREGISTERING:
-            lease = min(lease, agent.since + self.limits.drain_timeout)
-        return max(lease, agent.lapse_at)
+            due = min(due, agent.since + self.limits.drain_timeout)
+        elif agent_id not in self.leases.late:
+            due = min(due, self.leases.late_at(agent))
+        if record.status_reason == "flapping" and record.flaps is not None:
+            due = min(due, record.flaps["until"] - self.wall_offset)
+        return max(due, agent.lapse_at)
 
     def health_subject(self, record: Record) -> str | None:
         """Return where an agent is asked how it is; None if nowhere.
@@ -188,16 +191,21 @@ class RegistryState:
             registered = record.change is not None and record.change.reason in _REGISTERED
             if came_back or registered or record.incarnation != before.incarnation:
                 agent.heard = max(agent.heard, at)
-                agent.missed, agent.signs = 0, agent.signs + 1
+                agent.forget_absence()
+                agent.signs += 1
                 agent.seq = -1  # who registers may have been started anew, and then counts from the start
             elif record.last_heartbeat > before.last_heartbeat:  # what another replica was told counts here, too
                 agent.heard = max(agent.heard, at - max(0.0, wall - record.last_heartbeat))
             if record.status is not before.status:
                 agent.since, agent.lapse_at = at, 0.0
+                if record.status in (Status.OFFLINE, Status.DEREGISTERING):
+                    self.leases.late.pop(record.agent_id, None)  # nobody is missed who left
             if self.health_subject(record) is None:
-                agent.hung = False
-                agent.missed = 0
+                agent.forget_absence()
             self.catalog.replace(agent, record)
+            if came_back:
+                self.standings.returned(agent, at)
+        self.standings.stand(agent, at)
         self.watch(agent, at)
         return agent
 
@@ -213,9 +221,14 @@ class RegistryState:
     def lead(self, at: float, epoch: int) -> None:
         """Begin to lead. Every lease runs anew, and what was found by probing in an earlier term is found again."""
         self.leading, self.epoch = True, epoch
-        self.pardon(at)
+        self.leases.pardon(at)
+        self.protection.clear()
         for agent in self.agents.values():
-            agent.missed, agent.hung = 0, agent.record.status_reason == "probe_timeout"
+            agent.evidence = NOTHING
+            if agent.record.status_reason in (REASONS[Verdict.HUNG], REASONS[Verdict.BUSY]):
+                agent.finding().unanswered(at)
+            elif agent.record.status_reason == REASONS[Verdict.SLOW]:
+                agent.finding().answered(at, is_late=True)
             self.watch(agent, at)
 
     def follow(self, epoch: int) -> None:
@@ -280,6 +293,9 @@ class RegistryState:
             self.unsaved.pop(agent_id, None)
             self.deadlines.watch(agent_id)
             self.probes.watch(agent_id)
+            self.leases.late.pop(agent_id, None)
+            self.standings.forget(agent_id)
+            self.suspicions.forget(agent_id)
 
     def begin_anew(self) -> None:
         """Know nobody, neither who is there nor who was removed."""
@@ -315,6 +331,6 @@ def _reset_vitals(agent: Agent, record: Record) -> None:
     agent.metrics = record.performance_metrics
     agent.last_heartbeat = record.last_heartbeat
     agent.seq = -1
-    agent.missed = 0
-    agent.hung = False
+    agent.evidence = NOTHING
+    agent.rhythm, agent.suspicion = None, 0.0
     agent.busy_until = 0.0

@@ -11,6 +11,7 @@ import orjson
 
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
+    Announce,
     AwaitRevision,
     Effect,
     Probe,
@@ -114,6 +115,7 @@ class Effector:
             Probe: self._spawned(self._probe),
             TellAgent: self._tell,
             PublishOrder: self._publish_order,
+            Announce: self._announce,
             PutPolicy: self._spawned(self._put_policy),
             ReadPolicy: self._spawned(self._read_policy),
         }
@@ -266,24 +268,28 @@ class Effector:
         if effect.delay:
             await asyncio.sleep(effect.delay)
         health = load = None
+        sent = monotonic()
         try:
-            answer = await self._bus.request(effect.subject, b"", self._probe_timeout)
+            answer = await self._bus.request(effect.subject, b"", effect.timeout)
             outcome = Outcome.ANSWERED
             health, load = vitals_in(answer.data)
         except NobodyThereError:
             outcome = Outcome.NO_RESPONDERS
         except TimeoutError:
             outcome = Outcome.TIMEOUT
-        finished = ProbeFinished(
-            monotonic(), effect.agent_id, effect.incarnation, effect.purpose, outcome, health, load
+        at = monotonic()
+        await self._dispatch(
+            ProbeFinished(at, effect.agent_id, effect.incarnation, effect.purpose, outcome, at - sent, health, load)
         )
-        await self._dispatch(finished)
 
     async def _tell(self, effect: TellAgent) -> None:
         await self._bus.publish(agent_topic(effect.agent_id, effect.topic), orjson.dumps(effect.body))
 
     async def _publish_order(self, effect: PublishOrder) -> None:
         await self._projector.publish_order(effect.order)
+
+    async def _announce(self, effect: Announce) -> None:
+        await self._projector.publish_state(effect.what, effect.epoch, effect.number, effect.details)
 
     async def _put_policy(self, effect: PutPolicy) -> None:
         capability = effect.capability

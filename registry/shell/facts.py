@@ -43,7 +43,7 @@ def heartbeat(message: Heartbeat, at: float, reply: Reply | None, identity: str 
         metrics = {**(metrics or {}), "response_time": message.response_time}
     return TelemetryReceived(
         at, reply, identity, message.agent_id, message.incarnation, message.seq,
-        message.health_score, message.load_factor, metrics, message.busy_until,
+        message.health_score, message.load_factor, metrics, message.busy_until, is_beat=True,
     )  # fmt: skip
 
 

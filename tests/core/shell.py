@@ -15,6 +15,7 @@ from typing import Any
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
 from registry.core.effects import (
+    Announce,
     AwaitRevision,
     Effect,
     Probe,
@@ -248,6 +249,8 @@ class Shell:
         self.awaiting: list[AwaitRevision] = []
         self.told: list[TellAgent] = []
         self.orders: list[dict[str, Any]] = []
+        self.announced: list[tuple[str, str]] = []
+        """What the registry said of itself, with the cause."""
         self.heard = 0
         """How far the log was heard."""
         self.policies_heard = 0
@@ -305,6 +308,8 @@ class Shell:
                 assert self.state.leading, "only the leader sweeps"
                 if self.state.path.connected:
                     self.world.bucket.sweep(effect.agent_id, effect.revision)
+            case Announce():
+                self.announced.append((effect.what, effect.details["cause"]))
             case PublishOrder():
                 self.orders.append(dict(effect.order))
             case PutPolicy() | ReadPolicy():
@@ -371,11 +376,11 @@ class Shell:
         self.journal.append((query, [agent.agent_id for agent in found]))
         return found, total
 
-    def answer(self, outcome: Outcome, agent_id: str = "a", **vitals: float) -> None:
-        """End the oldest probe of an agent."""
+    def answer(self, outcome: Outcome, agent_id: str = "a", took: float = 0.0, **vitals: float) -> None:
+        """End the oldest probe of an agent, so many seconds after it was sent."""
         probe = next(probe for probe in self.probes if probe.agent_id == agent_id)
         self.probes.remove(probe)
-        self.handle(ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, **vitals))
+        self.handle(ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, took, **vitals))
 
     # What is under way for it.
 

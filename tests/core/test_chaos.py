@@ -264,7 +264,7 @@ class Chaos(RuleBasedStateMachine):
         self.rest()
         for shell in self.world.shells:
             shell.release()
-        self.world.advance(ENOUGH, step=1.0)
+        self.world.advance(ENOUGH)
         assert self.world.bucket.live() == {}
         self.rest()
         for shell in self.world.shells:

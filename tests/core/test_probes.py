@@ -82,7 +82,7 @@ def test_no_responders_twice_is_gone(world: World, probing: Shell):
     probing.answer(Outcome.NO_RESPONDERS)
     assert status(probing) is Status.ACTIVE
     [again] = probing.probes
-    assert (again.purpose, again.delay) == (Purpose.HEALTH, PROBE_REPEAT)
+    assert (again.purpose, again.delay) == (Purpose.HINT, PROBE_REPEAT)
     probing.answer(Outcome.NO_RESPONDERS)
     assert status(probing) is Status.OFFLINE
     assert world.bucket.events()[-1]["reason"] == "no_responders"
@@ -112,7 +112,7 @@ def test_what_is_not_the_agents_fault_is_nothing(outcome: Outcome, trouble: str)
         if shell.probes:
             shell.answer(outcome)
     assert status(shell) is Status.ACTIVE
-    assert not shell.state.get("a").hung
+    assert shell.state.get("a").evidence.is_harmless
     shell.connect()
     world.advance(4.5, beating=["a"])
     assert not shell.probes, "it is on its way back"
@@ -229,7 +229,7 @@ def test_a_probe_of_an_older_incarnation(world: World, probing: Shell, outcome: 
     probing.register("a", instance_id="i2", takeover=True)
     probing.answer(outcome, **({"health_score": 0.1} if outcome is Outcome.ANSWERED else {}))
     agent = probing.state.get("a")
-    assert (agent.status, agent.health, agent.missed, agent.hung) == (Status.ACTIVE, 1.0, 0, False)
+    assert (agent.status, agent.health, agent.evidence.is_harmless) == (Status.ACTIVE, 1.0, True)
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

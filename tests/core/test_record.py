@@ -44,6 +44,7 @@ FULL = Record(
     write_id="w-1",
     claims_since={"db": 5},
     commands=("c-1", "c-2"),
+    flaps={"returns": 2, "penalty": 1.5, "at": 12.0, "until": 0.0},
     change=Change(Status.ACTIVE, "health", 1700.5, 41, note="slow disk", removed=False),
     extra={"zone": "b"},
 )

@@ -1,0 +1,50 @@
+"""Flapping: who comes back too often is kept degraded for a while, each time for longer.
+
+Each return adds 1 to a penalty that halves with time, as routers damp routes (RFC 2439). Only a return from having been
+given up counts: that an agent deregisters and registers again is its own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+
+HALF_LIFE = 600.0
+"""Seconds in which the penalty halves."""
+
+TOLERATED = 2.0
+"""A penalty above this is too many: the third return within a few minutes."""
+
+HOLD_DOWN = 60.0
+MAX_HOLD_DOWN = 3600.0
+"""Seconds for which an agent is kept degraded at first, doubled with each further return; and at most."""
+
+Flaps = Mapping[str, float]
+"""`returns`: how often it came back; `penalty`, `at`: what it was then, Unix time; `until`: end of the hold-down."""
+
+
+def penalty(flaps: Flaps | None, now: float) -> float:
+    """Return what is left of the penalty at a Unix time."""
+    if not flaps:
+        return 0.0
+    left: float = flaps.get("penalty", 0.0) * 0.5 ** (max(0.0, now - flaps.get("at", now)) / HALF_LIFE)
+    return left
+
+
+def returned(flaps: Flaps | None, now: float) -> Flaps:
+    """Return what is remembered of an agent that comes back at a Unix time."""
+    known = flaps or {}
+    after = penalty(known, now) + 1.0
+    until = 0.0
+    if after > TOLERATED:
+        until = now + min(MAX_HOLD_DOWN, HOLD_DOWN * 2.0 ** (ceil(after - TOLERATED) - 1))
+    return {"returns": known.get("returns", 0) + 1, "penalty": round(after, 3), "at": now, "until": round(until, 3)}
+
+
+def held_until(flaps: Flaps | None, now: float) -> float | None:
+    """Return the Unix time until which an agent is kept degraded; None if it is not.
+
+    One that lies further ahead than any hold-down is of a clock that was put back since.
+    """
+    until = flaps.get("until", 0.0) if flaps else 0.0
+    return until if now < until <= now + MAX_HOLD_DOWN else None
