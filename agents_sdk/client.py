@@ -33,6 +33,7 @@ from agents_sdk.protocol.subjects import (
     PERFORMANCE,
     REGISTER,
     REPLICAS,
+    REPORT,
     RESUME,
     SCALING_GET,
     SCALING_SET,
@@ -40,6 +41,7 @@ from agents_sdk.protocol.subjects import (
     SUSPEND,
     Subjects,
 )
+from agents_sdk.protocol.telemetry import ReportReceipt
 from agents_sdk.requester import REGISTER_TIMEOUT, Requester
 from agents_sdk.servers import server_urls
 from agents_sdk.watch import Watch
@@ -211,6 +213,19 @@ class RegistryClient:
         fields = {"agent_id": agent_id, "metrics": dict(metrics)}
         # Averages are weighted by what was served since the last report: twice is not once.
         await self._requester.ask(PERFORMANCE, fields, idempotent=False)
+
+    async def report_agent(self, agent_id: str, problem: str) -> ReportReceipt:
+        """Report that an agent could not be reached, or a problem with it: the registry asks it at once.
+
+        Args:
+            agent_id: The agent.
+            problem: What happened, in a few words.
+
+        Raises:
+            NotFoundError: If there is no such agent.
+        """
+        answer = await self._requester.ask(REPORT, {"agent_id": agent_id, "problem": problem})
+        return ReportReceipt.model_validate(answer)
 
     async def suspend_agent(self, agent_id: str, reason: str | None = None) -> AgentInfo:
         """Take an agent out of service until it is resumed."""

@@ -9,6 +9,21 @@ class Empty(Command):
     """A request without fields."""
 
 
+class Judge(Reply):
+    """How late the replica itself is, for who judges others by time has to know his own."""
+
+    lag: float
+    """Seconds that its last message to itself took."""
+    allowance: float
+    """Seconds added to every time-out: the worst delay of late, half of it forgotten every 10 s."""
+    late_ticks: int
+    """Times that it stood still for more than half a second."""
+    late_pulses: int
+    """Messages to itself that took longer than that."""
+    outages: int
+    """Times that NATS was away."""
+
+
 class Presence(Reply):
     """One replica: who it is and how far it is."""
 
@@ -54,5 +69,13 @@ class Statistics(Presence):
     """Compare-and-set writes that somebody else won."""
     pending_writes: int
     """Agents with a write on its way now."""
+    returns: int
+    """Agents that came back after they had been given up."""
+    late_agents: int
+    """Agents whose next heartbeat is overdue; the leader alone knows."""
+    protection: dict[str, float]
+    """Why verdicts are held back now, each with since when, Unix seconds: `silence` or `unreachable`, of many agents
+    at once; `lateness`, of this replica; `outage`, of NATS. Empty when none are."""
+    judge: Judge
     nats: dict[str, int]
     """`reconnects`, `errors`, `slow_consumer_drops` of this connection; `resyncs` of logs that fell silent."""

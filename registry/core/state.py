@@ -204,6 +204,7 @@ class RegistryState:
                 agent.forget_absence()
             self.catalog.replace(agent, record)
             if came_back:
+                self.statistics.returns += 1
                 self.standings.returned(agent, at)
         self.standings.stand(agent, at)
         self.watch(agent, at)

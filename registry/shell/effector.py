@@ -61,6 +61,9 @@ log = get_logger(__name__)
 LOG_WAIT = 5.0
 """Seconds to wait for the log to show a revision; it lags by milliseconds, or until it is followed anew."""
 
+STOP_WAIT = 3.0
+"""Seconds for which a stop waits for what is under way; what then is not done, is left undone."""
+
 FAILED = "the registry failed; its log says more"
 """What is told of a defect to whoever waits."""
 
@@ -81,7 +84,6 @@ class Effector:
         bus: The connection.
         store: What is durable.
         subjects: Names.
-        probe_timeout: Seconds an agent may take to answer a probe.
         dispatch: Takes the facts that come back.
         bucket_log: Takes every record that was committed.
         projector: Publishes scaling orders, and knows whether the events of what is swept are in the stream.
@@ -92,7 +94,6 @@ class Effector:
         bus: Bus,
         store: Store,
         subjects: Subjects,
-        probe_timeout: float,
         dispatch: Callable[[Event], Awaitable[None]],
         bucket_log: BucketLog,
         projector: Projector,
@@ -101,7 +102,6 @@ class Effector:
         self._bus = bus
         self._store = store
         self._subjects = subjects
-        self._probe_timeout = probe_timeout
         self._dispatch = dispatch
         self._bucket_log = bucket_log
         self._projector = projector
@@ -158,9 +158,9 @@ class Effector:
                 pass  # nobody waits for the others
 
     async def stop(self) -> None:
-        """Wait for what is under way; probes and reads end by their own time-outs."""
+        """Wait for what is under way, but not for who takes his time to answer a probe."""
         while self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._probe_timeout + 1.0)
+            await asyncio.wait(self._tasks, timeout=STOP_WAIT)
             for task in list(self._tasks):
                 task.cancel()
 

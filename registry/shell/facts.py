@@ -7,10 +7,11 @@ from typing import Any
 
 from agents_sdk.protocol.registration import AgentCommand, Registration
 from agents_sdk.protocol.scaling import PolicyChange
-from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
+from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
 from registry.core.events import (
     CommandRequested,
     PolicyRequested,
+    ProblemReported,
     RegisterRequested,
     TelemetryReceived,
     Verb,
@@ -65,6 +66,11 @@ def health(message: HealthReport, at: float, reply: Reply | None, identity: str 
 def performance(message: PerformanceReport, at: float, reply: Reply | None, identity: str | None) -> TelemetryReceived:
     """Return the fact that an agent reported its performance."""
     return TelemetryReceived(at, reply, identity, message.agent_id, message.incarnation, metrics=message.metrics)
+
+
+def problem(message: ProblemReport, at: float, reply: Reply | None, identity: str | None) -> ProblemReported:
+    """Return the fact that somebody reports a problem with an agent."""
+    return ProblemReported(at, reply, identity, message.agent_id, message.problem)
 
 
 def policy_change(message: PolicyChange, at: float, reply: Reply | None, _: str | None) -> PolicyRequested:
