@@ -161,6 +161,10 @@ COMMANDS = [
         for operation in ("suspend", "resume", "drain", "get", "heartbeat", "health")
     ],
     Case("nobody of that name", "performance", {"agent_id": "nobody", "metrics": {}}, "agent_id", "not_found"),
+    Case("nobody of that name", "report", {"agent_id": "nobody", "problem": "timeout"}, "agent_id", "not_found"),
+    Case("no problem", "report.trader-1", {}, "problem"),
+    Case("problem too long", "report.trader-1", {"problem": "x" * 257}, "problem"),
+    Case("unknown field", "report.trader-1", {"problem": "timeout", "kill": True}, "kill"),
 ]
 
 REPORTS = [

@@ -23,6 +23,8 @@ OBJECTS = {
     "CapabilityCount": "capability count",
     "CapabilityScaling": "capability scaling",
     "Connection": "connection",
+    "Evidence": "evidence",
+    "Judge": "judge",
     "NearMiss": "near miss",
     "Observed": "observed",
     "ScalingOrder": "order",

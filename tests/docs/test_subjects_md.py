@@ -15,6 +15,7 @@ from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
     AgentInfo,
     CapabilityCount,
+    Evidence,
     Listing,
     NearMiss,
     ServiceQuery,
@@ -32,11 +33,11 @@ from agents_sdk.protocol.scaling import (
     ScalingQuery,
     ScalingReport,
 )
-from agents_sdk.protocol.statistics import Empty, Presence, Statistics
+from agents_sdk.protocol.statistics import Empty, Judge, Presence, Statistics
 from agents_sdk.protocol.subjects import Subjects, agent_topic
-from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport
+from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport, ProblemReport, ReportReceipt
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
-from registry.core import limits
+from registry.core import flapping, limits, rhythm
 from registry.core.agent import UNKNOWN_SUCCESS_RATE
 from registry.core.query import STEP
 from registry.core.record import Change, Record
@@ -70,6 +71,7 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
     subjects.HEALTH: (HealthReport, Ack),
     subjects.PERFORMANCE: (PerformanceReport, Ack),
     subjects.DISCOVER: (ServiceQuery, Listing),
+    subjects.REPORT: (ProblemReport, ReportReceipt),
     subjects.GET: (AgentQuery, AgentInfo),
     subjects.STATS: (Empty, Statistics),
     subjects.CAPABILITIES: (Empty, Vocabulary),
@@ -79,11 +81,13 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
 }
 """Operation to what it takes and what it answers with; that the registry does is what tests/contract checks."""
 
-ELSEWHERE: dict[Any, str] = {AgentInfo: "an [agent](#agent).", ScalingReport: "as [registry.scaling.get]"}
+ELSEWHERE: dict[Any, str] = {AgentInfo: "an [agent](#agent)", ScalingReport: "as [registry.scaling.get]"}
 """Answers that several operations share, and how their sections say so."""
 
 PARTS: list[tuple[str, str, Any]] = [
     ("Agent", "An agent, as `registry.get`, `registry.discover` and the commands show it.", AgentInfo),
+    ("Evidence", "Evidence is:", Evidence),
+    ("registry.stats", "A judge is:", Judge),
     ("registry.discover", "A near miss:", NearMiss),
     ("registry.capabilities", "A capability count:", CapabilityCount),
     ("registry.scaling.get", "A capability scaling:", CapabilityScaling),
@@ -380,7 +384,18 @@ def test_every_link_on_the_page_leads_somewhere() -> None:
         ("Statuses", f"health from {FAIR:g} to below {HEALTHY:g}"),
         ("Leases", f"({limits.MAX_GRACE:g} s at most)"),
         ("Health checks", f"every {Settings().health_check_interval:g} s"),
-        ("Health checks", f"within {Settings().probe_timeout:g} s"),
+        ("Health checks", f"after more than {Settings().probe_timeout:g} s"),
+        ("Held back", f"more than {Settings().protection_share:.0%} of at least".replace("%", " %")),
+        ("Held back", f"at least {limits.MIN_PROTECTED} agents are late"),
+        ("Held back", f"within {limits.SAMPLE_WINDOW:g} s, at least {limits.MIN_PROTECTED}, more than"),
+        ("Held back", f"{limits.MAX_SILENCE_HELD:g} s at most"),
+        ("Held back", f"or {limits.CUT_HOLD:g} s if its connection was closed"),
+        ("Suspicion", f"at least every {Settings().suspicion_below:g} s"),
+        ("Suspicion", f"(phi {rhythm.FIRST:g} to {rhythm.LAST:g} "),
+        ("Flapping", f"halves every {flapping.HALF_LIFE / 60:g} minutes"),
+        ("Flapping", f"Above {flapping.TOLERATED:g} the agent is degraded"),
+        ("Flapping", f"for {flapping.HOLD_DOWN:g} s, and for twice as long"),
+        ("Performance score", f"within {Settings().warm_up:g} s"),
         ("Health checks", f"{'twice' if limits.GONE == 2 else limits.GONE} within {limits.PROBE_REPEAT * 1000:g} ms"),
         ("Draining", f"{Settings().drain_timeout:g} s from then"),
         ("Buckets", f"every {Settings().checkpoint_interval:g} s at most"),
@@ -414,7 +429,7 @@ def test_fields_of_a_record() -> None:
     beyond = {unquoted(cell) for cell in table.column("field")}
     form = {*Record.__dataclass_fields__, "v"} - {"extra"}
     assert beyond == form - set(reply_rows(AgentInfo))
-    assert set(reply_rows(AgentInfo)) - form == {"revision", "load_age"}
+    assert set(reply_rows(AgentInfo)) - form == {"revision", "load_age", "suspicion", "evidence"}
     change = next(row[1] for row in table.rows if row[0] == "`change`")
     record = Record("x", "x", ("x",)).to_json()
     assert set(record) <= form
