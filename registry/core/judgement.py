@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from registry.core import flapping
 from registry.core.agent import Agent
 from registry.core.evidence import REASONS, Bounds, Evidence, Verdict, judge
-from registry.core.limits import CUT_HOLD
+from registry.core.limits import CUT_HOLD, LATE_BEAT
 from registry.core.protection import SILENCE, UNREACHABLE
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, HEALTHY, Cause, Status
@@ -17,13 +17,24 @@ def bounds(state: RegistryState, agent: Agent) -> Bounds:
     """Return up to when an agent is believed."""
     evidence, causes, leases = agent.evidence, state.protection.causes, state.leases
     end, silence_held, absence_held = leases.end(agent), 0.0, 0.0
-    if SILENCE in causes and not evidence.own_was_cut:
-        silence_held = leases.held_until(agent)
-    if UNREACHABLE in causes:
+    if not evidence.own_was_cut:
+        silence_held = _silence_held(state, agent)
+    if UNREACHABLE in causes and evidence.missing_since is not None:
         grace = state.limits.reconnect_grace
-        hold = min(CUT_HOLD, grace) if evidence.was_cut else grace
-        absence_held = end if evidence.missing_since is None else evidence.missing_since + hold
+        absence_held = evidence.missing_since + (min(CUT_HOLD, grace) if evidence.was_cut else grace)
+    elif evidence.missing_since is None and state.protection.suspects_the_way:
+        absence_held = end
     return Bounds(end, leases.busy_until(agent), silence_held, absence_held)
+
+
+def _silence_held(state: RegistryState, agent: Agent) -> float:
+    """Return the instant until which an agent's silence is not held against it."""
+    protection, most = state.protection, state.leases.held_until(agent)
+    if SILENCE in protection.causes:
+        return most
+    if protection.silence_ended is None:
+        return 0.0
+    return min(most, protection.silence_ended + LATE_BEAT * agent.record.heartbeat_interval)
 
 
 def verdict(state: RegistryState, agent: Agent, at: float) -> tuple[Verdict, float]:

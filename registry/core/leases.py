@@ -39,8 +39,13 @@ class Leases:
 
     def end(self, agent: Agent) -> float:
         """Return the instant at which an agent's lease ends if it stays silent."""
-        lease = self.begins(agent) + agent.record.heartbeat_timeout + self._path.allowance
-        return max(lease, self.busy_until(agent))
+        record = agent.record
+        lease = max(
+            self.begins(agent) + record.heartbeat_timeout,
+            # Who was busy for longer than its lease has that long to say that it is done, and is asked meanwhile.
+            self.busy_until(agent) + LATE_BEAT * record.heartbeat_interval,
+        )
+        return lease + self._path.allowance
 
     def late_at(self, agent: Agent) -> float:
         """Return the instant at which an agent is late if it stays silent; later than its lease, if that is short."""

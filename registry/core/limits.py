@@ -114,7 +114,7 @@ more often than once in so many seconds."""
 SAMPLE_WINDOW = 5.0
 """Seconds of probes in turn that are looked at together; as long as one may take that is not answered."""
 
-SWEEP_TIME = 2.0
+SWEEP_TIME = 1.0
 SWEEP_RATE = 5000
 """When many cannot be reached, all are asked within so many seconds, but not more of them in one second."""
 

@@ -139,7 +139,8 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
     if event.purpose is Purpose.HEALTH:
         state.protection.sample(event.at, event.outcome is Outcome.ANSWERED)
     if event.outcome is Outcome.ANSWERED:
-        found.answered(event.at, event.took > state.limits.probe_timeout + state.path.allowance)
+        is_late = event.took > state.limits.probe_timeout + state.path.allowance
+        found.answered(event.at, is_late and not state.protection.suspects_the_way)
         renew(state, agent, event.at)
         take(state, agent, event.at, event.health_score, event.load_factor)
         return assess(state, agent, event.at)

@@ -35,6 +35,8 @@ class Protection:
         """Why it is on, each with since when."""
         self.changes = 0
         """How often a cause began or ended."""
+        self.silence_ended: float | None = None
+        """When the last silence of many ended; those that are not heard of yet are on their way back."""
         self._share = share
         self._hold = hold
         self._sample: deque[tuple[float, bool]] = deque()
@@ -51,6 +53,12 @@ class Protection:
         self._sample.clear()
         self._missing = 0
         self.causes.clear()
+        self.silence_ended = None
+
+    @property
+    def suspects_the_way(self) -> bool:
+        """Whether many are silent or cannot be reached."""
+        return SILENCE in self.causes or UNREACHABLE in self.causes
 
     def is_mass(self, count: int, of: int) -> bool:
         """Return whether so many are too many of so many to be in trouble each by itself."""
@@ -84,5 +92,7 @@ class Protection:
                 yield cause, True
             elif not holds and cause in self.causes:
                 del self.causes[cause]
+                if cause == SILENCE:
+                    self.silence_ended = at
                 self.changes += 1
                 yield cause, False
