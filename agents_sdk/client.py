@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -17,9 +18,9 @@ from agents_sdk.directory import Change
 from agents_sdk.feed import Event, Feed
 from agents_sdk.gather import gather
 from agents_sdk.pages import Pages
-from agents_sdk.protocol.codec import decode_reply
+from agents_sdk.protocol.codec import decode_reply, encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
-from agents_sdk.protocol.errors import NotFoundError
+from agents_sdk.protocol.errors import NotFoundError, UnavailableError
 from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.scaling import ScalingReport
 from agents_sdk.protocol.statistics import Presence, Statistics
@@ -110,7 +111,7 @@ class RegistryClient:
             self._connection = Connection(address)
         self._requester = Requester(self._connection, Subjects(prefix), timeout)
         self._pages = Pages(self._requester)
-        self._caller = Caller(self._connection, self.discover)
+        self._caller = Caller(self._connection, self.discover, self._hint)
         self._written = 0
         """Revision of this client's newest change."""
         self._written_at = -OWN_WRITES
@@ -226,6 +227,12 @@ class RegistryClient:
         """
         answer = await self._requester.ask(REPORT, {"agent_id": agent_id, "problem": problem})
         return ReportReceipt.model_validate(answer)
+
+    async def _hint(self, agent_id: str, problem: str) -> None:
+        """Report a problem and wait for nothing: a hint that is lost is no harm."""
+        subject = self._requester.subjects.operation(REPORT, agent_id)
+        with contextlib.suppress(UnavailableError):  # who was asking is told so himself
+            await self._connection.publish(subject, encode({"problem": problem}))
 
     async def suspend_agent(self, agent_id: str, reason: str | None = None) -> AgentInfo:
         """Take an agent out of service until it is resumed."""

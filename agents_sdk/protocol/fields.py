@@ -75,7 +75,9 @@ def _sorted_unique(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(values)))
 
 
-Text = Annotated[str, Strict(), Field(max_length=256)]
+MAX_TEXT = 256
+
+Text = Annotated[str, Strict(), Field(max_length=MAX_TEXT)]
 """A short text for people."""
 
 AgentId = Annotated[str, Strict(), Field(pattern=AGENT_ID_PATTERN)]

@@ -19,6 +19,7 @@ SILENCE = "silence"
 UNREACHABLE = "unreachable"
 LATENESS = "lateness"
 OUTAGE = "outage"
+CAUSES = (SILENCE, UNREACHABLE, LATENESS, OUTAGE)
 """What protection can be on for; the wire's names."""
 
 
