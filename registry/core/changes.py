@@ -12,7 +12,7 @@ from registry.core.effects import Effect, PutRecord, SendReply
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested
 from registry.core.evidence import FLAWS, REASONS, Verdict
-from registry.core.judgement import condition
+from registry.core.judgement import condition, is_well
 from registry.core.limits import MAX_COMMANDS
 from registry.core.record import Change, Record
 from registry.core.state import RegistryState
@@ -156,6 +156,8 @@ def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
         state.unassessed[agent.agent_id] = None
         return []
     record = agent.record
+    if is_well(agent, at) and record.status is Status.ACTIVE and not record.claims:
+        return []  # as after nearly every beat
     lost = [claim for claim, _ in state.catalog.claims.lost(record)] if record.claims else []
     if lost and agent.agent_id not in state.writes:  # a replica died before it took them back
         undone = taken_back(state, agent, at, lost)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from registry.core import flapping
 from registry.core.agent import Agent
-from registry.core.evidence import REASONS, Bounds, Evidence, Verdict, judge
+from registry.core.evidence import NOTHING, REASONS, Bounds, Evidence, Verdict, judge
 from registry.core.limits import CUT_HOLD, LATE_BEAT
 from registry.core.protection import SILENCE, UNREACHABLE
 from registry.core.state import RegistryState
@@ -37,10 +37,15 @@ def _silence_held(state: RegistryState, agent: Agent) -> float:
     return min(most, protection.silence_ended + LATE_BEAT * agent.record.heartbeat_interval)
 
 
+def is_well(agent: Agent, at: float) -> bool:
+    """Return whether nothing at all speaks against an agent that has just been heard."""
+    if at > agent.heard or agent.health < HEALTHY or agent.record.flaps is not None:
+        return False
+    return agent.evidence is NOTHING or agent.evidence.is_harmless
+
+
 def verdict(state: RegistryState, agent: Agent, at: float) -> tuple[Verdict, float]:
     """Return what the evidence says of an agent at an instant, and since when."""
-    if agent.evidence.is_harmless and at < agent.heard + agent.record.heartbeat_timeout:
-        return Verdict.ALIVE, agent.heard  # as with nearly every beat
     judged = min(at, max(state.path.judged_to, agent.heard))
     return judge(agent.evidence, agent.heard, bounds(state, agent), judged)
 
