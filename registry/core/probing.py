@@ -22,6 +22,7 @@ from registry.core.limits import (
     MAX_PROBES,
     MIN_PROTECTED,
     PROBE_REPEAT,
+    PROBE_REPEAT_CLOSED,
     REPORT_PAUSE,
     SCOUT_PAUSE,
     SCOUTS,
@@ -152,7 +153,8 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
         return assess(state, agent, event.at) + scout(state, event.at)
     found.missing(event.at)
     if not found.is_gone:
-        again = _probe(state, agent, Purpose.HINT, PROBE_REPEAT + state.path.allowance)
+        wait = PROBE_REPEAT if found.closed_at is None else PROBE_REPEAT_CLOSED
+        again = _probe(state, agent, Purpose.HINT, wait + state.path.allowance)
         return again + scout(state, event.at)
     held = bounds(state, agent).absence_held
     if event.at < held and state.leading:  # and then asked once more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from registry.core.events import ConnectionClosed, Outcome, ProblemReported, Purpose
-from registry.core.limits import HINT_PAUSE, LATE_BEAT, REPORT_PAUSE
+from registry.core.limits import HINT_PAUSE, LATE_BEAT, PROBE_REPEAT_CLOSED, REPORT_PAUSE
 from registry.core.status import Status
 from tests.core.shell import Reply, Shell, World
 
@@ -42,8 +42,10 @@ def test_a_closed_connection_leads_to_a_probe_at_once(known: Shell, name: str):
 
 
 def test_of_one_that_has_crashed_the_rest_takes_two_answers(world: World, known: Shell):
+    """The second a while later, for a client that lost its connection needs as long to make another one."""
     closed(known)
     known.answer(Outcome.NO_RESPONDERS)
+    assert known.probes[0].delay == PROBE_REPEAT_CLOSED
     known.answer(Outcome.NO_RESPONDERS)
     assert world.bucket.events()[-1]["reason"] == "no_responders"
 

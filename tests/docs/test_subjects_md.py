@@ -397,6 +397,7 @@ def test_every_link_on_the_page_leads_somewhere() -> None:
         ("Flapping", f"for {flapping.HOLD_DOWN:g} s, and for twice as long"),
         ("Performance score", f"within {Settings().warm_up:g} s"),
         ("Health checks", f"{'twice' if limits.GONE == 2 else limits.GONE} within {limits.PROBE_REPEAT * 1000:g} ms"),
+        ("Health checks", f"or {limits.PROBE_REPEAT_CLOSED * 1000:g} ms after its connection was closed"),
         ("Draining", f"{Settings().drain_timeout:g} s from then"),
         ("Buckets", f"every {Settings().checkpoint_interval:g} s at most"),
         ("Events", f"{EVENTS_MAX_AGE / 86400:g} days or {EVENTS_MAX_BYTES // 1024**3} GiB"),
