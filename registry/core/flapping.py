@@ -22,23 +22,29 @@ MAX_HOLD_DOWN = 3600.0
 Flaps = Mapping[str, float]
 """`returns`: how often it came back; `penalty`, `at`: what it was then, Unix time; `until`: end of the hold-down."""
 
+FLAPS = frozenset(("returns", "penalty", "at", "until"))
+
+
+def returns(flaps: Flaps | None) -> int:
+    """Return how often an agent came back."""
+    return 0 if flaps is None else int(flaps["returns"])
+
 
 def penalty(flaps: Flaps | None, now: float) -> float:
     """Return what is left of the penalty at a Unix time."""
-    if not flaps:
+    if flaps is None:
         return 0.0
-    left: float = flaps.get("penalty", 0.0) * 0.5 ** (max(0.0, now - flaps.get("at", now)) / HALF_LIFE)
+    left: float = flaps["penalty"] * 0.5 ** (max(0.0, now - flaps["at"]) / HALF_LIFE)
     return left
 
 
 def returned(flaps: Flaps | None, now: float) -> Flaps:
     """Return what is remembered of an agent that comes back at a Unix time."""
-    known = flaps or {}
-    after = penalty(known, now) + 1.0
+    after = penalty(flaps, now) + 1.0
     until = 0.0
     if after > TOLERATED:
         until = now + min(MAX_HOLD_DOWN, HOLD_DOWN * 2.0 ** (ceil(after - TOLERATED) - 1))
-    return {"returns": known.get("returns", 0) + 1, "penalty": round(after, 3), "at": now, "until": round(until, 3)}
+    return {"returns": returns(flaps) + 1, "penalty": round(after, 3), "at": now, "until": round(until, 3)}
 
 
 def held_until(flaps: Flaps | None, now: float) -> float | None:
@@ -46,5 +52,6 @@ def held_until(flaps: Flaps | None, now: float) -> float | None:
 
     One that lies further ahead than any hold-down is of a clock that was put back since.
     """
-    until = flaps.get("until", 0.0) if flaps else 0.0
-    return until if now < until <= now + MAX_HOLD_DOWN else None
+    if flaps is None or not now < flaps["until"] <= now + MAX_HOLD_DOWN:
+        return None
+    return flaps["until"]

@@ -14,6 +14,7 @@ from registry.core.events import (
     ProblemReported,
     Purpose,
 )
+from registry.core.evidence import Verdict
 from registry.core.holder import holder_probed
 from registry.core.judgement import bounds, verdict
 from registry.core.limits import (
@@ -156,9 +157,8 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
         wait = PROBE_REPEAT if found.closed_at is None else PROBE_REPEAT_CLOSED
         again = _probe(state, agent, Purpose.HINT, wait + state.path.allowance)
         return again + scout(state, event.at)
-    held = bounds(state, agent).absence_held
-    if event.at < held and state.leading:  # and then asked once more
-        agent.probe_at = held + HINT_PAUSE
+    if state.leading and verdict(state, agent, event.at)[0] is Verdict.PARTITIONED:  # until then; and asked once more
+        agent.probe_at = max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE
         state.probes.watch(agent.agent_id)
     return assess(state, agent, event.at)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
+from registry.core.flapping import FLAPS
 from registry.core.form import (
     CHANGE_TYPES,
     MAX_NUMBER,
@@ -248,7 +249,10 @@ def _check(record: Record) -> None:
     check_names("commands", record.commands)
     check_counts("claims_since", record.claims_since)
     check_metrics(record.performance_metrics)
-    check_metrics(record.flaps or {})
+    if record.flaps is not None:
+        check_metrics(record.flaps)
+        if not record.flaps.keys() >= FLAPS:
+            raise ValueError(f"flaps is {record.flaps!r:.80}, without {sorted(FLAPS - record.flaps.keys())}")
     check_free("metadata or connection", (record.metadata, record.connection))
     check_free("what is not known", record.extra.values())
 

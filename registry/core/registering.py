@@ -59,7 +59,8 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
     if known.status is Status.OFFLINE:
         record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
     elif same and replace(known, **fields) == known:
-        agent.heard, agent.seq = max(agent.heard, wanted.at), -1
+        state.heard(agent, wanted.at)
+        agent.seq = -1
         if state.leading:
             return _settled(state, agent, wanted, attempts)
         record = touched(state, agent, wanted)  # the leader has to know of it, who gives up whoever he does not hear

@@ -11,6 +11,7 @@ from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
 from registry.core.errors import not_found
 from registry.core.evidence import NOTHING, REASONS, Verdict
+from registry.core.flapping import returns
 from registry.core.health_subject import may_be_asked
 from registry.core.leases import Leases
 from registry.core.limits import MAX_REMEMBERED, REMOVAL_KEPT, Limits
@@ -172,15 +173,7 @@ class RegistryState:
         agent = self.agents.get(record.agent_id)
         wall = self.wall(at)
         if agent is None:
-            since = at - max(0.0, wall - record.status_since)
-            load_at = None
-            if record.load_reported_at is not None:
-                load_at = at - max(0.0, wall - record.load_reported_at)
-            agent = Agent(record, revision, heard=at, since=since, load_at=load_at)
-            agent.busy_until = record.busy_until - self.wall_offset if record.busy_until else 0.0
-            self.removed.pop(record.agent_id, None)
-            self.unswept.pop(record.agent_id, None)
-            self.catalog.add(agent)
+            agent = self._newcomer(record, revision, at)
         else:
             before = agent.record
             agent.revision = revision
@@ -190,12 +183,12 @@ class RegistryState:
             came_back = before.status is Status.OFFLINE and record.status is not Status.OFFLINE
             registered = record.change is not None and record.change.reason in _REGISTERED
             if came_back or registered or record.incarnation != before.incarnation:
-                agent.heard = max(agent.heard, at)
+                self.heard(agent, at)
                 agent.forget_absence()
                 agent.signs += 1
                 agent.seq = -1  # who registers may have been started anew, and then counts from the start
             elif record.last_heartbeat > before.last_heartbeat:  # what another replica was told counts here, too
-                agent.heard = max(agent.heard, at - max(0.0, wall - record.last_heartbeat))
+                self.heard(agent, at - max(0.0, wall - record.last_heartbeat))
             if record.status is not before.status:
                 agent.since, agent.lapse_at = at, 0.0
                 if record.status in (Status.OFFLINE, Status.DEREGISTERING):
@@ -203,12 +196,35 @@ class RegistryState:
             if self.health_subject(record) is None:
                 agent.forget_absence()
             self.catalog.replace(agent, record)
-            if came_back:
+            if returns(record.flaps) > returns(before.flaps):
                 self.statistics.returns += 1
                 self.standings.returned(agent, at)
         self.standings.stand(agent, at)
         self.watch(agent, at)
         return agent
+
+    def _newcomer(self, record: Record, revision: int, at: float) -> Agent:
+        wall = self.wall(at)
+        load_at = None
+        if record.load_reported_at is not None:
+            load_at = at - max(0.0, wall - record.load_reported_at)
+        agent = Agent(record, revision, heard=at, since=at - max(0.0, wall - record.status_since), load_at=load_at)
+        agent.busy_until = record.busy_until - self.wall_offset if record.busy_until else 0.0
+        self.removed.pop(record.agent_id, None)
+        self.unswept.pop(record.agent_id, None)
+        self.catalog.add(agent)
+        if record.flaps is not None:
+            self.standings.returned(agent, at - max(0.0, wall - record.flaps["at"]))
+        return agent
+
+    def heard(self, agent: Agent, at: float) -> None:
+        """Take note of a sign of life at an instant."""
+        agent.heard = max(agent.heard, at)
+        if agent.suspicion:
+            self.suspicions.clear(agent, at)
+        if agent.record.agent_id in self.leases.late:
+            del self.leases.late[agent.record.agent_id]
+            self.watch(agent, at)
 
     def watch(self, agent: Agent, at: float) -> None:
         """Look at an agent when something is due: its lease, its next probe. Only the leader does."""
@@ -237,6 +253,8 @@ class RegistryState:
         self.leading, self.epoch = False, epoch
         self.deadlines.clear()
         self.probes.clear()
+        self.leases.late.clear()
+        self.protection.clear()
 
     def known_revision(self, agent_id: str) -> int:
         """Return the revision of the newest entry that is known of an id; 0 if there is none."""

@@ -99,16 +99,11 @@ def _merged(agent: Agent, event: TelemetryReceived) -> Mapping[str, float]:
 
 def renew(state: RegistryState, agent: Agent, at: float) -> None:
     """Take note of a sign of life."""
-    agent.heard = at
+    state.heard(agent, at)
     agent.signs += 1
     agent.last_heartbeat = state.wall(at)
     if agent.evidence is not NOTHING:
         agent.evidence.sign_of_life()
-    if agent.suspicion:
-        state.suspicions.clear(agent, at)
-    if agent.record.agent_id in state.leases.late:
-        del state.leases.late[agent.record.agent_id]
-        state.watch(agent, at)
 
 
 def count_check(state: RegistryState, passed: bool) -> None:

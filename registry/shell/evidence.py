@@ -35,7 +35,7 @@ def evidence_fields(state: RegistryState, agent: Agent, at: float, replica_id: s
         "reports": found.reports,
         "reported_at": wall(found.reported_at),
         "problem": found.problem or None,
-        "returns": 0 if flaps is None else int(flaps.get("returns", 0)),
+        "returns": flapping.returns(flaps),
         "flapping_until": flapping.held_until(flaps, state.wall(at)),
         "held_back_by": sorted(state.protection.causes),
         "judged_by": replica_id,
