@@ -43,7 +43,8 @@ def returned(flaps: Flaps | None, now: float) -> Flaps:
     after = penalty(flaps, now) + 1.0
     until = 0.0
     if after > TOLERATED:
-        until = now + min(MAX_HOLD_DOWN, HOLD_DOWN * 2.0 ** (ceil(after - TOLERATED) - 1))
+        further = ceil(min(after - TOLERATED, 60.0))  # anybody may have written the record
+        until = now + min(MAX_HOLD_DOWN, HOLD_DOWN * 2.0 ** (further - 1))
     return {"returns": returns(flaps) + 1, "penalty": round(after, 3), "at": now, "until": round(until, 3)}
 
 

@@ -49,10 +49,10 @@ def _in_turn(state: RegistryState, at: float, until: float, most: int) -> list[E
     for agent_id in list(state.probes.due(until, min(most, MAX_PROBES - len(state.probing)))):
         agent = state.agents[agent_id]
         period = state.limits.probe_period
-        if agent.probe_at > at:  # earlier than in turn, with others: their next turns must not come all at once
+        if abs(at - agent.probe_at) > LATE:  # many at once, and their next turns must not come so
             agent.probe_at = at + (0.5 + 0.5 * state.random()) * period
         else:  # from when it was due, not from now: so they stay spread as they are
-            agent.probe_at = max(agent.probe_at + period, at + period / 2)
+            agent.probe_at += period
         state.probes.watch(agent_id)
         effects += _probe(state, agent, Purpose.HEALTH)
     return effects
