@@ -36,9 +36,9 @@ LOSSES = {
 }
 
 AGENTS = {
-    "agent-killed": (detection.killed, 40, 10),
-    "agent-killed-unwatched": (detection.unwatched, 16, 4),
-    "agent-stopped": (detection.stopped, 10, 3),
+    "agent-killed": (detection.killed, 80, 10),
+    "agent-killed-unwatched": (detection.unwatched, 20, 4),
+    "agent-stopped": (detection.stopped, 12, 3),
 }
 """Losses of agents: what measures one, and how often by default and with `--quick`."""
 

@@ -58,8 +58,15 @@ class Crew:
         self._listener = listener
 
     async def start(self) -> None:
-        """Start all, and return when all have registered."""
-        await asyncio.gather(*(self.start_one(process) for process in self._processes))
+        """Start all, and return when all have registered.
+
+        Raises:
+            BenchError: If one ends before, or does not in time.
+        """
+        since = len(self._listener.heard)
+        for process in self._processes:
+            await process.start()
+        await asyncio.gather(*(self._registered(process, since) for process in self._processes))
 
     async def start_one(self, process: AgentProcess) -> None:
         """Start one, and return when it has registered.
@@ -69,6 +76,9 @@ class Crew:
         """
         since = len(self._listener.heard)
         await process.start()
+        await self._registered(process, since)
+
+    async def _registered(self, process: AgentProcess, since: int) -> None:
         registered = asyncio.ensure_future(self._listener.until(process.name, "active", since, START_WITHIN))
         ended = asyncio.ensure_future(process.ended())
         try:
