@@ -36,7 +36,7 @@ class Limits:
     @property
     def patience(self) -> float:
         """Beyond the probe time-out, until who has not answered hangs and is not merely slow."""
-        return min(self.probe_timeout, self.health_check_interval / 4)
+        return min(self.probe_timeout, self.health_check_interval / 3)
 
     @property
     def probe_period(self) -> float:

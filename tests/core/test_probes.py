@@ -417,11 +417,10 @@ def test_busy_is_not_hung(world: World, probing: Shell):
 
 def test_how_long_an_answer_is_waited_for(world: World, shell: Shell):
     """The time-out and a while, so that who is slow can be told from who hangs; known to hang in time for all that."""
-    for interval, timeout, wait in ((30.0, 2.0, 4.0), (4.0, 2.0, 3.0), (1.0, 2.0, 2.25)):
+    for interval, timeout, wait in ((30.0, 2.0, 4.0), (6.0, 2.0, 4.0), (3.0, 2.0, 3.0)):
         limits = Limits(health_check_interval=interval, probe_timeout=timeout)
         assert limits.probe_timeout + limits.patience == wait
-        if interval > 1.0:
-            assert limits.probe_period + wait < interval + timeout
+        assert limits.probe_period + wait < interval + timeout
     shell.register("a", health_subject=SUBJECT)
     world.advance(30.0, beating=["a"])
     assert shell.probes[0].timeout == 4.0
