@@ -169,6 +169,7 @@ def agent_pairs(agent: AgentInfo) -> Table:
         ("health checks", agent.health_subject or "none: lives by its heartbeats"),
         ("concurrency", agent.max_concurrency or "not said"),
         ("claims", ", ".join(sorted(agent.claims)) or "-"),
+        *((f"canary {name}", f"to topic {canary['topic']}") for name, canary in sorted(agent.canaries.items())),
     ]
     if agent.suspicion:
         rows.append(("suspicion", number(agent.suspicion)))
@@ -212,6 +213,10 @@ def evidence_text(evidence: Evidence) -> str:
         (
             evidence.reports,
             f"{count(evidence.reports, 'report')}, the last {before(evidence.reported_at)}: {evidence.problem}",
+        ),
+        *(
+            (True, f"fails its canary of {capability} since {before(failing.since)}: {failing.why}")
+            for capability, failing in sorted(evidence.failing_canaries.items())
         ),
         (evidence.returns, f"came back after it had been given up, {count(evidence.returns, 'time')}"),
         (evidence.flapping_until, f"kept degraded for {duration(left(evidence.flapping_until))} more"),

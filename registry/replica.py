@@ -210,6 +210,8 @@ class Replica:
             "status_distribution": {str(status): statuses[status] for status in Status if statuses[status]},
             "heartbeats_received": counts.heartbeats,
             "heartbeats_dropped": counts.heartbeats_dropped,
+            "canaries_run": counts.canaries_run,
+            "canaries_failed": counts.canaries_failed,
             "requests_refused": dict(counts.refused),
             "events_published": self.projector.published,
             "write_conflicts": counts.write_conflicts,

@@ -65,6 +65,15 @@ class ServiceQuery:
         return wire
 
 
+class FailingCanary(Reply):
+    """A canary that an agent fails."""
+
+    since: Timestamp
+    """Of the first fail in a row."""
+    why: str
+    """What was wrong the last time."""
+
+
 class Evidence(Reply):
     """What is known of an agent beside its own reports, and the verdict that follows from it."""
 
@@ -103,6 +112,8 @@ class Evidence(Reply):
     """How often it came back after it had been given up."""
     flapping_until: Timestamp | None = None
     """Until when it is kept degraded because of that."""
+    failing_canaries: dict[str, FailingCanary] = Field(default_factory=dict)
+    """Capability to what is known of its canary, for those that fail."""
     held_back_by: list[str] = Field(default_factory=list)
     """Why verdicts are held back now; see `protection` in the statistics."""
     judged_by: str
@@ -152,6 +163,8 @@ class AgentInfo:
     health_subject: str | None = None
     max_concurrency: int | None = None
     claims: set[str] = field(default_factory=set)
+    canaries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Capability to its canary, as registered: `topic`, `payload`, `expect`, `timeout`, `period`."""
     suspicion: float = 0.0
     """0.0 to 1.0: how unusual its silence is for an agent that beats often; lowers its rank."""
     evidence: Evidence | None = None

@@ -32,6 +32,7 @@ PATTERN_IN_WORDS = {
         "a NATS subject without wildcards or spaces, which begins neither with $ nor with _, "
         "such as agent.trader-1.health_check"
     ),
+    SUBJECT_PATTERN: "one or more tokens joined by dots, without wildcards or spaces, such as quote or orders.check",
 }
 """What each pattern accepts, for error texts."""
 

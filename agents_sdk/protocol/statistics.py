@@ -62,6 +62,9 @@ class Statistics(Presence):
     heartbeats_received: int
     heartbeats_dropped: int
     """Beats older than one already taken, or from a replaced incarnation."""
+    canaries_run: int
+    """Canaries that passed or failed since this replica started; the leader runs them."""
+    canaries_failed: int
     requests_refused: dict[str, int]
     """Error code to how many requests were answered with it."""
     events_published: int

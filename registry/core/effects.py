@@ -74,6 +74,22 @@ class Probe:
 
 
 @dataclass(slots=True)
+class RunCanary:
+    """Send an agent a canary, and compare the answer with what is expected. Ends in `CanaryFinished`."""
+
+    agent_id: str
+    incarnation: int
+    capability: str
+    run: int
+    """Tells this run from others of the same canary."""
+    subject: str
+    payload: Mapping[str, Any]
+    expect: Mapping[str, Any]
+    timeout: float
+    """Seconds that the answer may take."""
+
+
+@dataclass(slots=True)
 class TellAgent:
     """Publish to a topic of an agent."""
 
@@ -126,6 +142,7 @@ Effect = (
     | SweepRemoval
     | SendReply
     | Probe
+    | RunCanary
     | TellAgent
     | PublishOrder
     | Announce

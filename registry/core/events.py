@@ -33,6 +33,7 @@ class RegisterRequested:
     health_subject: str | None = None
     max_concurrency: int | None = None
     claims: tuple[str, ...] = ()
+    canaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     takeover: bool = False
     connection: Mapping[str, Any] | None = None
     trace: str | None = None
@@ -122,6 +123,22 @@ class ProbeFinished:
     """Seconds from when it was sent until it ended."""
     health_score: float | None = None
     load_factor: float | None = None
+
+
+@dataclass(slots=True)
+class CanaryFinished:
+    """A canary of an agent has ended."""
+
+    at: float
+    agent_id: str
+    incarnation: int
+    capability: str
+    run: int
+    """Which run of it, as ordered."""
+    passed: bool | None
+    """None if it could not be judged, by no fault of the agent's."""
+    why: str = ""
+    """What was wrong, for people."""
 
 
 @dataclass(slots=True)
@@ -364,6 +381,7 @@ Event = (
     | CommandRequested
     | TelemetryReceived
     | ProbeFinished
+    | CanaryFinished
     | ProblemReported
     | ConnectionClosed
     | ConnectionsWatched

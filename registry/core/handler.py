@@ -34,13 +34,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from registry.core import commands, events, outcomes, probing, scaling, telemetry, upkeep
+from registry.core import canary_runs, commands, events, outcomes, probing, scaling, telemetry, upkeep
 from registry.core.effects import Effect
 from registry.core.state import RegistryState
 
 HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.TelemetryReceived: telemetry.heard,
     events.ProbeFinished: probing.probe_finished,
+    events.CanaryFinished: canary_runs.canary_finished,
     events.ProblemReported: probing.problem_reported,
     events.ConnectionClosed: probing.connection_closed,
     events.ConnectionsWatched: probing.connections_watched,

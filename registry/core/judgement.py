@@ -39,7 +39,8 @@ def _silence_held(state: RegistryState, agent: Agent) -> float:
 
 def is_well(agent: Agent, at: float) -> bool:
     """Return whether nothing at all speaks against an agent that has just been heard."""
-    if at > agent.heard or agent.health < HEALTHY or agent.record.flaps is not None:
+    record = agent.record
+    if at > agent.heard or agent.health < HEALTHY or record.flaps is not None or record.canaries:
         return False
     return agent.evidence is NOTHING or agent.evidence.is_harmless
 
@@ -90,6 +91,8 @@ def _silence(evidence: Evidence) -> str:
 
 
 def _standing_flaw(state: RegistryState, agent: Agent, at: float) -> str | None:
+    if state.canaries.failing(agent.agent_id):
+        return "canary"
     flaps = agent.record.flaps
     if flaps is not None and flapping.held_until(flaps, state.wall(at)) is not None:
         return "flapping"

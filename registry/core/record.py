@@ -11,6 +11,7 @@ from registry.core.form import (
     CHANGE_TYPES,
     MAX_NUMBER,
     RECORD_TYPES,
+    check_canaries,
     check_counts,
     check_free,
     check_metrics,
@@ -26,6 +27,7 @@ EVENT_VERSION = 1
 
 
 _NO_CLAIMS: Mapping[str, int] = {}
+_NO_CANARIES: Mapping[str, Mapping[str, Any]] = {}
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class Record:
     health_subject: str | None = None
     max_concurrency: int | None = None
     claims: tuple[str, ...] = ()
+    canaries: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NO_CANARIES)
+    """Capability to the canary that was declared for it; see `canaries`."""
     connection: Mapping[str, Any] | None = None
     identity: str | None = None
     """Who registered it, as the NATS server vouches; None where identities are not verified."""
@@ -158,6 +162,8 @@ class Record:
             "write_id": self.write_id,
             "commands": self.commands,
         }
+        if self.canaries:
+            form["canaries"] = self.canaries
         if self.flaps is not None:
             form["flaps"] = self.flaps
         if self.change is not None:
@@ -253,7 +259,9 @@ def _check(record: Record) -> None:
         check_metrics(record.flaps)
         if not record.flaps.keys() >= FLAPS:
             raise ValueError(f"flaps is {record.flaps!r:.80}, without {sorted(FLAPS - record.flaps.keys())}")
-    check_free("metadata or connection", (record.metadata, record.connection))
+    if record.canaries:
+        check_canaries(record.canaries)
+    check_free("metadata, canaries or connection", (record.metadata, record.canaries, record.connection))
     check_free("what is not known", record.extra.values())
 
 

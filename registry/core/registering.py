@@ -8,6 +8,7 @@ from typing import Any
 from registry.core import flapping
 from registry.core.access import check_identity
 from registry.core.agent import Agent
+from registry.core.canaries import check_declared
 from registry.core.changes import answer, changed, touched, with_command, with_reason_of, write
 from registry.core.effects import AwaitRevision, Effect, Probe
 from registry.core.errors import RefusedError, invalid
@@ -21,7 +22,7 @@ from registry.core.writes import Write
 
 _REGISTRATION = (
     "agent_type", "capabilities", "metadata", "version", "tags", "instance_id", "heartbeat_interval",
-    "heartbeat_timeout", "health_subject", "max_concurrency", "claims", "connection",
+    "heartbeat_timeout", "health_subject", "max_concurrency", "claims", "canaries", "connection",
 )  # fmt: skip
 """The fields of a record that a registration sets."""
 
@@ -109,10 +110,11 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
     """Check what the wire cannot know, and fill in what was left out.
 
     Raises:
-        RefusedError: For unknown capabilities, a lease shorter than the interval, or a health subject that is not the
-            agent's to name.
+        RefusedError: For unknown capabilities, a lease shorter than the interval, or a health subject or canary that
+            is not the agent's to name.
     """
     state.vocabulary.check(wanted.capabilities)
+    check_declared(wanted.canaries, wanted.capabilities, str(wanted.agent_id), state.prefix)
     subject = wanted.health_subject
     if subject is not None and not may_be_asked(subject, state.prefix):
         example = f"agent.{wanted.agent_id}.health_check"
@@ -147,6 +149,7 @@ def _newcomer(wanted: RegisterRequested, agent_id: str, removal: Removal, now: f
         health_subject=wanted.health_subject,
         max_concurrency=wanted.max_concurrency,
         claims=wanted.claims,
+        canaries=wanted.canaries,
         connection=wanted.connection,
         identity=wanted.identity,
         last_heartbeat=now,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from registry.core.agent import Agent
+from registry.core.canaries import Canaries
 from registry.core.capabilities import Vocabulary
 from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
@@ -83,6 +84,7 @@ class RegistryState:
         self.probes = Deadlines(self._probe_at)
         self.probing: set[str] = set()
         """Agents with a probe on its way."""
+        self.canaries = Canaries(random)
         self.connections_watched = False
         """Whether connections that end are heard of."""
         self.unsaved: dict[str, float] = {}
@@ -231,6 +233,7 @@ class RegistryState:
         if not self.leading:
             return
         self.deadlines.watch(agent.agent_id)
+        self.canaries.watch(agent.record, at)
         if agent.agent_id not in self.probes and self.health_subject(agent.record) is not None:
             agent.probe_at = at + self.random() * self.limits.health_check_interval
             self.probes.watch(agent.agent_id)
@@ -255,6 +258,7 @@ class RegistryState:
         self.probes.clear()
         self.leases.late.clear()
         self.protection.clear()
+        self.canaries.clear()
 
     def known_revision(self, agent_id: str) -> int:
         """Return the revision of the newest entry that is known of an id; 0 if there is none."""
@@ -312,6 +316,7 @@ class RegistryState:
             self.unsaved.pop(agent_id, None)
             self.deadlines.watch(agent_id)
             self.probes.watch(agent_id)
+            self.canaries.forget(agent_id)
             self.leases.late.pop(agent_id, None)
             self.standings.forget(agent_id)
             self.suspicions.forget(agent_id)
@@ -333,6 +338,7 @@ class RegistryState:
         self.catalog.validate()
         self.deadlines.validate()
         self.probes.validate()
+        self.canaries.validate({agent_id: agent.record for agent_id, agent in self.agents.items()}, self.leading)
         self.writes.validate()
         for agent_id in self.agents:
             assert not self.leading or agent_id in self.deadlines, f"{agent_id} has no deadline"

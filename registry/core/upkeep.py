@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+from registry.core.canary_runs import canaries_due
 from registry.core.changes import assess, checkpointed, remove, write
 from registry.core.effects import Announce, Effect, PublishOrder, SweepRemoval
 from registry.core.events import (
@@ -43,7 +44,8 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     for agent_id in unassessed:
         if agent_id in state.agents:
             effects += assess(state, state.agents[agent_id], at)
-    return effects + _lapse(state, at) + probe_due(state, at) + _save(state, at) + _sweep(state, at) + _scale(state, at)
+    effects += _lapse(state, at) + probe_due(state, at) + canaries_due(state, at)
+    return effects + _save(state, at) + _sweep(state, at) + _scale(state, at)
 
 
 def _protect(state: RegistryState, at: float) -> list[Effect]:

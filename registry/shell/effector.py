@@ -20,6 +20,7 @@ from registry.core.effects import (
     PutRecord,
     ReadPolicy,
     ReadRecord,
+    RunCanary,
     SendReply,
     SweepRemoval,
     TellAgent,
@@ -41,6 +42,7 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.record import Record
+from registry.shell import canary
 from registry.shell.acks import TOO_LARGE, Ack
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
@@ -113,6 +115,7 @@ class Effector:
             AwaitRevision: self._spawned(self._await),
             SweepRemoval: self._sweep,
             Probe: self._spawned(self._probe),
+            RunCanary: self._spawned(self._run_canary),
             TellAgent: self._tell,
             PublishOrder: self._publish_order,
             Announce: self._announce,
@@ -148,6 +151,8 @@ class Effector:
                 await self._dispatch(RevisionAwaited(at, agent_id, revision, False))
             case Probe(agent_id, incarnation, _, purpose):
                 await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT))
+            case RunCanary():
+                await self._dispatch(canary.ended(effect, None, FAILED))
             case PutPolicy(capability):
                 await self._dispatch(PolicyUncertain(at, capability))
             case ReadPolicy(capability):
@@ -281,6 +286,9 @@ class Effector:
         await self._dispatch(
             ProbeFinished(at, effect.agent_id, effect.incarnation, effect.purpose, outcome, at - sent, health, load)
         )
+
+    async def _run_canary(self, effect: RunCanary) -> None:
+        await self._dispatch(await canary.run(self._bus, effect))
 
     async def _tell(self, effect: TellAgent) -> None:
         await self._bus.publish(agent_topic(effect.agent_id, effect.topic), orjson.dumps(effect.body))

@@ -37,6 +37,10 @@ def evidence_fields(state: RegistryState, agent: Agent, at: float, replica_id: s
         "problem": found.problem or None,
         "returns": flapping.returns(flaps),
         "flapping_until": flapping.held_until(flaps, state.wall(at)),
+        "failing_canaries": {
+            capability: {"since": failure.since, "why": failure.why}
+            for capability, failure in state.canaries.failing(agent.agent_id).items()
+        },
         "held_back_by": sorted(state.protection.causes),
         "judged_by": replica_id,
     }

@@ -24,6 +24,7 @@ def registration(message: Registration, at: float, reply: Reply | None, identity
     fields = dict(message.__dict__)
     if message.connection is not None:
         fields["connection"] = dict(message.connection.__dict__)
+    fields["canaries"] = {name: canary.model_dump() for name, canary in message.canaries.items()}
     return RegisterRequested(at, reply, identity, **fields)
 
 

@@ -24,12 +24,14 @@ from registry.core.effects import (
     PutRecord,
     ReadPolicy,
     ReadRecord,
+    RunCanary,
     SendReply,
     SweepRemoval,
     TellAgent,
 )
 from registry.core.errors import RefusedError
 from registry.core.events import (
+    CanaryFinished,
     CommandRequested,
     Connected,
     Disconnected,
@@ -246,6 +248,7 @@ class Shell:
         self.todo: list[PutRecord | ReadRecord | PutPolicy | ReadPolicy] = []
         self.facts: list[Event] = []
         self.probes: list[Probe] = []
+        self.canaries: list[RunCanary] = []
         self.awaiting: list[AwaitRevision] = []
         self.told: list[TellAgent] = []
         self.orders: list[dict[str, Any]] = []
@@ -304,6 +307,10 @@ class Shell:
                 assert not isinstance(effect, Probe) or may_be_asked(effect.subject, self.state.prefix), effect
                 kept: list[Any] = {AwaitRevision: self.awaiting, Probe: self.probes, TellAgent: self.told}[type(effect)]
                 kept.append(effect)
+            case RunCanary():
+                assert self.state.leading, "only the leader runs canaries"
+                assert may_be_asked(effect.subject, self.state.prefix), effect
+                self.canaries.append(effect)
             case SweepRemoval():
                 assert self.state.leading, "only the leader sweeps"
                 if self.state.path.connected:
@@ -381,6 +388,13 @@ class Shell:
         probe = next(probe for probe in self.probes if probe.agent_id == agent_id)
         self.probes.remove(probe)
         self.handle(ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, took, **vitals))
+
+    def end_canary(self, passed: bool | None, why: str = "", agent_id: str = "a", capability: str = "analysis") -> None:
+        """End the oldest canary under way of an agent's capability."""
+        wanted = (agent_id, capability)
+        order = next(order for order in self.canaries if (order.agent_id, order.capability) == wanted)
+        self.canaries.remove(order)
+        self.handle(CanaryFinished(self.world.now, agent_id, order.incarnation, capability, order.run, passed, why))
 
     # What is under way for it.
 

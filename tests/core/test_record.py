@@ -32,6 +32,7 @@ FULL = Record(
     health_subject="agent.trader-1.health_check",
     max_concurrency=4,
     claims=("db",),
+    canaries={"analysis": {"topic": "echo", "payload": {"x": 1}, "expect": {}, "timeout": 2.0, "period": 60.0}},
     connection={"server_id": "S", "client_id": 9},
     identity="ACC/user",
     health_score=0.7,
@@ -87,6 +88,11 @@ def test_every_field_is_written():
     assert FULL.to_json()["v"] == RECORD_VERSION
 
 
+def test_a_record_without_canaries_does_not_speak_of_them():
+    """Hardly any agent has one, and the log has room for what matters."""
+    assert "canaries" not in make_record().to_json()
+
+
 def test_fields_of_a_newer_version_are_kept():
     """A newer record is served as far as it is understood, and written back with all that it had, and its version."""
     form = json.loads(json.dumps(FULL.to_json()))
@@ -137,6 +143,14 @@ GOOD: dict[str, Any] = {"v": 1, "agent_id": "a", "agent_type": "w", "capabilitie
         {**GOOD, "incarnation": 2**64 - 1},
         {**GOOD, "incarnation": 1.5},
         {**GOOD, "change_revision": -1},
+        {**GOOD, "canaries": []},
+        {**GOOD, "canaries": {"analysis": "echo"}},
+        {**GOOD, "canaries": {"analysis": {}}},
+        {**GOOD, "canaries": {"analysis": {"topic": 5}}},
+        {**GOOD, "canaries": {"analysis": {"topic": "echo", "payload": []}}},
+        {**GOOD, "canaries": {"analysis": {"topic": "echo", "expect": "ok"}}},
+        {**GOOD, "canaries": {"analysis": {"topic": "echo", "timeout": 0}}},
+        {**GOOD, "canaries": {"analysis": {"topic": "echo", "period": "1m"}}},
         {**GOOD, "metadata": []},
         {**GOOD, "performance_metrics": {"success_rate": "high"}},
         {**GOOD, "performance_metrics": {"success_rate": None}},

@@ -11,11 +11,13 @@ import pytest
 from nats.aio.client import Client
 
 from agents_sdk.protocol import codec, events, subjects
+from agents_sdk.protocol.canary import CANARY_HEADER, MAX_CANARIES, DeclaredCanary
 from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
     AgentInfo,
     CapabilityCount,
     Evidence,
+    FailingCanary,
     Listing,
     NearMiss,
     ServiceQuery,
@@ -37,7 +39,7 @@ from agents_sdk.protocol.statistics import Empty, Judge, Presence, Statistics
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport, ProblemReport, ReportReceipt
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
-from registry.core import flapping, limits, rhythm
+from registry.core import canaries, flapping, limits, rhythm
 from registry.core.agent import UNKNOWN_SUCCESS_RATE
 from registry.core.query import STEP
 from registry.core.record import Change, Record
@@ -87,6 +89,7 @@ ELSEWHERE: dict[Any, str] = {AgentInfo: "an [agent](#agent)", ScalingReport: "as
 PARTS: list[tuple[str, str, Any]] = [
     ("Agent", "An agent, as `registry.get`, `registry.discover` and the commands show it.", AgentInfo),
     ("Evidence", "Evidence is:", Evidence),
+    ("Evidence", "A failing canary:", FailingCanary),
     ("registry.stats", "A judge is:", Judge),
     ("registry.discover", "A near miss:", NearMiss),
     ("registry.capabilities", "A capability count:", CapabilityCount),
@@ -95,6 +98,9 @@ PARTS: list[tuple[str, str, Any]] = [
     ("registry.scaling.get", "Observed:", Observed),
 ]
 """Parts of answers: section, caption of the table, message."""
+
+DECLARED: list[tuple[str, Any]] = [("A connection:", Connection), ("A canary:", DeclaredCanary)]
+"""Parts of a registration: caption of the table, message."""
 
 EVENTS: dict[str, Any] = {
     NAMES.status_event("<status>", "<agent_id>"): events.StatusEvent,
@@ -162,15 +168,18 @@ def test_fields_of_parts(title: str, caption: str, message: Any) -> None:
     assert shown(SECTIONS[title].table_after(caption)) == reply_rows(message)
 
 
-def test_fields_of_a_connection() -> None:
-    table = SECTIONS["registry.register"].table_after("A connection:")
-    assert shown(table) == request_rows(Connection)
+@pytest.mark.parametrize(("caption", "message"), DECLARED, ids=[part[1].__name__ for part in DECLARED])
+def test_fields_of_parts_of_a_registration(caption: str, message: Any) -> None:
+    table = SECTIONS["registry.register"].table_after(caption)
+    assert shown(table) == request_rows(message)
 
 
 def test_every_table_of_fields_is_checked() -> None:
     """A new table without a check of its own would be one that may lie."""
     checked = {(NAMES.operation(name), caption) for name in OPERATIONS for caption in ("**Request**", "**Reply**")}
-    checked |= {(title, caption) for title, caption, _ in PARTS} | {("registry.register", "A connection:")}
+    checked |= {(title, caption) for title, caption, _ in PARTS} | {
+        ("registry.register", caption) for caption, _ in DECLARED
+    }
     for section in PAGE:
         for table in section.tables:
             if table.header[:2] == ["field", "type"] and (section.title, table.caption) not in checked:
@@ -346,7 +355,7 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.events\.scaling\.[a-z_]+\.trading",
         r"registry\.events\.registry\.leader_changed",
         r"registry\.replica\.<replica>(\.<subject>)?",
-        r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain)",
+        r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
         r"\$SRV\.PING\.registry",
         *(re.escape(kind) for kind in events.CE_TYPES.values()),
     ]
@@ -398,6 +407,11 @@ def test_every_link_on_the_page_leads_somewhere() -> None:
         ("Performance score", f"within {Settings().warm_up:g} s"),
         ("Health checks", f"{'twice' if limits.GONE == 2 else limits.GONE} within {limits.PROBE_REPEAT * 1000:g} ms"),
         ("Health checks", f"or {limits.PROBE_REPEAT_CLOSED * 1000:g} ms after its connection was closed"),
+        ("registry.register", f"at most {MAX_METADATA_BYTES // 1024} KiB as JSON, all together"),
+        ("Canaries", f"more than {codec.MAX_PAYLOAD_BYTES // 1024} KiB"),
+        ("Canaries", f"asked again in {canaries.UNJUDGED:g} s"),
+        ("Canaries", f"every {canaries.FAILING_PERIOD:g} s, or every `period` if that is less"),
+        ("Canaries", f"the header `{CANARY_HEADER}` with the value `1`"),
         ("Draining", f"{Settings().drain_timeout:g} s from then"),
         ("Buckets", f"every {Settings().checkpoint_interval:g} s at most"),
         ("Events", f"{EVENTS_MAX_AGE / 86400:g} days or {EVENTS_MAX_BYTES // 1024**3} GiB"),
@@ -415,6 +429,8 @@ def test_numbers_in_words() -> None:
     assert "ids of the last two minutes" in SECTIONS["Events"].text
     assert Settings().offline_retention == 3600
     assert MAX_LIMIT == 1000
+    assert MAX_CANARIES == 16
+    assert (canaries.FAILS, canaries.REPEAT) == (2, 1.0)
 
 
 def test_settings_that_are_named_exist() -> None:
@@ -464,7 +480,7 @@ STEPS = steps(PAGE)
 class TestLines:
     @pytest.fixture
     def settings(self) -> Settings:
-        return Settings(scaling_interval=0.2)
+        return Settings(scaling_interval=0.2, reconnect_grace=0.1)
 
     def test_lines_are_made_to_be_pasted(self) -> None:
         for step in STEPS:
