@@ -36,7 +36,7 @@ LOSSES = {
 }
 
 AGENTS = {
-    "agent-killed": (detection.killed, 80, 10),
+    "agent-killed": (detection.killed, 60, 10),
     "agent-killed-unwatched": (detection.unwatched, 20, 4),
     "agent-stopped": (detection.stopped, 12, 3),
 }

@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.listener import Listener
@@ -91,9 +92,10 @@ class Crew:
             registered.cancel()
             ended.cancel()
 
-    def draw(self, chance: random.Random) -> AgentProcess:
-        """Return one of them."""
-        return chance.choice(self._processes)
+    def drawn(self, chance: random.Random) -> Iterator[AgentProcess]:
+        """Yield all of them in random order, twice: one that comes back a third time flaps, and is another matter."""
+        for _ in range(2):
+            yield from chance.sample(self._processes, len(self._processes))
 
     async def end(self) -> None:
         """End all; nobody is left who would care how."""

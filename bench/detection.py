@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import islice
 from pathlib import Path
 
 from bench.crew import AgentProcess, Crew
@@ -77,7 +78,7 @@ class Losing:
         """Send a signal to an agent, wait until it is told to have moved to a status, repair it; again and again.
 
         Args:
-            runs: How often.
+            runs: How often; each agent twice at most.
             number: The signal.
             to: The status.
             within: Seconds after which waiting is given up.
@@ -87,10 +88,9 @@ class Losing:
         Raises:
             BenchError: If an agent's loss, or its return, is not told of in time.
         """
-        for _ in range(runs):
+        for process in islice(self._crew.drawn(self._chance), runs):
             since = len(self._listener.heard)
             await asyncio.sleep(self._chance.uniform(REST, REST + spread))
-            process = self._crew.draw(self._chance)
             lost_at = time.monotonic()
             os.kill(process.pid, number)
             *before, event = await self._listener.until(process.name, to, since, within)
