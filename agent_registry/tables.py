@@ -241,6 +241,7 @@ def statistics_pairs(statistics: Statistics) -> Table:
         "leader": "yes" if statistics.leader else "no",
         "protection": ", ".join(f"{cause} for {ago(at)}" for cause, at in statistics.protection.items()) or "-",
         "judge": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in statistics.judge),
+        "connections_watched": "yes" if statistics.connections_watched else "no",
     }
     fields = statistics.model_dump(by_alias=True)
     return pairs((name.replace("_", " "), shown.get(name, value)) for name, value in fields.items())

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -25,7 +26,7 @@ from nats.errors import (
 from nats.errors import Error as NatsError
 
 from agents_sdk.denials import SUBSCRIPTION, Denials
-from agents_sdk.dial import PENDING_BYTES, Address
+from agents_sdk.dial import PENDING_BYTES, Address, place_of
 from agents_sdk.errands import Errands
 from agents_sdk.link import Counters, Link, Listener
 from agents_sdk.protocol.errors import PayloadTooLargeError, UnavailableError
@@ -128,6 +129,11 @@ class Connection:
             UnavailableError: If NATS is away.
         """
         return self._link.client
+
+    @property
+    def place(self) -> dict[str, Any] | None:
+        """By what NATS knows this connection now, as a registration says it; None while that is not known."""
+        return place_of(self._link.client) if self.is_connected else None
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with False when the connection is lost, or closed, and with True when it is back."""

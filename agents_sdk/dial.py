@@ -166,6 +166,17 @@ async def hang_up(client: Client, within: float) -> None:
         logger.warning("the NATS connection did not close cleanly: %r", error)
 
 
+def place_of(client: Client) -> dict[str, Any] | None:
+    """Return by what the server knows a client's connection: its own id, and the connection's number there.
+
+    None when it has not said so: while the client is away, and when the server is none of NATS' own.
+    """
+    server_id = client._server_info.get("server_id")  # noqa: SLF001
+    if not client.is_connected or client.client_id is None or not server_id:
+        return None
+    return {"server_id": server_id, "client_id": client.client_id}
+
+
 def has_given_up(client: Client) -> bool:
     """Return whether a client is away and has stopped trying to come back.
 

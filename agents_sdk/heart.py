@@ -187,7 +187,8 @@ class Heart:
         try:
             # Once it was ours, the id is not taken from anybody any more: whoever has it now took it from us.
             takeover = bool(self._registration.get("takeover")) and not self._lease.grant
-            fields = {**self._registration, "takeover": takeover}
+            # Health checks are answered on this connection: its end is worth asking after.
+            fields = {**self._registration, "takeover": takeover, "connection": self._connection.place}
             answer = await self._requester.ask(REGISTER, fields, within=REGISTER_TIMEOUT, repeat=False)
             receipt = Receipt.model_validate(answer)
         except RegistryError as error:

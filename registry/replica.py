@@ -33,6 +33,7 @@ from registry.shell import observability
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus, NobodyThereError, UnreachableError
 from registry.shell.clock import monotonic, new_replica_id, uptime, wall
+from registry.shell.connections import Connections
 from registry.shell.effector import Effector
 from registry.shell.election import KEY as LEADER_KEY
 from registry.shell.election import Election
@@ -75,11 +76,13 @@ class Replica:
         self.settings = settings
         self.replica_id = new_replica_id()
         self.subjects = Subjects(settings.prefix)
-        self.bus = Bus(nats_url, f"agent-registry:{self.replica_id}", _login(settings), settings.prefix)
+        self._nats_url = nats_url
+        self.bus = self._connection(f"agent-registry:{self.replica_id}")
         self.state = blank_state(settings, self.replica_id)
         self.failed: asyncio.Future[str] | None = None
         """Resolved with a sentence when the replica cannot go on."""
         self.pulse = Pulse(self.bus, self.subjects.pulse(self.replica_id), self._pulse_heard)
+        self.connections = Connections(self.bus, self._connection, self.dispatch)
         self._trouble = Trouble(log)
         self._started = monotonic()
         self._parts = AsyncExitStack()
@@ -105,6 +108,10 @@ class Replica:
     async def stop(self) -> None:
         """Let what is under way end, hand leadership over, disconnect."""
         await self._parts.aclose()
+
+    def _connection(self, name: str) -> Bus:
+        """Return a connection of that name, not made yet."""
+        return Bus(self._nats_url, name, _login(self.settings), self.settings.prefix)
 
     # What stops a part is pushed before the part is started: one that fails half-way has begun all the same.
 
@@ -157,6 +164,8 @@ class Replica:
         metadata = {"prefix": self.settings.prefix, "replica": self.replica_id}
         service = MicroService(self.subjects.service, self.replica_id, VERSION, metadata, self.routes.endpoints)
         await service.start(self.bus)
+        stops(self.connections.stop)
+        await self.connections.start()
         stops(end, asyncio.ensure_future(self._ticking()))
         # nats-py's flush does not wait for what is still buffered; an answer to oneself does.
         try:
@@ -226,6 +235,7 @@ class Replica:
                 "late_pulses": state.path.late_pulses,
                 "outages": state.path.outages,
             },
+            "connections_watched": state.connections_watched,
             **self.presence(),
             "nats": {
                 "reconnects": self.bus.reconnects,
@@ -279,10 +289,12 @@ class Replica:
     async def _connected(self) -> None:
         self.election.doubt()
         await self.dispatch(Connected(monotonic()))
+        self.connections.doubt()
 
     async def _disconnected(self) -> None:
         self.election.doubt()
         await self.dispatch(Disconnected(monotonic()))
+        await self.connections.lost()
 
     def _closed(self) -> None:
         if self.failed is not None and not self.failed.done():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent_registry.doctor import copies, durability, replicas, servers, streams
+from agent_registry.doctor import connections, copies, durability, replicas, servers, streams
 from agent_registry.doctor.durability import Acknowledgement
 from agent_registry.doctor.facts import Facts, Unseen
 from agent_registry.doctor.finding import Finding, Severity
@@ -41,6 +41,7 @@ def diagnose(facts: Facts) -> Diagnosis:
         *copies.findings(facts),
         *streams.findings(facts),
         *replicas.findings(facts),
+        *connections.findings(facts),
     ]
     acknowledgement = None
     if not isinstance(facts.agents, Unseen):

@@ -136,6 +136,8 @@ class Replica:
     version: str = ""
     dropped: int = 0
     resyncs: int = 0
+    watched: bool | None = None
+    """Whether it hears when connections end; None when it does not say."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ class Facts:
     """Why JetStream itself was not seen; None when it was."""
     usages: tuple[Usage, ...] = ()
     user: str = ""
+    account: str = ""
+    """Of that user; empty when it was not seen."""
     permissions: Permissions | None = None
     """Of the user that asked; None when it is not restricted."""
     registry_users: frozenset[str] = field(default_factory=frozenset)

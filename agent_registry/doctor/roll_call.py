@@ -87,4 +87,5 @@ def _replica(name: str, answer: dict[str, Any] | Unseen, roll_call: RollCall) ->
         version=answer["version"],
         dropped=nats.get("slow_consumer_drops", 0),
         resyncs=nats.get("resyncs", 0),
+        watched=answer.get("connections_watched"),
     )

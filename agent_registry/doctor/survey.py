@@ -71,6 +71,7 @@ async def survey(
         jetstream=account if isinstance(account, Unseen) else None,
         usages=(*reading.usages_of_account(account), *reading.usages_of_servers(varz)),
         user=str(who.get("user", "")),
+        account=str(who.get("account", "")),
         permissions=reading.permissions_in(who.get("permissions")),
         registry_users=frozenset(roll_call.users),
         newest_revision=0 if isinstance(newest, Unseen) else newest.sequence,

@@ -80,5 +80,7 @@ class Statistics(Presence):
     """Why verdicts are held back now, each with since when, Unix seconds: `silence` or `unreachable`, of many agents
     at once; `lateness`, of this replica; `outage`, of NATS. Empty when none are."""
     judge: Judge
+    connections_watched: bool
+    """Whether the NATS servers tell this replica of connections that end, so that it probes a crashed agent at once."""
     nats: dict[str, int]
     """`reconnects`, `errors`, `slow_consumer_drops` of this connection; `resyncs` of logs that fell silent."""

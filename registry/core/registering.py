@@ -59,12 +59,14 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
     same = known.instance_id is not None and known.instance_id == wanted.instance_id
     if known.status is Status.OFFLINE:
         record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
-    elif same and replace(known, **fields) == known:
+    elif same and replace(known, **{**fields, "connection": known.connection}) == known:
         state.heard(agent, wanted.at)
         agent.seq = -1
-        if state.leading:
+        if state.leading and wanted.connection == known.connection:
             return _settled(state, agent, wanted, attempts)
-        record = touched(state, agent, wanted)  # the leader has to know of it, who gives up whoever he does not hear
+        # The leader has to know of it, who gives up whoever he does not hear. Through which connection an agent speaks
+        # is nobody else's business: it is kept, and is no event.
+        record = replace(touched(state, agent, wanted), connection=wanted.connection)
     elif same:
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
         record = _claiming(replace(with_reason_of(known, updated), **fields), agent)

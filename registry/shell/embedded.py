@@ -38,15 +38,22 @@ logfile_size_limit: 10MB
 ping_interval: "5s"
 ping_max: 2
 jetstream {{ store_dir: "{directory}/jetstream" }}
-# Of the system account the open one sees the server's own figures alone: `doctor` reads there when writes are on disk.
+# Of the system account the open one has two things alone: the server's own figures, where `doctor` reads when writes
+# are on disk, and the end of its own connections, by which the registry notices at once that an agent has crashed.
 accounts {{
   AGENTS {{
     jetstream: enabled, users: [ {{ user: agent, password: agent }} ]
-    imports: [ {{ service: {{ account: SYS, subject: "$SYS.REQ.SERVER.PING.VARZ" }} }} ]
+    imports: [
+      {{ service: {{ account: SYS, subject: "$SYS.REQ.SERVER.PING.VARZ" }} }}
+      {{ stream: {{ account: SYS, subject: "$SYS.ACCOUNT.AGENTS.DISCONNECT" }} }}
+    ]
   }}
   SYS {{
     users: [ {{ user: sys, password: "{password}" }} ]
-    exports: [ {{ service: "$SYS.REQ.SERVER.PING.VARZ", accounts: [ AGENTS ] }} ]
+    exports: [
+      {{ service: "$SYS.REQ.SERVER.PING.VARZ", accounts: [ AGENTS ] }}
+      {{ stream: "$SYS.ACCOUNT.*.DISCONNECT", account_token_position: 3, accounts: [ AGENTS ] }}
+    ]
   }}
 }}
 system_account: SYS

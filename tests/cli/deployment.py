@@ -71,7 +71,12 @@ def server(number: int = 1, **changed: Any) -> Server:
 def replica(name: str = "one", **changed: Any) -> Replica:
     """A replica that is well and does not lead."""
     made = Replica(
-        name, frozenset({"replicas", "$SRV.PING", "connection"}), revision_before=12, revision=12, version="0.1.0"
+        name,
+        frozenset({"replicas", "$SRV.PING", "connection"}),
+        revision_before=12,
+        revision=12,
+        version="0.1.0",
+        watched=True,
     )
     return replace(made, **changed)
 
@@ -89,6 +94,7 @@ def facts(many: int = 1, /, **changed: Any) -> Facts:
         agents=agents(many),
         control=control(many),
         events=events(many),
+        account="AGENTS",
         newest_revision=12,
         lease=Lease("one", 3, 1.5),
         led_for=720.0,

@@ -45,7 +45,18 @@ def test_a_deployment_that_is_well(servers: int) -> None:
     assert diagnosis.holds
     assert [finding.check for finding in diagnosis.of(NOTE)] == ["power"]
     checks = [finding.check for finding in diagnosis.of(OK)]
-    assert checks == ["nats", "space", "durability", "copies", "settings", "registry", "leader", "drops", "events"]
+    assert checks == [
+        "nats",
+        "space",
+        "durability",
+        "copies",
+        "settings",
+        "registry",
+        "leader",
+        "drops",
+        "events",
+        "connections",
+    ]
     assert not any(finding.change for finding in diagnosis.of(OK))
 
 
@@ -594,7 +605,71 @@ TOLD = [
     ),
 ]
 
-CASES = [*DURABILITY, *COPIES, *SETTINGS, *MISSING, *ROOM, *SERVERS, *REPLICAS, *TOLD]
+DEAF = replace(LEADER, watched=False)
+"""A leader that does not hear when connections end."""
+
+CONNECTIONS = [
+    Case(
+        "no accounts",
+        facts(replicas=(DEAF,), account="$G"),
+        "connections",
+        NOTE,
+        None,
+        "the registry does not hear when a connection ends: a crashed agent is found by its next health check",
+        "a system_account in nats-server.conf, as in deploy/nats-accounts.conf",
+    ),
+    Case(
+        "not exported",
+        facts(replicas=(DEAF,)),
+        "connections",
+        NOTE,
+        None,
+        "the registry does not hear",
+        'imports: [ { stream: { account: SYS, subject: "$SYS.ACCOUNT.AGENTS.DISCONNECT" } } ]',
+    ),
+    Case(
+        "not allowed",
+        facts(
+            replicas=(DEAF,),
+            user="ada",
+            registry_users=frozenset({"ada"}),
+            permissions=Permissions(subscribe_deny=("$SYS.>",)),
+        ),
+        "connections",
+        NOTE,
+        None,
+        "the registry does not hear",
+        "let user ada subscribe to $SYS.ACCOUNT.*.DISCONNECT",
+    ),
+    Case(
+        "what another user may says nothing",
+        facts(
+            replicas=(DEAF,),
+            user="eve",
+            registry_users=frozenset({"ada"}),
+            permissions=Permissions(subscribe_deny=("$SYS.>",)),
+        ),
+        "connections",
+        NOTE,
+        None,
+        "the registry does not hear",
+        "account_token_position: 3",
+    ),
+    Case(
+        "one of two",
+        facts(replicas=(LEADER, replica("two", watched=False))),
+        "connections",
+        NOTE,
+        None,
+        "two does not hear",
+        "account_token_position: 3",
+    ),
+    Case(
+        "all of them", facts(replicas=(LEADER, replica("two"))), "connections", OK, None, "asks a crashed agent at once"
+    ),
+]
+
+CASES = [*DURABILITY, *COPIES, *SETTINGS, *MISSING, *ROOM, *SERVERS, *REPLICAS, *TOLD, *CONNECTIONS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -620,6 +695,11 @@ def test_the_worst_comes_first() -> None:
 
 def test_a_setting_that_is_wrong_is_not_said_to_be_right() -> None:
     assert [finding.severity for finding in found(alone(sealed=True), "settings")] == [BROKEN]
+
+
+def test_a_replica_that_does_not_say_whether_it_hears() -> None:
+    """One of an older version, or one whose statistics are not for this user."""
+    assert found(facts(replicas=(replace(LEADER, watched=None),)), "connections") == []
 
 
 def test_a_missing_event_has_its_time_before_the_replicas_are_asked() -> None:

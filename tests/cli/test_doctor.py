@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -395,6 +396,36 @@ async def test_credentials_of_the_system_account(tmp_path: Path) -> None:
     finally:
         await server.kill()
     assert document["acknowledgement"]["sync_interval"] == 10.0
+
+
+# Connections that end.
+
+SILENT = """accounts {
+  AGENTS { jetstream: enabled, users: [ { user: ada, password: a } ]
+    IMPORTS }
+  SYS { users: [ { user: sys, password: s } ]
+    EXPORTS }
+}
+system_account: SYS
+no_auth_user: ada"""
+
+
+async def test_connection_events_that_are_not_exported(tmp_path: Path) -> None:
+    """A note, and what it says to add is enough: the next look, whose own connection ended, finds them heard."""
+    server = Server(tmp_path, SILENT.replace("IMPORTS", "").replace("EXPORTS", ""))
+    await server.start()
+    try:
+        with Serve(server.url, tmp_path / "serve"):
+            code, document = seen(server.url)
+            assert code == 0, broken(document)
+            (finding,) = (each for each in document["findings"] if each["check"] == "connections")
+            assert (finding["severity"], finding["promise"]) == ("note", None)
+            assert finding["message"].startswith("the registry does not hear when a connection ends: ")
+            export, imported = re.findall(r"(?:ex|im)ports: \[.*?\} (?:\} )?\]", finding["change"])
+            server.reload(SILENT.replace("IMPORTS", imported).replace("EXPORTS", export))
+            until(lambda: said(seen(server.url)[1], "connections", "ok"), within=20.0)
+    finally:
+        await server.kill()
 
 
 # A cluster.

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -20,10 +21,11 @@ from nats.aio.client import Client
 from agents_sdk import RegistryClient, UnavailableError
 from bench.copies import leader_of
 from deploy.cluster.nodes import NAMES
+from registry.settings import Settings
 from tests.cli.running import ROOT, environment, finished, is_alive, until
 from tests.cluster.running import STREAMS, RunningCluster
 from tests.conftest import eventually
-from tests.contract.wire import ask
+from tests.contract.wire import Inbox, ask, listening, payloads, settle, told, until_status
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and only Linux ends children")
 
@@ -93,6 +95,37 @@ async def test_everything_is_kept_three_times(cluster: RunningCluster, nc: Clien
         info = await nc.jetstream().stream_info(stream)
         assert info.config.num_replicas == 3
         assert {info.cluster.leader, *(each.name for each in info.cluster.replicas)} == set(NAMES)
+
+
+async def test_connections_that_end_at_any_node_are_heard_of(cluster: RunningCluster, nc: Client) -> None:
+    """Whichever node an agent was connected to, and whichever the leader is."""
+    grace = Settings().reconnect_grace
+    for replica in [one["replica"] for one in await everybody(nc)]:
+
+        async def hears(subject: str = f"registry.replica.{replica}.stats") -> bool:
+            said = await told(nc, subject)
+            return said["connections_watched"] and said["uptime"] > 2 * grace
+
+        await eventually(hears, within=60.0)
+    for url in cluster.url.split(","):
+        agent_id = f"agent-{url.rpartition(':')[2]}"
+        subject = f"agent.{agent_id}.health_check"
+        theirs = await nats.connect(url, name=f"agent:{agent_id}")
+        await theirs.subscribe(subject, cb=Inbox().put)
+        await settle(theirs)
+        registration = {"agent_type": "trader", "capabilities": ["trading"], "health_subject": subject}
+        await told(theirs, f"registry.register.{agent_id}", registration)
+        await theirs.close()
+        assert (await until_status(nc, "offline", agent_id))["status_reason"] == "no_responders"
+        await told(nc, f"registry.deregister.{agent_id}")
+
+
+async def everybody(nc: Client) -> list[dict[str, Any]]:
+    """Return what each of the two replicas says of itself."""
+    inbox = nc.new_inbox()
+    async with listening(nc, inbox) as answers:
+        await nc.publish("registry.replicas", reply=inbox)
+        return payloads(await answers.take(2))
 
 
 async def test_the_doctor_is_content_and_sees_that_writes_are_on_disk(cluster: RunningCluster, nc: Client) -> None:

@@ -110,7 +110,7 @@ def test_a_repeat_never_shortens_a_lease(world: World, shell: Shell):
         {"health_subject": SUBJECT},
         {"max_concurrency": 3},
         {"claims": ("db",)},
-        {"connection": {"server_id": "S", "client_id": 1}},
+        {"claims": ("db",), "connection": {"server_id": "S", "client_id": 1}},
     ],
     ids=str,
 )
@@ -128,6 +128,28 @@ def test_update(world: World, shell: Shell, changes: dict[str, Any]):
     assert (agent.health, agent.load) == (0.6, 0.5)
     event = world.bucket.events()[-1]
     assert (event["from"], event["to"], event["reason"]) == ("degraded", "degraded", "updated")
+
+
+@pytest.mark.parametrize("leading", [True, False])
+@pytest.mark.parametrize("before", [None, {"server_id": "S", "client_id": 1}])
+def test_another_connection_alone_is_kept_and_no_event(
+    world: World, shell: Shell, leading: bool, before: dict[str, Any] | None
+):
+    """An agent that registers again because NATS was away tells nobody anything new, and its lease is renewed."""
+    asked = shell if leading else world.replica("two")
+    first = shell.register("a", instance_id="i1", heartbeat_interval=10.0, connection=before)
+    world.advance(29.0)
+    after = {"server_id": "T", "client_id": 7}
+    again = asked.register("a", instance_id="i1", heartbeat_interval=10.0, connection=after)
+    assert (again["incarnation"], again["registered_at"]) == (1, first["registered_at"])
+    for replica in (shell, asked):
+        assert replica.state.get("a").record.connection == after
+    assert [event["reason"] for event in world.bucket.events()] == ["registered"]
+    world.advance(29.0)
+    assert shell.state.get("a").status is Status.ACTIVE
+    written = len(world.bucket.log)
+    asked.register("a", instance_id="i1", heartbeat_interval=10.0, connection=after)
+    assert len(world.bucket.log) == written + (not leading), "nothing is left to be written"
 
 
 def test_update_of_a_held_agent(shell: Shell):

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from agents_sdk import AgentStatus, RegistryClient
+from registry.replica import Replica
+from registry.settings import Settings
 from registry.shell.embedded import NatsServer
 from tests.conftest import eventually
 
@@ -33,6 +35,12 @@ agent.run()
 """
 
 Program = asyncio.subprocess.Process
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Nobody is probed in turn: who is found gone was asked for a reason of his own."""
+    return Settings(health_check_interval=3600.0, reconnect_grace=0.0)
 
 
 @pytest.fixture
@@ -259,3 +267,18 @@ async def test_a_stopped_process_that_goes_on_registers_again(client: RegistryCl
 async def _status_is(client: RegistryClient, status: AgentStatus) -> bool:
     found = await client.get_agent_info("a")
     return found is not None and found.status is status
+
+
+async def test_killed_it_is_found_gone_at_once(client: RegistryClient, registry: Replica, run) -> None:
+    """Its connection has a name by which the registry knows whose it was, and it beats only every half minute."""
+    await eventually(lambda: registry.state.connections_watched)
+    program = await run(TEN_LINES)
+    await serving(client)
+    await client.call("trading", "quote", {"symbol": "BTC"})  # it listens
+    program.kill()
+
+    async def is_offline() -> bool:
+        agent = await client.get_agent_info("a")
+        return agent is not None and (agent.status, agent.status_reason) == (AgentStatus.OFFLINE, "no_responders")
+
+    await eventually(is_offline)

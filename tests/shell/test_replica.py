@@ -13,6 +13,7 @@ from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus
+from registry.shell.connections import Connections
 from registry.shell.election import Election
 from registry.shell.embedded import NatsServer
 from registry.shell.micro import MicroService
@@ -25,7 +26,7 @@ from tests.contract.wire import TRADER, decoded, told, until_status
 
 PARTS = [
     (Bus, "connect"), (Store, "open"), (BucketLog, "start"), (Tail, "start"), (Pulse, "start"), (Election, "start"),
-    (Election, "_set"), (Routes, "start"), (MicroService, "start"), (Bus, "request"),
+    (Election, "_set"), (Routes, "start"), (MicroService, "start"), (Connections, "start"), (Bus, "request"),
 ]  # fmt: skip
 
 

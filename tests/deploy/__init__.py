@@ -1,0 +1,1 @@
+"""Tests of the configuration that is there to be copied."""
