@@ -86,10 +86,10 @@ def connection_closed(state: RegistryState, event: ConnectionClosed) -> list[Eff
     agent = state.agents.get(event.name.removeprefix(AGENT))
     if agent is None or agent.status is Status.OFFLINE:
         return []
-    named = agent.record.connection
+    named = agent.record.connection or {}
     found = agent.finding()
     found.closed_at, found.closed_reason = event.at, event.reason
-    found.is_own = named is not None and (named["server_id"], named["client_id"]) == (event.server_id, event.client_id)
+    found.is_own = (named.get("server_id"), named.get("client_id")) == (event.server_id, event.client_id)
     return hinted(state, agent, event.at)
 
 
