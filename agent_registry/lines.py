@@ -94,9 +94,10 @@ def ordered(order: ScalingOrder) -> Text:
 
 def announced(event: RegistryEvent) -> Text:
     """Return the line of something that happened to the registry itself."""
-    return _line(
-        event.at, "registry", Text(event.what, style="cyan"), f"replica {event.replica}, epoch {event.epoch}", []
-    )
+    why = f"replica {event.replica}, epoch {event.epoch}"
+    if event.cause is not None:
+        why = f"{event.cause}: {event.late_agents} of {count(event.live_agents or 0, 'agent')} late"
+    return _line(event.at, "registry", Text(event.what, style="cyan"), why, [])
 
 
 def unknown(event: dict[str, Any]) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from agent_registry.wording import (
     ago,
     bar,
     because,
+    count,
     duration,
     health_style,
     load_style,
@@ -22,7 +24,7 @@ from agent_registry.wording import (
 )
 
 if TYPE_CHECKING:
-    from agents_sdk.protocol.discovery import AgentInfo, Vocabulary
+    from agents_sdk.protocol.discovery import AgentInfo, Evidence, Vocabulary
     from agents_sdk.protocol.scaling import CapabilityScaling
     from agents_sdk.protocol.statistics import Statistics
 
@@ -167,11 +169,60 @@ def agent_pairs(agent: AgentInfo) -> Table:
         ("health checks", agent.health_subject or "none: lives by its heartbeats"),
         ("concurrency", agent.max_concurrency or "not said"),
         ("claims", ", ".join(sorted(agent.claims)) or "-"),
+        *((f"canary {name}", f"to topic {canary['topic']}") for name, canary in sorted(agent.canaries.items())),
     ]
+    if agent.suspicion:
+        rows.append(("suspicion", number(agent.suspicion)))
+    if agent.evidence is not None:
+        rows += [("evidence", evidence_text(agent.evidence))]
     rows += [(f"metric {name}", f"{value:g}") for name, value in sorted(agent.performance_metrics.items())]
     if agent.metadata:
         rows.append(("metadata", json.dumps(agent.metadata, ensure_ascii=False, indent=2)))
     return pairs(rows)
+
+
+def evidence_text(evidence: Evidence) -> str:
+    """Return what the registry found out about an agent, a line each, the verdict first."""
+    now = time.time()
+
+    def before(at: float | None) -> str:
+        return f"{ago(at or now)} ago"
+
+    def left(until: float | None) -> float:
+        return (until or 0.0) - now
+
+    lines = [
+        (True, f"{evidence.verdict}, since {before(evidence.since)}"),
+        (
+            True,
+            f"silent for {duration(evidence.silence)}, its lease has {duration(max(0.0, evidence.lease_left))} left",
+        ),
+        (
+            evidence.probed_at,
+            f"health check: {evidence.probe_outcome} after {(evidence.probe_took or 0) * 1000:.1f} ms, "
+            f"{before(evidence.probed_at)}",
+        ),
+        (evidence.probes_missed, f"nobody listened, {count(evidence.probes_missed, 'time')} in a row"),
+        (evidence.unanswered_since, f"does not answer health checks since {before(evidence.unanswered_since)}"),
+        (evidence.slow_since, f"answers late since {before(evidence.slow_since)}"),
+        (
+            evidence.disconnected_at,
+            f"connection closed {before(evidence.disconnected_at)}: {evidence.disconnect_reason}",
+        ),
+        (left(evidence.busy_until) > 0, f"busy for {duration(left(evidence.busy_until))} more"),
+        (
+            evidence.reports,
+            f"{count(evidence.reports, 'report')}, the last {before(evidence.reported_at)}: {evidence.problem}",
+        ),
+        *(
+            (True, f"fails its canary of {capability} since {before(failing.since)}: {failing.why}")
+            for capability, failing in sorted(evidence.failing_canaries.items())
+        ),
+        (evidence.returns, f"came back after it had been given up, {count(evidence.returns, 'time')}"),
+        (evidence.flapping_until, f"kept degraded for {duration(left(evidence.flapping_until))} more"),
+        (evidence.held_back_by, f"verdicts are held back: {', '.join(evidence.held_back_by)}"),
+    ]
+    return "\n".join(line for is_said, line in lines if is_said)
 
 
 def statistics_pairs(statistics: Statistics) -> Table:
@@ -188,6 +239,8 @@ def statistics_pairs(statistics: Statistics) -> Table:
         "requests_refused": spread(statistics.requests_refused),
         "nats": ", ".join(f"{name.replace('_', ' ')} {amount}" for name, amount in statistics.nats.items()),
         "leader": "yes" if statistics.leader else "no",
+        "protection": ", ".join(f"{cause} for {ago(at)}" for cause, at in statistics.protection.items()) or "-",
+        "judge": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in statistics.judge),
         "connections_watched": "yes" if statistics.connections_watched else "no",
     }
     fields = statistics.model_dump(by_alias=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agents_sdk.agent import Agent
     from agents_sdk.caller import AgentCallError
+    from agents_sdk.canary import Canary, is_canary
     from agents_sdk.client import RegistryClient
     from agents_sdk.directory import Change, Changed, Joined, Left, Snapshot
     from agents_sdk.orchestrator import Fleet, Orchestrator
@@ -38,6 +39,7 @@ __all__ = [
     "AgentInfo",
     "AgentStatus",
     "AlreadyRegisteredError",
+    "Canary",
     "Change",
     "Changed",
     "ConflictError",
@@ -67,12 +69,14 @@ __all__ = [
     "Statistics",
     "StatusEvent",
     "UnavailableError",
+    "is_canary",
 ]
 
 # Where each name lives. Imported on first use: pydantic and nats take longer to import than many a command runs.
 _HOMES = {
     "agent": ("Agent",),
     "caller": ("AgentCallError",),
+    "canary": ("Canary", "is_canary"),
     "client": ("RegistryClient",),
     "directory": ("Change", "Changed", "Joined", "Left", "Snapshot"),
     "orchestrator": ("Fleet", "Orchestrator"),

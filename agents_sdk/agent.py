@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from agents_sdk.canary import Canary, declaring
 from agents_sdk.client import RegistryClient
 from agents_sdk.condition import OWN_METRICS, Condition
 from agents_sdk.connection import Connection
@@ -143,15 +144,19 @@ class Agent:
     def __repr__(self) -> str:
         return f"<Agent {self.agent_id} of type {self._registration.agent_type}>"
 
-    def handle(self, topic: str) -> Callable[[HandlerT], HandlerT]:
+    def handle(self, topic: str, *, canary: Canary | None = None) -> Callable[[HandlerT], HandlerT]:
         """Have the decorated function answer requests to `topic`.
 
         It gets the request, a JSON object, and returns anything that is JSON. An `async` function runs on the loop,
         another one in a thread. `InvalidRequestError` tells the caller what is wrong with the request; whatever else
         is raised becomes an error reply that names only its class.
 
+        Args:
+            topic: What follows the agent's id in the subject.
+            canary: A request with a known answer, with which the registry checks now and then that this works.
+
         Raises:
-            ValueError: If the topic is no subject, is the SDK's own, or has a handler.
+            ValueError: If the topic is no subject, is the SDK's own, or has a handler, or the canary is none.
             RuntimeError: If the agent has started.
         """
         if re.fullmatch(SUBJECT_PATTERN, topic) is None or topic in _OURS:
@@ -162,6 +167,8 @@ class Agent:
             raise RuntimeError(f"{self.agent_id} has started; add handlers before")
 
         def add(handler: HandlerT) -> HandlerT:
+            if canary is not None:
+                self._registration = declaring(self._registration, topic, canary)
             self._handlers[topic] = handler
             return handler
 
@@ -285,7 +292,7 @@ class Agent:
         )
         reach = Reach(lambda: self._connection.away_since)
         return Heart(
-            registration.model_dump(exclude_none=True),
+            registration.model_dump(exclude_none=True, exclude_unset=True),
             self._address(f"agent:{self.agent_id}"),
             self._subjects,
             Condition(self._vitals, pulse, health, reach.holds),

@@ -24,6 +24,7 @@ from agents_sdk.protocol.errors import (
     OverloadedError,
     UnavailableError,
 )
+from agents_sdk.protocol.fields import MAX_TEXT
 from agents_sdk.protocol.subjects import agent_topic
 from agents_sdk.retry import Backoff
 from agents_sdk.tracing import outgoing_headers
@@ -47,7 +48,16 @@ ASSUMED_CONCURRENCY = 16
 _ELSEWHERE = frozenset((OverloadedError.status, UnavailableError.status))
 """Statuses of replies that say that the agent did not begin."""
 
+REPORT_PAUSE = 1.0
+"""Seconds between two reports of the same agent; the registry asks it no more often because of them."""
+
+MAX_REPORTED = 1024
+"""Agents whose last report is remembered; one more and all are forgotten."""
+
 Discover = Callable[[ServiceQuery], Awaitable[Listing]]
+
+Report = Callable[[str, str], Awaitable[None]]
+"""Tells the registry of an agent that could not be reached, with why; waits for no answer."""
 
 
 class AgentCallError(Exception):
@@ -116,12 +126,18 @@ class Caller:
     Args:
         connection: The way to NATS.
         discover: Finds agents.
+        report: Told of agents that do not answer.
         rng: Source of the random choices.
     """
 
-    def __init__(self, connection: Connection, discover: Discover, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, connection: Connection, discover: Discover, report: Report, rng: random.Random | None = None
+    ) -> None:
         self._connection = connection
         self._discover = discover
+        self._report = report
+        self._reported: dict[str, float] = {}
+        """When an agent was last reported."""
         self._rng = rng or random.Random()
         self._listings: dict[bytes, _Cached] = {}
         self._last_good: dict[bytes, Listing] = {}
@@ -253,9 +269,10 @@ class Caller:
             subject = agent_topic(agent_id, call.topic)
             reply = await self._connection.request(subject, call.body, within, outgoing_headers())
         except NoRespondersError:
-            return _Failure("nobody listens")
+            return await self._failed(agent_id, call.topic, _Failure("nobody listens"))
         except TimeoutError:
-            return _Failure(f"no answer within {within:.2g} s", may_have_run=True)
+            late = _Failure(f"no answer within {within:.2g} s", may_have_run=True)
+            return await self._failed(agent_id, call.topic, late)
         finally:
             self._in_flight[agent_id] -= 1
             if self._in_flight[agent_id] <= 0:
@@ -267,6 +284,16 @@ class Caller:
         if error.status in _ELSEWHERE:
             return _Failure(error.message)
         raise error
+
+    async def _failed(self, agent_id: str, topic: str, failure: _Failure) -> _Failure:
+        """Tell the registry of a failure, so that it asks the agent itself; it may be the first to notice."""
+        now = time.monotonic()
+        if now >= self._reported.get(agent_id, 0.0) + REPORT_PAUSE:
+            if len(self._reported) >= MAX_REPORTED:
+                self._reported.clear()
+            self._reported[agent_id] = now
+            await self._report(agent_id, f"{topic}: {failure.why}"[:MAX_TEXT])
+        return failure
 
 
 def _look_at(listing: asyncio.Task[Listing]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -17,9 +18,9 @@ from agents_sdk.directory import Change
 from agents_sdk.feed import Event, Feed
 from agents_sdk.gather import gather
 from agents_sdk.pages import Pages
-from agents_sdk.protocol.codec import decode_reply
+from agents_sdk.protocol.codec import decode_reply, encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
-from agents_sdk.protocol.errors import NotFoundError
+from agents_sdk.protocol.errors import NotFoundError, UnavailableError
 from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.scaling import ScalingReport
 from agents_sdk.protocol.statistics import Presence, Statistics
@@ -33,6 +34,7 @@ from agents_sdk.protocol.subjects import (
     PERFORMANCE,
     REGISTER,
     REPLICAS,
+    REPORT,
     RESUME,
     SCALING_GET,
     SCALING_SET,
@@ -40,6 +42,7 @@ from agents_sdk.protocol.subjects import (
     SUSPEND,
     Subjects,
 )
+from agents_sdk.protocol.telemetry import ReportReceipt
 from agents_sdk.requester import REGISTER_TIMEOUT, Requester
 from agents_sdk.servers import server_urls
 from agents_sdk.watch import Watch
@@ -108,7 +111,7 @@ class RegistryClient:
             self._connection = Connection(address)
         self._requester = Requester(self._connection, Subjects(prefix), timeout)
         self._pages = Pages(self._requester)
-        self._caller = Caller(self._connection, self.discover)
+        self._caller = Caller(self._connection, self.discover, self._hint)
         self._written = 0
         """Revision of this client's newest change."""
         self._written_at = -OWN_WRITES
@@ -211,6 +214,25 @@ class RegistryClient:
         fields = {"agent_id": agent_id, "metrics": dict(metrics)}
         # Averages are weighted by what was served since the last report: twice is not once.
         await self._requester.ask(PERFORMANCE, fields, idempotent=False)
+
+    async def report_agent(self, agent_id: str, problem: str) -> ReportReceipt:
+        """Report that an agent could not be reached, or a problem with it: the registry asks it at once.
+
+        Args:
+            agent_id: The agent.
+            problem: What happened, in a few words.
+
+        Raises:
+            NotFoundError: If there is no such agent.
+        """
+        answer = await self._requester.ask(REPORT, {"agent_id": agent_id, "problem": problem})
+        return ReportReceipt.model_validate(answer)
+
+    async def _hint(self, agent_id: str, problem: str) -> None:
+        """Report a problem and wait for nothing: a hint that is lost is no harm."""
+        subject = self._requester.subjects.operation(REPORT, agent_id)
+        with contextlib.suppress(UnavailableError):  # who was asking is told so himself
+            await self._connection.publish(subject, encode({"problem": problem}))
 
     async def suspend_agent(self, agent_id: str, reason: str | None = None) -> AgentInfo:
         """Take an agent out of service until it is resumed."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
+from agents_sdk.canary import handling, says_canary
 from agents_sdk.connection import Connection, Subscription
 from agents_sdk.micro import Counts
 from agents_sdk.protocol.codec import encode, parse
@@ -129,23 +130,24 @@ class Service:
     def _taker(self, topic: str, handler: Handler) -> Callable[[Msg], Awaitable[None]]:
         async def take(msg: Msg) -> None:
             # nats-py hands over the next message when this returns, so the work is not awaited here.
+            canary = says_canary(msg.headers)
             if self._refusal is not None:
                 await self._reply_error(msg, self._refusal)
-            elif not self._vitals.begin():
+            elif not self._vitals.begin(canary):
                 busy = f"{self._agent_id} is doing {self._max_concurrency} requests already"
                 await self._reply_error(msg, OverloadedError(busy))
             else:
-                task = asyncio.create_task(self._work(msg, topic, handler))
+                task = asyncio.create_task(self._work(msg, topic, handler, canary))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 self._on_work()
 
         return take
 
-    async def _work(self, msg: Msg, topic: str, handler: Handler) -> None:
+    async def _work(self, msg: Msg, topic: str, handler: Handler, canary: bool) -> None:
         started, error = time.monotonic(), None
         try:
-            with continued(msg.headers):
+            with continued(msg.headers), handling(canary):
                 answer = encode(await self._run(handler, parse(msg.data)))
             await self._reply(msg, answer)
         except (InvalidRequestError, PayloadTooLargeError) as refusal:
@@ -159,7 +161,10 @@ class Service:
             error = InternalError(f"{type(failure).__name__} in handler {topic!r} of {self._agent_id}")
             await self._reply_error(msg, error)
         finally:
-            self._count(topic, time.monotonic() - started, error)
+            if canary:
+                self._vitals.end_canary()
+            else:
+                self._count(topic, time.monotonic() - started, error)
 
     def _count(self, topic: str, seconds: float, error: RegistryError | None) -> None:
         counts = self.counts[topic]

@@ -41,6 +41,7 @@ class Vitals:
         self._max_concurrency = max_concurrency
         self._lock = threading.Lock()
         self._in_flight = 0
+        self._canaries = 0
         self._served = 0
         self._failed = 0
         self._seconds = 0.0
@@ -50,13 +51,25 @@ class Vitals:
         self._metrics: dict[str, float] = {}
         self._reported_load = 0.0
 
-    def begin(self) -> bool:
-        """Count a request as in flight; returns False if that would be one too many."""
+    def begin(self, canary: bool = False) -> bool:
+        """Count a request as in flight; returns False if that would be one too many.
+
+        Args:
+            canary: Whether it is one, which is done like any other request but is nobody's work, and no load.
+        """
         with self._lock:
-            if self._in_flight >= self._max_concurrency:
+            if self._in_flight + self._canaries >= self._max_concurrency:
                 return False
-            self._in_flight += 1
+            if canary:
+                self._canaries += 1
+            else:
+                self._in_flight += 1
             return True
+
+    def end_canary(self) -> None:
+        """Take note that a canary is done."""
+        with self._lock:
+            self._canaries -= 1
 
     def end(self, seconds: float, *, failed: bool) -> None:
         """Count a request as done.

@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from bench import failover, nodes, report, resting, rows
+from bench import detection, failover, nodes, report, resting, rows
 from bench.processes import BenchError
 from bench.rows import Plan
+from bench.spans import Detection
 from registry.shell.child import ServerError
 
 ROWS = {
@@ -33,6 +34,21 @@ LOSSES = {
     "leading-node-killed": nodes.leaders,
     "other-node-killed": nodes.others,
 }
+
+AGENTS = {
+    "agent-killed": (detection.killed, 60, 10),
+    "agent-killed-unwatched": (detection.unwatched, 20, 4),
+    "agent-stopped": (detection.stopped, 12, 3),
+}
+"""Losses of agents: what measures one, and how often by default and with `--quick`."""
+
+METHOD_OF_AGENTS = f"""\
+Agents of the SDK, each a process, one lost at a time; a heartbeat every {detection.HEARTBEAT_INTERVAL:g} s. Times end \
+when a plain subscription hears the event.
+First row: `agent-registry up`, default settings. Second: `agent-registry serve`, and third: `up`, with \
+HEALTH_CHECK_INTERVAL {detection.CHECK_INTERVAL:g} s.
+Told otherwise: events of agents that nothing had been done to, or other ones than expected.
+"""
 
 METHOD_OF_LOSSES = """\
 Replicas: two on one NATS server, default settings; a time ends when an observer gets what JetStream has stored.
@@ -64,12 +80,26 @@ def main() -> int:
         return 0
     started = time.monotonic()
     done = [ROWS[name](plan) for name in _named(told, ROWS)]
+    found = _detections(told)
     took = time.monotonic() - started
     if told.json:
-        _print_json(took, loop=plan.loop, rows=[row.as_json() for row in done])
-    else:
-        report.table(done, f"{_method(plan)}\n{report.machine()}; took {took:.0f} s")
+        measured = {"rows": [row.as_json() for row in done], "detections": [each.as_json() for each in found]}
+        _print_json(took, loop=plan.loop, **measured)
+        return 0
+    below = f"{report.machine()}; took {took:.0f} s"
+    if done:
+        report.table(done, f"{_method(plan)}\n{below}")
+    if found:
+        report.detections(found, f"{METHOD_OF_AGENTS}{below}")
     return 0
+
+
+def _detections(told: argparse.Namespace) -> list[Detection]:
+    agents, found = 10 if told.quick else 30, []
+    for name in _named(told, AGENTS):
+        measure, usual, quick = AGENTS[name]
+        found.append(asyncio.run(measure(agents, told.rounds or (quick if told.quick else usual))))
+    return found
 
 
 def _losses(told: argparse.Namespace) -> int:
@@ -87,7 +117,9 @@ def _losses(told: argparse.Namespace) -> int:
 
 def _named(told: argparse.Namespace, known: Iterable[str]) -> Iterator[str]:
     """Yield what is to be measured, and say so."""
-    for name in [told.only] if told.only else known:
+    for name in known:
+        if told.only not in (None, name):
+            continue
         if not told.json:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
         yield name
@@ -110,7 +142,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the registry against the raw client.")
     parser.add_argument("--quick", action="store_true", help="a few minutes at most: fewer rounds, fewer agents")
     parser.add_argument("--failover", action="store_true", help="how long it takes to get over losses instead")
-    parser.add_argument("--only", choices=(*ROWS, *LOSSES), help="one row, or one kind of loss")
+    parser.add_argument("--only", choices=(*ROWS, *AGENTS, *LOSSES), help="one row, or one kind of loss")
     parser.add_argument("--json", action="store_true", help="for machines, with every sample")
     parser.add_argument("--profile", choices=ROWS, help="run one row's registry under a profiler, print the top 25")
     parser.add_argument("--rounds", type=int, help="rounds of each row, or losses of each kind")

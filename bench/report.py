@@ -7,6 +7,7 @@ import os
 import platform
 import pstats
 import subprocess
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -64,6 +65,33 @@ def table(rows, subtitle: str) -> None:
             row.note,
         )
     _console().print(shown)
+
+
+def detections(measured, subtitle: str) -> None:
+    """Print how long it took until losses of agents were told of, and what else was told."""
+    from rich.table import Table
+
+    shown = Table(title="from the loss of an agent to its event", caption=subtitle, caption_justify="left")
+    for number, name in enumerate(
+        ("loss", "event", "reasons", "p50", "p99", "longest", "runs", "aim (p99)", "ok", "told otherwise")
+    ):
+        shown.add_column(name, justify="left" if number < 3 else "right")
+    for each in measured:
+        shown.add_row(
+            each.loss,
+            each.until,
+            ", ".join(f"{reason} {count}" for reason, count in Counter(each.reasons).most_common()),
+            *(f"{each.percentile(percent):.3f} s" for percent in (50, 99, 100)),
+            str(len(each.seconds)),
+            f"{each.aim:g} s",
+            "[green]yes[/]" if each.ok else "[red]NO[/]",
+            str(len(each.otherwise)),
+        )
+    console = _console()
+    console.print(shown)
+    for each in measured:
+        for line in each.otherwise:
+            console.print(f"told otherwise, {each.loss}: {line}", markup=False)
 
 
 def losses(measured, subtitle: str) -> None:

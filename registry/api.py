@@ -122,10 +122,11 @@ class AgentRegistry:
         check_finite(agent_info)
         message = check(_REGISTRATION, agent_info)
         metadata = _copied(message.metadata)
+        canaries = _copied({name: canary.model_dump() for name, canary in message.canaries.items()})
 
         def make(at: float, reply: LocalReply) -> Event:
             wanted = registration(message, at, reply, None)
-            wanted.metadata = metadata
+            wanted.metadata, wanted.canaries = metadata, canaries
             return wanted
 
         receipt = await self._ask(make)
@@ -307,12 +308,13 @@ class AgentRegistry:
         decode_reply(answer.data)
 
 
-def _copied(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata of which nothing is shared, as every other replica reads it; most agents have none."""
-    copied: dict[str, Any] = orjson.loads(orjson.dumps(metadata)) if metadata else {}
+def _copied(free: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata or canaries of which nothing is shared, as every other replica reads them; most have none."""
+    copied: dict[str, Any] = orjson.loads(orjson.dumps(free)) if free else {}
     return copied
 
 
 def _info(agent: Agent) -> AgentInfo:
-    own = {"metadata": _copied(agent.record.metadata), "performance_metrics": dict(agent.metrics)}
-    return AgentInfo.from_wire({**agent_fields(agent), **own, "load_age": load_age(agent, monotonic())})
+    own = {"metadata": _copied(agent.record.metadata), "canaries": _copied(agent.record.canaries)}
+    vitals = {"performance_metrics": dict(agent.metrics), "load_age": load_age(agent, monotonic())}
+    return AgentInfo.from_wire({**agent_fields(agent), **own, **vitals})

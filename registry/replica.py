@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from agents_sdk.protocol.subjects import Subjects
+from agents_sdk.protocol.registration import AgentQuery
+from agents_sdk.protocol.subjects import GET, Subjects
 from registry.blank import blank_state
 from registry.core.effects import Effect
 from registry.core.events import (
@@ -25,6 +26,7 @@ from registry.core.events import (
 )
 from registry.core.handler import handle
 from registry.core.limits import LATE
+from registry.core.path import TICK
 from registry.core.status import Status
 from registry.settings import Settings
 from registry.shell import observability
@@ -51,8 +53,8 @@ from registry.shell.trouble import Trouble
 
 log = get_logger(__name__)
 
-TICK = 0.1
-"""Seconds between two ticks."""
+LEADER_PATIENCE = 0.25
+"""Seconds that a follower gives the leader to say what it knows of an agent."""
 
 START_TIMEOUT = 10.0
 """Seconds until the server must know what this replica serves."""
@@ -127,9 +129,7 @@ class Replica:
         )
         self.projector = Projector(self.store, self.subjects, self.replica_id, self.election.holds)
         self.log = BucketLog(self.store, self._decide, self._perform, self.projector)
-        self.effector = Effector(
-            self.bus, self.store, self.subjects, self.settings.probe_timeout, self.dispatch, self.log, self.projector
-        )
+        self.effector = Effector(self.bus, self.store, self.subjects, self.dispatch, self.log, self.projector)
         self._control = Tail(self.store, self.subjects.control_bucket, self._control_heard, self._control_replaced)
         stops(self.effector.stop)
         stops(self.projector.follow)
@@ -151,7 +151,7 @@ class Replica:
         await self.election.start()
         # What was asked is answered before the log, which the answers need, and the connection end.
         stops(self._settled)
-        self.queries = Queries(self.state, self.log, self.statistics, self.presence)
+        self.queries = Queries(self.state, self.log, self.statistics, self.presence, self.replica_id, self._ask_leader)
         watcher = None
         if observability.is_configured():
             watcher = observability.Observability(self.state, self.subjects.service)
@@ -219,10 +219,22 @@ class Replica:
             "status_distribution": {str(status): statuses[status] for status in Status if statuses[status]},
             "heartbeats_received": counts.heartbeats,
             "heartbeats_dropped": counts.heartbeats_dropped,
+            "canaries_run": counts.canaries_run,
+            "canaries_failed": counts.canaries_failed,
             "requests_refused": dict(counts.refused),
             "events_published": self.projector.published,
             "write_conflicts": counts.write_conflicts,
             "pending_writes": len(state.writes),
+            "returns": counts.returns,
+            "late_agents": len(state.leases.late),
+            "protection": {cause: state.wall(since) for cause, since in state.protection.causes.items()},
+            "judge": {
+                "lag": round(state.path.lag, 6),
+                "allowance": round(state.path.allowance, 6),
+                "late_ticks": state.path.late_ticks,
+                "late_pulses": state.path.late_pulses,
+                "outages": state.path.outages,
+            },
             "connections_watched": state.connections_watched,
             **self.presence(),
             "nats": {
@@ -232,6 +244,18 @@ class Replica:
                 "resyncs": self.log.resyncs + self._control.resyncs,
             },
         }
+
+    async def _ask_leader(self, query: AgentQuery) -> bytes | None:
+        """Return what the leader knows of an agent; None if there is none, or it knows of no such agent."""
+        leader = self.election.holder
+        if leader in ("", self.replica_id):
+            return None
+        subject = self.subjects.operation(GET, replica_id=leader)
+        try:
+            answer = await self.bus.request(subject, orjson.dumps({"agent_id": query.agent_id}), LEADER_PATIENCE)
+        except (NobodyThereError, TimeoutError):
+            return None
+        return None if answer.headers else answer.data
 
     async def _control_heard(self, entry: Entry) -> None:
         """Take note of the leader's lease, of how far events are published, of policies."""

@@ -90,6 +90,14 @@ class Settings(BaseSettings):
     reconnect_grace: Annotated[float, Field(ge=0.0, le=3600.0)] = 5.0
     """Seconds after NATS came back for which an agent that is not there is not given up, for it may be on its way back;
     more is kinder to slow clients and finds the dead of an outage later. Loads scale nothing for as long, either."""
+    protection_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+    """Part of the agents, 0 to 1: when more (and at least 10) are silent or unreachable together, the way to them is
+    the suspect and verdicts are held back; more protects less, 1 never does."""
+    suspicion_below: Annotated[float, Field(ge=0.0, le=3600.0)] = 5.0
+    """Seconds: agents that beat at least this often are suspected, and ranked lower, when they are late by their own
+    rhythm; more watches more agents and costs more memory, 0 watches none."""
+    warm_up: Annotated[float, Field(ge=0.0, le=3600.0)] = 30.0
+    """Seconds within which the rank of an agent that came back rises to what it would be; more is more careful."""
     offline_retention: Seconds = 3600.0
     """Seconds for which the record of an offline agent is kept; more shows longer who went, and keeps more records."""
     drain_timeout: Seconds = 300.0

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from agents_sdk.protocol.canary import Canaries
 from agents_sdk.protocol.codec import adapter, check, check_nesting
 from agents_sdk.protocol.errors import InvalidRequestError
 from agents_sdk.protocol.fields import (
@@ -116,6 +117,7 @@ class AgentRecord(BaseModel):
     health_subject: HealthSubject | None = None
     max_concurrency: Concurrency | None = None
     claims: Names = ()
+    canaries: Canaries = Field(default_factory=dict)
     connection: Connection | None = None
     identity: Annotated[str, Field(strict=True)] | None = None
     health_score: Score = 1.0

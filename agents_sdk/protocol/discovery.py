@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from agents_sdk.protocol.fields import AgentId, Capability, Count, Flag, JsonObject, Name, Score, Text
+from agents_sdk.protocol.fields import AgentId, Capability, Count, Flag, JsonObject, Name, Score, Text, Timestamp
 from agents_sdk.protocol.model import Reply
 from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, SortBy
 
@@ -65,6 +65,61 @@ class ServiceQuery:
         return wire
 
 
+class FailingCanary(Reply):
+    """A canary that an agent fails."""
+
+    since: Timestamp
+    """Of the first fail in a row."""
+    why: str
+    """What was wrong the last time."""
+
+
+class Evidence(Reply):
+    """What is known of an agent beside its own reports, and the verdict that follows from it."""
+
+    verdict: str
+    """`alive`, `busy`, `slow`, `hung`, `silent`, `gone`, or `partitioned`: it would be one of the last three, but so
+    many others are that the way to them is the suspect."""
+    since: Timestamp
+    silence: float
+    """Seconds since the last sign of life."""
+    lease_left: float
+    """Seconds until its lease ends if it stays silent."""
+    busy_until: Timestamp | None = None
+    """Until when it said that it would be busy."""
+    probed_at: Timestamp | None = None
+    """When the last health check was sent that has ended."""
+    probe_outcome: str | None = None
+    """`answered`, `no_responders` or `timeout`."""
+    probe_took: float | None = None
+    """Seconds until it ended."""
+    probes_missed: int = 0
+    """Health checks in a row that found nobody; two are enough."""
+    unanswered_since: Timestamp | None = None
+    """When the first health check was sent that has not been answered since."""
+    slow_since: Timestamp | None = None
+    """When it first answered late, until it has been in time twice in a row."""
+    disconnected_at: Timestamp | None = None
+    """When a connection was closed that calls itself the agent's, if nothing was heard of it since."""
+    disconnect_reason: str | None = None
+    """The NATS server's words."""
+    reports: int = 0
+    """Problems that callers reported."""
+    reported_at: Timestamp | None = None
+    problem: str | None = None
+    """The last one."""
+    returns: int = 0
+    """How often it came back after it had been given up."""
+    flapping_until: Timestamp | None = None
+    """Until when it is kept degraded because of that."""
+    failing_canaries: dict[str, FailingCanary] = Field(default_factory=dict)
+    """Capability to what is known of its canary, for those that fail."""
+    held_back_by: list[str] = Field(default_factory=list)
+    """Why verdicts are held back now; see `protection` in the statistics."""
+    judged_by: str
+    """The replica that says so."""
+
+
 @dataclass
 class AgentInfo:
     """An agent as the registry knows it.
@@ -108,6 +163,12 @@ class AgentInfo:
     health_subject: str | None = None
     max_concurrency: int | None = None
     claims: set[str] = field(default_factory=set)
+    canaries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Capability to its canary, as registered: `topic`, `payload`, `expect`, `timeout`, `period`."""
+    suspicion: float = 0.0
+    """0.0 to 1.0: how unusual its silence is for an agent that beats often; lowers its rank."""
+    evidence: Evidence | None = None
+    """What its status rests on; only `get` returns it."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> AgentInfo:
@@ -117,6 +178,8 @@ class AgentInfo:
         known["status"] = AgentStatus(wire["status"])
         known["tags"] = set(wire.get("tags", ()))
         known["claims"] = set(wire.get("claims", ()))
+        if known.get("evidence") is not None:
+            known["evidence"] = Evidence.model_validate(known["evidence"])
         return cls(**known)
 
     def to_wire(self) -> dict[str, Any]:
@@ -124,6 +187,8 @@ class AgentInfo:
         wire = {name: getattr(self, name) for name in _AGENT_FIELDS}
         for name in ("capabilities", "tags", "claims"):
             wire[name] = sorted(wire[name])
+        if self.evidence is not None:
+            wire["evidence"] = self.evidence.model_dump(mode="json")
         return wire
 
 

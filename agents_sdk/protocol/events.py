@@ -58,6 +58,12 @@ class RegistryEvent(Reply):
     replica: str
     epoch: int
     at: float
+    cause: str | None = None
+    """Of protection: `silence`, `unreachable`, `lateness` or `outage`; see `protection` in the statistics."""
+    late_agents: int | None = None
+    """Of protection: how many agents were late then."""
+    live_agents: int | None = None
+    """Of protection: how many there were that should not be."""
 
 
 def says_something_new(error: ValidationError) -> bool:

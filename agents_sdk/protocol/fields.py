@@ -32,6 +32,7 @@ PATTERN_IN_WORDS = {
         "a NATS subject without wildcards or spaces, which begins neither with $ nor with _, "
         "such as agent.trader-1.health_check"
     ),
+    SUBJECT_PATTERN: "one or more tokens joined by dots, without wildcards or spaces, such as quote or orders.check",
 }
 """What each pattern accepts, for error texts."""
 
@@ -75,7 +76,9 @@ def _sorted_unique(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(values)))
 
 
-Text = Annotated[str, Strict(), Field(max_length=256)]
+MAX_TEXT = 256
+
+Text = Annotated[str, Strict(), Field(max_length=MAX_TEXT)]
 """A short text for people."""
 
 AgentId = Annotated[str, Strict(), Field(pattern=AGENT_ID_PATTERN)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from agents_sdk.protocol.canary import Canaries
 from agents_sdk.protocol.fields import (
     AgentId,
     Capabilities,
@@ -61,6 +62,8 @@ class Registration(Command):
     """Resources it holds alone; a claim held by another live agent is refused."""
     takeover: Flag = False
     """Take the id over from a live holder, whose heartbeats are then refused as stale."""
+    canaries: Canaries = Field(default_factory=dict)
+    """For capabilities of its own, by name: a request with a known answer, which the registry sends now and then."""
     connection: Connection | None = None
     """The NATS connection the agent speaks through."""
 

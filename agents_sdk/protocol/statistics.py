@@ -9,6 +9,21 @@ class Empty(Command):
     """A request without fields."""
 
 
+class Judge(Reply):
+    """How late the replica itself is, for who judges others by time has to know his own."""
+
+    lag: float
+    """Seconds that its last message to itself took."""
+    allowance: float
+    """Seconds added to every time-out: the worst delay of late, half of it forgotten every 10 s."""
+    late_ticks: int
+    """Times that it stood still for more than half a second."""
+    late_pulses: int
+    """Messages to itself that took longer than that."""
+    outages: int
+    """Times that NATS was away."""
+
+
 class Presence(Reply):
     """One replica: who it is and how far it is."""
 
@@ -47,6 +62,9 @@ class Statistics(Presence):
     heartbeats_received: int
     heartbeats_dropped: int
     """Beats older than one already taken, or from a replaced incarnation."""
+    canaries_run: int
+    """Canaries that passed or failed since this replica started; the leader runs them."""
+    canaries_failed: int
     requests_refused: dict[str, int]
     """Error code to how many requests were answered with it."""
     events_published: int
@@ -54,6 +72,14 @@ class Statistics(Presence):
     """Compare-and-set writes that somebody else won."""
     pending_writes: int
     """Agents with a write on its way now."""
+    returns: int
+    """Agents that came back after they had been given up."""
+    late_agents: int
+    """Agents whose next heartbeat is overdue; the leader alone knows."""
+    protection: dict[str, float]
+    """Why verdicts are held back now, each with since when, Unix seconds: `silence` or `unreachable`, of many agents
+    at once; `lateness`, of this replica; `outage`, of NATS. Empty when none are."""
+    judge: Judge
     connections_watched: bool
     """Whether the NATS servers tell this replica of connections that end, so that it probes a crashed agent at once."""
     nats: dict[str, int]

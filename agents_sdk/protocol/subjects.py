@@ -27,11 +27,12 @@ DISCOVER = "discover"
 GET = "get"
 STATS = "stats"
 CAPABILITIES = "capabilities"
+REPORT = "report"
 SCALING_GET = "scaling.get"
 SCALING_SET = "scaling.set"
 REPLICAS = "replicas"
 
-AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, PERFORMANCE, GET)
+AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, PERFORMANCE, REPORT, GET)
 """Operations that are also served as `<subject>.<agent_id>`."""
 
 TELEMETRY = (HEARTBEAT, HEALTH, PERFORMANCE)
@@ -44,7 +45,7 @@ MESSAGE_ID = "Nats-Msg-Id"
 """Header that names a command, so that it is carried out once however often it is sent. JetStream gives it that
 meaning for what is published."""
 
-LED = (SCALING_GET, SCALING_SET)
+LED = (SCALING_GET, SCALING_SET, REPORT)
 """Operations that every replica hears, and the leader alone takes."""
 
 SHARED = (*COMMANDS, GET, DISCOVER, STATS, CAPABILITIES)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from agents_sdk.protocol.fields import AgentId, Count, Numbers, Score, Seconds, Timestamp
-from agents_sdk.protocol.model import Reply, Telemetry
+from agents_sdk.protocol.fields import AgentId, Count, Numbers, Score, Seconds, Text, Timestamp
+from agents_sdk.protocol.model import Command, Reply, Telemetry
 
 
 class _Ranked(BaseModel):
@@ -74,6 +74,26 @@ class PerformanceReport(Telemetry):
     agent_id: AgentId
     incarnation: Count | None = None
     metrics: Metrics
+
+
+class ProblemReport(Command):
+    """Somebody could not reach an agent, or had trouble with it. A hint: the registry asks the agent itself."""
+
+    agent_id: AgentId
+    problem: Text
+    """What happened, in a few words, for example `no responders` or `timeout`."""
+
+
+class ReportReceipt(Reply):
+    """The report was heard."""
+
+    agent_id: str
+    status: str
+    verdict: str
+    """What the evidence says of the agent now; see `evidence` of an agent."""
+    probed: bool
+    """Whether the agent is being asked because of it. It is not when it was asked within the last second, is offline,
+    or has no health subject."""
 
 
 class Ack(Reply):

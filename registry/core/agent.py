@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+from registry.core.evidence import NOTHING, Evidence
 from registry.core.record import Record
+from registry.core.rhythm import Rhythm
 from registry.core.status import FAIR, HEALTHY, Status
 
 UNKNOWN_SUCCESS_RATE = 0.5
@@ -21,22 +23,25 @@ class Agent:
         "change_revision",
         "checkpoint_due",
         "counted",
+        "doubted_at",
         "encoded",
+        "evidence",
         "health",
         "heard",
-        "hung",
         "lapse_at",
         "last_heartbeat",
         "load",
         "load_at",
         "metrics",
-        "missed",
         "probe_at",
         "record",
         "revision",
+        "rhythm",
         "seq",
         "signs",
         "since",
+        "standing",
+        "suspicion",
     )
 
     def __init__(self, record: Record, revision: int, heard: float, since: float, load_at: float | None) -> None:
@@ -56,16 +61,22 @@ class Agent:
         self.seq = -1
         self.signs = 0
         """Signs of life, counted."""
-        self.hung = False
-        """Whether its last probe timed out."""
         self.busy_until = 0.0
         """Instant until which its silence means that it is busy."""
         self.lapse_at = 0.0
         """Instant before which the end of its lease is not ordered again."""
         self.probe_at = 0.0
         """Instant at which its next health check is due."""
-        self.missed = 0
-        """Probes in a row that found nobody."""
+        self.evidence = NOTHING
+        """What was found out about it; `finding` before anything is added."""
+        self.rhythm: Rhythm | None = None
+        """How it beats, if it beats often."""
+        self.suspicion = 0.0
+        """How suspicious its silence is, 0.0 to 1.0."""
+        self.doubted_at = 0.0
+        """Instant at which its silence was last looked at."""
+        self.standing = 1.0
+        """What its rank is multiplied with, 0.0 to 1.0."""
         self.checkpoint_due = False
         self.counted: str | None = None
         """The bucket of the health distribution it is counted in; None while it is offline."""
@@ -87,6 +98,17 @@ class Agent:
         """The performance score, 0.0 to 1.0: 0.4 health + 0.3 (1 - load) + 0.3 success rate."""
         success = self.metrics.get("success_rate", UNKNOWN_SUCCESS_RATE)
         return 0.4 * self.health + 0.3 * (1.0 - self.load) + 0.3 * min(1.0, max(0.0, success))
+
+    def finding(self) -> Evidence:
+        """Return its evidence, to be added to."""
+        if self.evidence is NOTHING:
+            self.evidence = Evidence()
+        return self.evidence
+
+    def forget_absence(self) -> None:
+        """What was found of its not being there, or not answering, counts no more."""
+        if self.evidence is not NOTHING:
+            self.evidence.forget_absence()
 
     def bucket(self) -> str:
         """Return which bucket of the health distribution it is in."""

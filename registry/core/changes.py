@@ -6,14 +6,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from registry.core import flapping
 from registry.core.agent import Agent
 from registry.core.effects import Effect, PutRecord, SendReply
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested
-from registry.core.limits import GONE, MAX_COMMANDS
+from registry.core.evidence import FLAWS, REASONS, Verdict
+from registry.core.judgement import condition, is_well
+from registry.core.limits import MAX_COMMANDS
 from registry.core.record import Change, Record
 from registry.core.state import RegistryState
-from registry.core.status import Cause, Status, grade, move
+from registry.core.status import Cause, Status, move
 from registry.core.writes import Command, Write
 
 
@@ -101,9 +104,13 @@ def change(state: RegistryState, agent: Agent, at: float, cause: Cause, reason: 
     """Order what the registry decided by itself: the status that follows from `cause`."""
     if not state.leading or agent.agent_id in state.writes:
         return []
-    record = agent.record
-    status = move(record.status, record.held, cause)
-    return write(state, changed(state, agent, at, status, reason), agent.revision, None, 1)
+    known = agent.record
+    record = changed(state, agent, at, move(known.status, known.held, cause), reason)
+    if reason == "recovered" and known.status_reason == REASONS[Verdict.HUNG]:
+        record = replace(record, flaps=flapping.returned(known.flaps, state.wall(at)))
+        if flapping.held_until(record.flaps, state.wall(at)) is not None:
+            record = replace(changed(state, agent, at, Status.DEGRADED, "flapping"), flaps=record.flaps)
+    return write(state, record, agent.revision, None, 1)
 
 
 def remove(state: RegistryState, agent: Agent, at: float, reason: str) -> list[Effect]:
@@ -149,17 +156,18 @@ def assess(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
         state.unassessed[agent.agent_id] = None
         return []
     record = agent.record
+    if is_well(agent, at) and record.status is Status.ACTIVE and not record.claims:
+        return []  # as after nearly every beat
     lost = [claim for claim, _ in state.catalog.claims.lost(record)] if record.claims else []
     if lost and agent.agent_id not in state.writes:  # a replica died before it took them back
         undone = taken_back(state, agent, at, lost)
         return write(state, undone, agent.revision, None, 1, removed=undone.is_removal)
-    if agent.missed >= GONE and agent.status is not Status.OFFLINE:
-        return change(state, agent, at, Cause.LOST, "no_responders")
-    cause = grade(agent.health, agent.hung)
-    if move(record.status, record.held, cause) is record.status or record.agent_id in state.writes:
+    found = condition(state, agent, at)
+    if found is None or record.status is Status.OFFLINE:
         return []
-    if cause is Cause.HEALTH_GOOD:
-        reason = "recovered"
-    else:
-        reason = "probe_timeout" if agent.hung and cause is not Cause.HEALTH_POOR else "health"
-    return change(state, agent, at, cause, reason)
+    status = move(record.status, record.held, found.cause)
+    # That it is degraded for another reason is worth an event if the registry itself found one of the two.
+    is_news = status is Status.DEGRADED and record.status is status and found.reason != record.status_reason
+    if status is record.status and not (is_news and {found.reason, record.status_reason}.intersection(FLAWS)):
+        return []
+    return change(state, agent, at, found.cause, found.reason)

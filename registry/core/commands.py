@@ -11,11 +11,12 @@ from registry.core.changes import answer, changed, refuse, write
 from registry.core.effects import Effect, Probe, PutRecord, ReadRecord
 from registry.core.errors import RefusedError, not_found
 from registry.core.events import CommandRequested, RegisterRequested, Verb
+from registry.core.judgement import condition
 from registry.core.limits import MAX_ID
 from registry.core.record import Record
 from registry.core.registering import overtaken, register
 from registry.core.state import RegistryState
-from registry.core.status import Cause, Status, grade, move
+from registry.core.status import Cause, Status, move
 from registry.core.writes import Command, Write
 
 _CAUSES = {Verb.SUSPEND: Cause.SUSPEND, Verb.DRAIN: Cause.DRAIN, Verb.RESUME: Cause.RESUME}
@@ -94,7 +95,7 @@ def _change(state: RegistryState, command: CommandRequested, attempts: int) -> l
         return write(state, gone, agent.revision, command, attempts, removed=True)
     if _is_done(agent.record, command.verb):
         return answer(command.reply, agent)
-    status, reason = _after(agent, command.verb)
+    status, reason = _after(state, agent, command)
     record = changed(state, agent, command.at, status, reason, command)
     if command.verb is not Verb.DRAIN:
         record = replace(record, held=command.verb is Verb.SUSPEND)
@@ -118,13 +119,13 @@ def _is_done(record: Record, verb: Verb) -> bool:
     return record.status is Status.DEREGISTERING
 
 
-def _after(agent: Agent, verb: Verb) -> tuple[Status, str]:
+def _after(state: RegistryState, agent: Agent, command: CommandRequested) -> tuple[Status, str]:
     """Return the status and the reason that a verb leads to.
 
     Raises:
         RefusedError: `conflict`, if the agent's status does not allow it.
     """
-    record = agent.record
+    record, verb = agent.record, command.verb
     if record.status in (Status.OFFLINE, Status.DEREGISTERING):
         message = (
             f"{record.agent_id!r} is {record.status} ({record.status_reason}); only registering it again brings it back"
@@ -132,7 +133,9 @@ def _after(agent: Agent, verb: Verb) -> tuple[Status, str]:
         raise RefusedError("conflict", f"agent_id: {message}", ("agent_id", message))
     status = move(record.status, record.held, _CAUSES[verb])
     if verb is Verb.RESUME:
-        status = move(status, False, grade(agent.health, agent.hung))
+        found = condition(state, agent, command.at)
+        if found is not None and found.cause is not Cause.LOST:  # which is for the leader to find
+            status = move(status, False, found.cause)
         return status, "health" if status is Status.SUSPENDED else "operator"
     return status, "draining" if verb is Verb.DRAIN else "operator"
 

@@ -67,8 +67,26 @@ class Probe:
     incarnation: int
     subject: str
     purpose: Purpose
+    timeout: float
+    """Seconds to wait for the answer."""
     delay: float = 0.0
     """Seconds to wait first."""
+
+
+@dataclass(slots=True)
+class RunCanary:
+    """Send an agent a canary, and compare the answer with what is expected. Ends in `CanaryFinished`."""
+
+    agent_id: str
+    incarnation: int
+    capability: str
+    run: int
+    """Tells this run from others of the same canary."""
+    subject: str
+    payload: Mapping[str, Any]
+    expect: Mapping[str, Any]
+    timeout: float
+    """Seconds that the answer may take."""
 
 
 @dataclass(slots=True)
@@ -85,6 +103,17 @@ class PublishOrder:
     """Publish a scaling order."""
 
     order: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Announce:
+    """Publish that something happened to the registry itself."""
+
+    what: str
+    epoch: int
+    number: int
+    """Tells it apart from others of its kind in the same epoch."""
+    details: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -113,8 +142,10 @@ Effect = (
     | SweepRemoval
     | SendReply
     | Probe
+    | RunCanary
     | TellAgent
     | PublishOrder
+    | Announce
     | PutPolicy
     | ReadPolicy
 )

@@ -33,6 +33,7 @@ class RegisterRequested:
     health_subject: str | None = None
     max_concurrency: int | None = None
     claims: tuple[str, ...] = ()
+    canaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     takeover: bool = False
     connection: Mapping[str, Any] | None = None
     trace: str | None = None
@@ -84,6 +85,8 @@ class TelemetryReceived:
     metrics: Mapping[str, float] | None = None
     busy_until: float | None = None
     is_health_check: bool = False
+    is_beat: bool = False
+    """Whether it is one of those that come at regular intervals."""
     ack: bool = True
     """Whether a report that is taken is answered; one that is refused always is."""
 
@@ -100,6 +103,9 @@ class Purpose(StrEnum):
     """Why an agent is probed."""
 
     HEALTH = "health"
+    """It is its turn, or it is asked earlier than in turn as one of many."""
+    HINT = "hint"
+    """Something says that it may be gone."""
     HOLDER = "holder"
     """Another instance wants its id."""
 
@@ -113,8 +119,37 @@ class ProbeFinished:
     incarnation: int
     purpose: Purpose
     outcome: Outcome
+    took: float = 0.0
+    """Seconds from when it was sent until it ended."""
     health_score: float | None = None
     load_factor: float | None = None
+
+
+@dataclass(slots=True)
+class CanaryFinished:
+    """A canary of an agent has ended."""
+
+    at: float
+    agent_id: str
+    incarnation: int
+    capability: str
+    run: int
+    """Which run of it, as ordered."""
+    passed: bool | None
+    """None if it could not be judged, by no fault of the agent's."""
+    why: str = ""
+    """What was wrong, for people."""
+
+
+@dataclass(slots=True)
+class ProblemReported:
+    """Somebody could not reach an agent, or had trouble with it. A hint, and no more."""
+
+    at: float
+    reply: Any
+    identity: str | None
+    agent_id: str
+    problem: str
 
 
 @dataclass(slots=True)
@@ -346,6 +381,8 @@ Event = (
     | CommandRequested
     | TelemetryReceived
     | ProbeFinished
+    | CanaryFinished
+    | ProblemReported
     | ConnectionClosed
     | ConnectionsWatched
     | WriteCommitted

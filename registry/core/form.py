@@ -43,6 +43,7 @@ RECORD_TYPES: dict[str, frozenset[Any]] = {
     "health_subject": _TEXT_OR_NONE,
     "max_concurrency": _COUNT_OR_NONE,
     "claims": _LIST,
+    "canaries": _OBJECT,
     "connection": _OBJECT_OR_NONE,
     "identity": _TEXT_OR_NONE,
     "health_score": _NUMBER,
@@ -55,9 +56,19 @@ RECORD_TYPES: dict[str, frozenset[Any]] = {
     "claims_since": _OBJECT,
     "write_id": _TEXT,
     "commands": _LIST,
+    "flaps": _OBJECT_OR_NONE,
     "change": _OBJECT_OR_NONE,
 }
 """The exact types of each field of a record; a number need not have a point, and `true` is none."""
+
+CANARY_TYPES: dict[str, frozenset[Any]] = {
+    "topic": _TEXT,
+    "payload": _OBJECT,
+    "expect": _OBJECT,
+    "timeout": _NUMBER,
+    "period": _NUMBER,
+}
+"""The same for a canary in a record."""
 
 CHANGE_TYPES: dict[str, frozenset[Any]] = {
     "from": _TEXT,
@@ -103,6 +114,22 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
     for name, value in metrics.items():
         if type(value) not in _NUMBER:
             raise ValueError(f"the metric {name:.80} is {value!r:.80}")
+
+
+def check_canaries(canaries: Mapping[str, Any]) -> None:
+    """Check that every canary is one that can be run.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, canary in canaries.items():
+        if type(canary) is not dict or "topic" not in canary:
+            raise ValueError(f"canaries has {canary!r:.80} for {name:.80}")
+        for part, types in CANARY_TYPES.items():
+            if part in canary and type(canary[part]) not in types:
+                raise ValueError(f"canaries.{name:.80}.{part} is {canary[part]!r:.80}")
+        if not (canary.get("timeout", 1) > 0 and canary.get("period", 1) > 0):
+            raise ValueError(f"canaries.{name:.80}: timeout or period is not above 0")
 
 
 def check_free(field: str, values: Iterable[Any]) -> None:

@@ -19,6 +19,11 @@ ordered here: they are a projection of the log (`record.event_of`).
 A leader that was away, or stood still, starts none before the shell is sure again that nobody else leads (`Tick.sure`);
 it serves as before meanwhile.
 
+What an agent does not say of itself is *evidence* (`evidence.py`): that nobody listens where it is asked, that it does
+not answer, answers late, or is silent. `evidence.judge` makes a verdict of it, `judgement.condition` what the status is
+to follow. Hints (a late beat, a report, a closed connection) only lead to a probe (`probing.py`). When many are in
+trouble together, verdicts are held back (`protection.py`).
+
 Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or
 from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS. It is judged only as far as
 everybody could be heard (`path.py`).
@@ -29,13 +34,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from registry.core import commands, events, outcomes, probing, scaling, telemetry, upkeep
+from registry.core import canary_runs, commands, events, outcomes, probing, scaling, telemetry, upkeep
 from registry.core.effects import Effect
 from registry.core.state import RegistryState
 
 HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.TelemetryReceived: telemetry.heard,
     events.ProbeFinished: probing.probe_finished,
+    events.CanaryFinished: canary_runs.canary_finished,
+    events.ProblemReported: probing.problem_reported,
     events.ConnectionClosed: probing.connection_closed,
     events.ConnectionsWatched: probing.connections_watched,
     events.RegisterRequested: commands.requested,

@@ -28,7 +28,9 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         subject = state.health_subject(holder)
         if pending.missed < GONE and patient and subject is not None:
             wait = PROBE_REPEAT if judged else HOLDER_RETRY
-            return [Probe(holder.agent_id, holder.incarnation, subject, Purpose.HOLDER, wait)]
+            return [
+                Probe(holder.agent_id, holder.incarnation, subject, Purpose.HOLDER, state.limits.probe_timeout, wait)
+            ]
     waiting = state.writes.end(event.agent_id)
     try:
         gone = pending.missed >= GONE

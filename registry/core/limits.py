@@ -13,6 +13,8 @@ class Limits:
     """For agents that do not say theirs."""
     health_check_interval: float = 30.0
     """Between two probes of the same agent; more finds a silent death later and costs less traffic."""
+    probe_timeout: float = 2.0
+    """Within which an agent answers a probe, or it is slow."""
     offline_retention: float = 3600.0
     """How long the record of an offline agent is kept."""
     drain_timeout: float = 300.0
@@ -24,6 +26,33 @@ class Limits:
     reconnect_grace: float = 5.0
     """After NATS came, within which an agent that is not there may be on its way back. Clients of NATS try every 2 s
     unless told otherwise."""
+    protection_share: float = 0.3
+    """Part of the agents, 0.0 to 1.0; if more are in trouble together, their way is the suspect."""
+    suspicion_below: float = 5.0
+    """Agents that beat at least this often are suspected when they are late by their own rhythm; 0 for none."""
+    warm_up: float = 30.0
+    """Within which the rank of an agent that came back rises to what it would be."""
+
+    @property
+    def patience(self) -> float:
+        """Beyond the probe time-out, until who has not answered hangs and is not merely slow."""
+        return min(self.probe_timeout, self.health_check_interval / 3)
+
+    @property
+    def probe_period(self) -> float:
+        """Between two probes of an agent in turn.
+
+        So much shorter than the interval that whoever hangs right after one is known to hang when an interval and a
+        probe time-out have passed.
+        """
+        return max(self.health_check_interval / 2, self.health_check_interval - self.patience - TICKS)
+
+
+TICKS = 0.25
+"""What waiting for ticks adds at most to what is to be in time."""
+
+LATE_BEAT = 1.5
+"""A beat is late after so many intervals."""
 
 
 HEARTBEATS_IN_TIMEOUT = 3
@@ -62,8 +91,47 @@ GONE = 2
 PROBE_REPEAT = 0.05
 """No responders this often, and this many seconds apart, is gone: a reconnecting client is back in 1 to 10 ms."""
 
-MAX_PROBES = 256
-"""Probes in flight at once."""
+PROBE_REPEAT_CLOSED = 0.15
+"""The same when its connection was closed: a client further away takes so long to make another one. It still leaves a
+crash known within a quarter of a second."""
+
+MAX_PROBES = 1000
+"""Probes in flight at once; one that is not answered takes seconds."""
+
+HINT_PAUSE = 0.2
+"""Between two probes of the same agent because of hints; a hint in between waits so long."""
+
+REPORT_PAUSE = 1.0
+"""A report leads to no probe if one was sent within so many seconds before."""
+
+PROMPT = 2
+"""Answers in time, in a row, after which a slow agent is not slow any more."""
+
+MIN_PROTECTED = 10
+"""Fewer agents than this in trouble are not many, whatever their share is."""
+
+SCOUTS = 30
+SCOUT_PAUSE = 1.0
+"""When one agent cannot be reached, so many others are asked earlier than in turn, to see whether it is alone; not
+more often than once in so many seconds."""
+
+SAMPLE_WINDOW = 5.0
+"""Seconds of probes in turn that are looked at together; as long as one may take that is not answered."""
+
+SWEEP_TIME = 1.0
+SWEEP_RATE = 5000
+"""When many cannot be reached, all are asked within so many seconds, but not more of them in one second."""
+
+CUT_HOLD = 2.5
+"""Who cannot be reached and closed its connection is given so long under protection: NATS's clients wait 2 s before
+they try a server again."""
+
+LEASES_HELD = 3
+MAX_SILENCE_HELD = 600.0
+"""Under protection an agent's silence is not held against it for so many more leases, and so many seconds at most."""
+
+HELD_LOOK = 1.0
+"""Between two looks at an agent whose verdict is held back."""
 
 MAX_EXPIRIES = 500
 """Leases and retentions that end in one tick; the rest wait for the next, so that no tick takes long."""

@@ -10,6 +10,16 @@ from __future__ import annotations
 
 from registry.core.errors import RefusedError
 from registry.core.limits import LATE, LATE_PULSE, SETTLING
+from registry.core.protection import LATENESS, OUTAGE
+
+ALLOWANCE_HALF_LIFE = 10.0
+"""Seconds in which half of what is allowed for an own delay is forgotten."""
+
+RECONNECT_ALLOWANCE = 1.0
+"""Allowed after each outage, s."""
+
+TICK = 0.1
+"""Seconds between two ticks, when all is well."""
 
 
 class Path:
@@ -29,9 +39,22 @@ class Path:
         self._settled_at = 0.0
         self.back_at = 0.0
         """Until then, somebody who is not there may be on his way back."""
+        self.lag = 0.0
+        """Seconds that the last pulse was on its way."""
+        self.late_ticks = 0
+        """Ticks that came later than a late pulse would."""
+        self.late_pulses = 0
+        self.outages = 0
+        self.allowance = 0.0
+        """Seconds that are added to every time-out, for this replica itself was so late of late."""
+        self._allowed_at = 0.0
+        self._ticked_at: float | None = None
 
     def connect(self, at: float) -> None:
         """NATS is there, for the first time or again; so are its other clients, a little earlier or later."""
+        if self.back_at:
+            self.outages += 1
+            self._allow(at, RECONNECT_ALLOWANCE)
         self.connected = True
         self.heard_to = at
         self.back_at = at + self._grace
@@ -47,10 +70,32 @@ class Path:
         that is waited for before silence counts again.
         """
         self.heard_to = max(self.heard_to, sent)
+        self.lag = at - sent
+        self._allow(at, self.lag)
         if at - sent > LATE_PULSE:
+            self.late_pulses += 1
             self._settled_at = at + SETTLING
         if at >= self._settled_at:
             self.judged_to = self.heard_to
+
+    def tick(self, at: float) -> None:
+        """Note that time passes; a tick that is late says that this process was."""
+        if self._ticked_at is not None:
+            late = at - self._ticked_at - TICK
+            if late > LATE_PULSE:
+                self.late_ticks += 1
+                self._allow(at, late)
+        self._ticked_at = at
+
+    def _allow(self, at: float, delay: float) -> None:
+        left: float = self.allowance * 0.5 ** ((at - self._allowed_at) / ALLOWANCE_HALF_LIFE)
+        self.allowance, self._allowed_at = max(left, delay), at
+
+    def hindrance(self, at: float) -> str | None:
+        """Return what of this replica's own hinders it from judging who was heard of before; None if nothing does."""
+        if at < self._settled_at or (self.connected and at - self.heard_to > LATE):
+            return LATENESS
+        return OUTAGE if self.outages and at < self.back_at else None
 
     def is_current(self, at: float) -> bool:
         """Return whether what arrives at an instant was sent a moment ago, and not before a standstill."""

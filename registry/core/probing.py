@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from registry.core.agent import Agent
-from registry.core.changes import assess
+from registry.core.changes import answer, assess, refuse
 from registry.core.effects import Effect, Probe
-from registry.core.events import ConnectionClosed, ConnectionsWatched, Outcome, ProbeFinished, Purpose
+from registry.core.errors import RefusedError
+from registry.core.events import (
+    ConnectionClosed,
+    ConnectionsWatched,
+    Outcome,
+    ProbeFinished,
+    ProblemReported,
+    Purpose,
+)
+from registry.core.evidence import Verdict
 from registry.core.holder import holder_probed
-from registry.core.limits import GONE, LATE, MAX_PROBES, PROBE_REPEAT
+from registry.core.judgement import bounds, verdict
+from registry.core.limits import (
+    HINT_PAUSE,
+    LATE,
+    MAX_PROBES,
+    MIN_PROTECTED,
+    PROBE_REPEAT,
+    PROBE_REPEAT_CLOSED,
+    REPORT_PAUSE,
+    SCOUT_PAUSE,
+    SCOUTS,
+    SWEEP_RATE,
+    SWEEP_TIME,
+)
 from registry.core.state import RegistryState
 from registry.core.status import Status
 from registry.core.telemetry import count_check, renew, take
@@ -18,29 +40,57 @@ AGENT = "agent:"
 
 def probe_due(state: RegistryState, at: float) -> list[Effect]:
     """Probe who is due."""
+    return _in_turn(state, at, at, MAX_PROBES) if state.path.can_judge(at) else []
+
+
+def _in_turn(state: RegistryState, at: float, until: float, most: int) -> list[Effect]:
+    """Probe those whose turn comes until an instant, at most so many of them."""
     effects: list[Effect] = []
-    if not state.path.can_judge(at):
-        return effects
-    for agent_id in list(state.probes.due(at, MAX_PROBES - len(state.probing))):
+    for agent_id in list(state.probes.due(until, min(most, MAX_PROBES - len(state.probing)))):
         agent = state.agents[agent_id]
-        agent.probe_at = at + state.limits.health_check_interval
+        period = state.limits.probe_period
+        if abs(at - agent.probe_at) > LATE:  # many at once, and their next turns must not come so
+            agent.probe_at = at + (0.5 + 0.5 * state.random()) * period
+        else:  # from when it was due, not from now: so they stay spread as they are
+            agent.probe_at += period
         state.probes.watch(agent_id)
-        effects += _probe(state, agent)
+        effects += _probe(state, agent, Purpose.HEALTH)
     return effects
 
 
-def _probe(state: RegistryState, agent: Agent) -> list[Effect]:
+def _probe(state: RegistryState, agent: Agent, purpose: Purpose, delay: float = 0.0) -> list[Effect]:
     subject = state.health_subject(agent.record)
     if subject is None or agent.agent_id in state.probing:
         return []
     state.probing.add(agent.agent_id)
-    return [Probe(agent.agent_id, agent.record.incarnation, subject, Purpose.HEALTH)]
+    timeout = state.limits.probe_timeout + state.limits.patience + state.path.allowance
+    return [Probe(agent.agent_id, agent.record.incarnation, subject, purpose, timeout, delay)]
+
+
+def hinted(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
+    """Ask an agent at once that may be gone; a moment later if it was asked just now."""
+    if not state.leading or agent.status is Status.OFFLINE or state.health_subject(agent.record) is None:
+        return []
+    asked = agent.evidence.asked_at
+    earliest = state.path.judges_from(at if asked is None else max(at, asked + HINT_PAUSE))
+    if earliest <= at and state.path.can_judge(at) and len(state.probing) < MAX_PROBES:
+        return _probe(state, agent, Purpose.HINT)
+    if earliest < agent.probe_at:
+        agent.probe_at = earliest
+        state.probes.watch(agent.agent_id)
+    return []
 
 
 def connection_closed(state: RegistryState, event: ConnectionClosed) -> list[Effect]:
     """Ask at once whose connection has ended."""
     agent = state.agents.get(event.name.removeprefix(AGENT))
-    return [] if agent is None else _hinted(state, agent, event.at)
+    if agent is None or agent.status is Status.OFFLINE:
+        return []
+    named = agent.record.connection or {}
+    found = agent.finding()
+    found.closed_at, found.closed_reason = event.at, event.reason
+    found.is_own = (named.get("server_id"), named.get("client_id")) == (event.server_id, event.client_id)
+    return hinted(state, agent, event.at)
 
 
 def connections_watched(state: RegistryState, event: ConnectionsWatched) -> list[Effect]:
@@ -49,18 +99,32 @@ def connections_watched(state: RegistryState, event: ConnectionsWatched) -> list
     return []
 
 
-def _hinted(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
-    if not state.leading or agent.status is Status.OFFLINE or not state.path.can_judge(at):
-        return []
-    return _probe(state, agent)
+def problem_reported(state: RegistryState, event: ProblemReported) -> list[Effect]:
+    """Ask an agent of which somebody has reported a problem, unless it has been asked just now."""
+    try:
+        agent = state.get(event.agent_id)
+    except RefusedError as refused:
+        return refuse(state, event.reply, refused)
+    found = agent.finding()
+    found.reports += 1
+    found.reported_at, found.problem = event.at, event.problem
+    was_asked = found.asked_at is not None and event.at < found.asked_at + REPORT_PAUSE
+    effects = [] if was_asked else hinted(state, agent, event.at)
+    body = {
+        "agent_id": agent.agent_id,
+        "status": agent.status,
+        "verdict": verdict(state, agent, event.at)[0],
+        "probed": bool(effects) or agent.agent_id in state.probing,
+    }
+    return effects + answer(event.reply, body)
 
 
 def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
     """Draw the conclusion from a probe."""
-    state.probing.discard(event.agent_id)
-    agent = state.agents.get(event.agent_id)
     if event.purpose is Purpose.HOLDER:
         return holder_probed(state, event)
+    state.probing.discard(event.agent_id)
+    agent = state.agents.get(event.agent_id)
     count_check(state, event.outcome is Outcome.ANSWERED)
     if agent is None or agent.record.incarnation != event.incarnation or agent.status is Status.OFFLINE:
         return []
@@ -69,18 +133,49 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         if state.leading:
             state.probes.watch(event.agent_id)
         return []
-    subject = state.health_subject(agent.record)
-    if subject is None:
+    if state.health_subject(agent.record) is None:
         return []  # it was changed meanwhile
-    if event.outcome is Outcome.NO_RESPONDERS:
-        agent.missed += 1
-        if agent.missed >= GONE:
-            return assess(state, agent, event.at)
-        state.probing.add(event.agent_id)
-        return [Probe(event.agent_id, event.incarnation, subject, Purpose.HEALTH, PROBE_REPEAT)]
-    agent.missed = 0
-    agent.hung = event.outcome is Outcome.TIMEOUT
-    if not agent.hung:
+    return _conclude(state, agent, event)
+
+
+def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[Effect]:
+    found = agent.finding()
+    found.asked_at, found.took, found.outcome = event.at - event.took, event.took, event.outcome
+    if event.purpose is Purpose.HEALTH:
+        state.protection.sample(event.at, event.outcome is Outcome.ANSWERED)
+    if event.outcome is Outcome.ANSWERED:
+        is_late = event.took > state.limits.probe_timeout + state.path.allowance
+        found.answered(event.at, is_late and not state.protection.suspects_the_way)
         renew(state, agent, event.at)
         take(state, agent, event.at, event.health_score, event.load_factor)
+        return assess(state, agent, event.at)
+    if event.outcome is Outcome.TIMEOUT:
+        found.unanswered(event.at - event.took)
+        return assess(state, agent, event.at) + scout(state, event.at)
+    found.missing(event.at)
+    if not found.is_gone:
+        wait = PROBE_REPEAT if found.closed_at is None else PROBE_REPEAT_CLOSED
+        again = _probe(state, agent, Purpose.HINT, wait + state.path.allowance)
+        return again + scout(state, event.at)
+    if state.leading and verdict(state, agent, event.at)[0] is Verdict.PARTITIONED:  # until then; and asked once more
+        agent.probe_at = max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE
+        state.probes.watch(agent.agent_id)
     return assess(state, agent, event.at)
+
+
+def scout(state: RegistryState, at: float) -> list[Effect]:
+    """Ask some others early whose turn comes next, now that one could not be reached: is it alone with that?"""
+    if not state.leading or at < state.scouted_at + SCOUT_PAUSE or len(state.probes) < MIN_PROTECTED:
+        return []
+    state.scouted_at = at
+    return _in_turn(state, at, float("inf"), SCOUTS)
+
+
+def sweep(state: RegistryState, at: float) -> None:
+    """Let all be asked soon, to see how many cannot be reached."""
+    span = max(SWEEP_TIME, len(state.probes) / SWEEP_RATE)
+    for agent in state.agents.values():
+        soon = at + state.random() * span
+        if agent.agent_id in state.probes and soon < agent.probe_at:
+            agent.probe_at = soon
+            state.probes.watch(agent.agent_id)

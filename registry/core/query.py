@@ -69,8 +69,8 @@ class Query:
         elif self.sort_by == "health":
             rank = agent.health
         else:
-            rank = 0.0
-        rung = int(rank / STEP + 1e-6)
+            rank = 1.0
+        rung = int(rank * agent.standing / STEP + 1e-6)
         if self.prefer_tags:
             rung += _STEPS * len(self.prefer_tags.intersection(agent.record.tags))
         return rung

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
+from registry.core.flapping import FLAPS
 from registry.core.form import (
     CHANGE_TYPES,
     MAX_NUMBER,
     RECORD_TYPES,
+    check_canaries,
     check_counts,
     check_free,
     check_metrics,
@@ -25,6 +27,7 @@ EVENT_VERSION = 1
 
 
 _NO_CLAIMS: Mapping[str, int] = {}
+_NO_CANARIES: Mapping[str, Mapping[str, Any]] = {}
 
 
 @dataclass(slots=True)
@@ -76,6 +79,8 @@ class Record:
     health_subject: str | None = None
     max_concurrency: int | None = None
     claims: tuple[str, ...] = ()
+    canaries: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NO_CANARIES)
+    """Capability to the canary that was declared for it; see `canaries`."""
     connection: Mapping[str, Any] | None = None
     identity: str | None = None
     """Who registered it, as the NATS server vouches; None where identities are not verified."""
@@ -95,6 +100,8 @@ class Record:
     commands: tuple[str, ...] = ()
     """The last commands that changed it, oldest first, by the names that their senders gave them. One of these that
     comes again, however late and to whichever replica, has been carried out."""
+    flaps: Mapping[str, float] | None = None
+    """How often it came back after it had been given up, see `flapping`; None if it never did."""
     change: Change | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a newer version, kept as they are."""
@@ -155,6 +162,10 @@ class Record:
             "write_id": self.write_id,
             "commands": self.commands,
         }
+        if self.canaries:
+            form["canaries"] = self.canaries
+        if self.flaps is not None:
+            form["flaps"] = self.flaps
         if self.change is not None:
             change = self.change
             form["change"] = {
@@ -244,7 +255,13 @@ def _check(record: Record) -> None:
     check_names("commands", record.commands)
     check_counts("claims_since", record.claims_since)
     check_metrics(record.performance_metrics)
-    check_free("metadata or connection", (record.metadata, record.connection))
+    if record.flaps is not None:
+        check_metrics(record.flaps)
+        if not record.flaps.keys() >= FLAPS:
+            raise ValueError(f"flaps is {record.flaps!r:.80}, without {sorted(FLAPS - record.flaps.keys())}")
+    if record.canaries:
+        check_canaries(record.canaries)
+    check_free("metadata, canaries or connection", (record.metadata, record.canaries, record.connection))
     check_free("what is not known", record.extra.values())
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from registry.core import flapping
 from registry.core.access import check_identity
 from registry.core.agent import Agent
+from registry.core.canaries import check_declared
 from registry.core.changes import answer, changed, touched, with_command, with_reason_of, write
 from registry.core.effects import AwaitRevision, Effect, Probe
 from registry.core.errors import RefusedError, invalid
@@ -20,7 +22,7 @@ from registry.core.writes import Write
 
 _REGISTRATION = (
     "agent_type", "capabilities", "metadata", "version", "tags", "instance_id", "heartbeat_interval",
-    "heartbeat_timeout", "health_subject", "max_concurrency", "claims", "connection",
+    "heartbeat_timeout", "health_subject", "max_concurrency", "claims", "canaries", "connection",
 )  # fmt: skip
 """The fields of a record that a registration sets."""
 
@@ -58,7 +60,8 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
     if known.status is Status.OFFLINE:
         record = _reborn(state, agent, wanted, fields, "registered", known.incarnation + (not same))
     elif same and replace(known, **{**fields, "connection": known.connection}) == known:
-        agent.heard, agent.seq = max(agent.heard, wanted.at), -1
+        state.heard(agent, wanted.at)
+        agent.seq = -1
         if state.leading and wanted.connection == known.connection:
             return _settled(state, agent, wanted, attempts)
         # The leader has to know of it, who gives up whoever he does not hear. Through which connection an agent speaks
@@ -68,12 +71,12 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
         updated = changed(state, agent, wanted.at, known.status, "updated", wanted)
         record = _claiming(replace(with_reason_of(known, updated), **fields), agent)
     elif wanted.takeover or holder_is_gone:
-        record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1)
+        record = _reborn(state, agent, wanted, fields, "takeover", known.incarnation + 1, holder_is_gone)
     elif (subject := state.health_subject(known)) is not None:
         waits = Write.unsent(wanted, attempts)
         waits.signs = agent.signs
         state.writes.start(waits)
-        return [Probe(agent_id, known.incarnation, subject, Purpose.HOLDER)]
+        return [Probe(agent_id, known.incarnation, subject, Purpose.HOLDER, state.limits.probe_timeout)]
     else:
         raise already_registered(known)
     return write(state, record, agent.revision, wanted, attempts)
@@ -109,10 +112,11 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
     """Check what the wire cannot know, and fill in what was left out.
 
     Raises:
-        RefusedError: For unknown capabilities, a lease shorter than the interval, or a health subject that is not the
-            agent's to name.
+        RefusedError: For unknown capabilities, a lease shorter than the interval, or a health subject or canary that
+            is not the agent's to name.
     """
     state.vocabulary.check(wanted.capabilities)
+    check_declared(wanted.canaries, wanted.capabilities, str(wanted.agent_id), state.prefix)
     subject = wanted.health_subject
     if subject is not None and not may_be_asked(subject, state.prefix):
         example = f"agent.{wanted.agent_id}.health_check"
@@ -147,6 +151,7 @@ def _newcomer(wanted: RegisterRequested, agent_id: str, removal: Removal, now: f
         health_subject=wanted.health_subject,
         max_concurrency=wanted.max_concurrency,
         claims=wanted.claims,
+        canaries=wanted.canaries,
         connection=wanted.connection,
         identity=wanted.identity,
         last_heartbeat=now,
@@ -163,8 +168,12 @@ def _reborn(
     fields: dict[str, Any],
     reason: str,
     incarnation: int,
+    was_gone: bool = False,
 ) -> Record:
-    """Return the record of an id that another instance takes, or that comes back from being offline."""
+    """Return the record of an id that another instance takes, or that comes back from being offline.
+
+    `was_gone` says that who held it is provably not there any more.
+    """
     known, now = agent.record, state.wall(wanted.at)
     status = move(known.status, known.held, Cause.REGISTER)
     fresh: dict[str, Any] = {
@@ -178,6 +187,10 @@ def _reborn(
         "identity": wanted.identity,
         "incarnation": incarnation,
     }
+    if known.status is Status.OFFLINE or was_gone:
+        fresh["flaps"] = flapping.returned(known.flaps, now)
+        if not known.held and flapping.held_until(fresh["flaps"], now) is not None:
+            status, reason = Status.DEGRADED, "flapping"
     record = changed(state, agent, wanted.at, status, reason, wanted)
     if known.held:
         record = replace(record, status_reason="operator", status_note=known.status_note)

@@ -6,18 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from registry.core.agent import Agent
+from registry.core.canaries import Canaries
 from registry.core.capabilities import Vocabulary
 from registry.core.catalog import Catalog
 from registry.core.deadlines import Deadlines
 from registry.core.errors import not_found
+from registry.core.evidence import NOTHING, REASONS, Verdict
+from registry.core.flapping import returns
 from registry.core.health_subject import may_be_asked
-from registry.core.limits import MAX_BUSY, MAX_GRACE, MAX_REMEMBERED, REMOVAL_KEPT, Limits
+from registry.core.leases import Leases
+from registry.core.limits import MAX_REMEMBERED, REMOVAL_KEPT, Limits
 from registry.core.path import Path
+from registry.core.protection import Protection
 from registry.core.query import Query
 from registry.core.record import Record
 from registry.core.scaler import Scaler
+from registry.core.standing import Standings
 from registry.core.statistics import Statistics
 from registry.core.status import Status
+from registry.core.suspicion import Suspicions
 from registry.core.writes import Writes
 
 _REGISTERED = ("registered", "takeover", "updated", "restored")
@@ -77,6 +84,7 @@ class RegistryState:
         self.probes = Deadlines(self._probe_at)
         self.probing: set[str] = set()
         """Agents with a probe on its way."""
+        self.canaries = Canaries(random)
         self.connections_watched = False
         """Whether connections that end are heard of."""
         self.unsaved: dict[str, float] = {}
@@ -87,12 +95,18 @@ class RegistryState:
         overwrite each other without end."""
         self.statistics = Statistics()
         self.path = Path(limits.reconnect_grace)
+        self.leases = Leases(self.path)
+        self.protection = Protection(limits.protection_share, limits.reconnect_grace)
+        self.standings = Standings(limits.warm_up, self.catalog.moved)
+        self.suspicions = Suspicions(self.agents, limits.suspicion_below, self.leases, self.path, self.standings)
         self.leading = False
         self.sure = False
         """Whether it is certain that nobody else leads; what a leader decides by itself waits for that."""
         self.epoch = 0
-        self.amnesty = 0.0
-        """Instant from which every lease runs again; see `pardon`."""
+        self.scouted_at = 0.0
+        """Instant at which others were last asked because one could not be reached."""
+        self.swept_at = 0.0
+        """Instant at which all were last asked because many could not be."""
         self.scaling_at = 0.0
         """Instant of the next look at all capabilities."""
         self.scaling_queue: list[str] = []
@@ -125,14 +139,6 @@ class RegistryState:
         """Return the Unix time of an instant, in whole milliseconds."""
         return round(at + self.wall_offset, 3)
 
-    def pardon(self, at: float) -> None:
-        """Let every lease run its full time again from now, plus grace: what was missed was not the agents' fault.
-
-        Grace is one interval, bounded; and once NATS is back, no lease begins before its clients can be. Who is heard
-        after that is judged as ever.
-        """
-        self.amnesty = at
-
     def due_at(self, agent_id: str) -> float | None:
         """Return the instant at which something is to be done about an agent if nothing is heard until then."""
         agent = self.agents.get(agent_id)
@@ -141,14 +147,14 @@ class RegistryState:
         record = agent.record
         if record.status is Status.OFFLINE:
             return max(agent.since + self.limits.offline_retention, agent.lapse_at)
-        lease = max(agent.heard + record.heartbeat_timeout, min(agent.busy_until, agent.heard + MAX_BUSY))
-        if agent.heard <= self.amnesty:
-            grace = min(record.heartbeat_interval, MAX_GRACE)
-            begins = max(self.amnesty + grace, self.path.back_at)
-            lease = max(lease, begins + record.heartbeat_timeout)
+        due = self.leases.end(agent)
         if record.status is Status.DEREGISTERING:
-            lease = min(lease, agent.since + self.limits.drain_timeout)
-        return max(lease, agent.lapse_at)
+            due = min(due, agent.since + self.limits.drain_timeout)
+        elif agent_id not in self.leases.late:
+            due = min(due, self.leases.late_at(agent))
+        if record.status_reason == "flapping" and record.flaps is not None:
+            due = min(due, record.flaps["until"] - self.wall_offset)
+        return max(due, agent.lapse_at)
 
     def health_subject(self, record: Record) -> str | None:
         """Return where an agent is asked how it is; None if nowhere.
@@ -169,15 +175,7 @@ class RegistryState:
         agent = self.agents.get(record.agent_id)
         wall = self.wall(at)
         if agent is None:
-            since = at - max(0.0, wall - record.status_since)
-            load_at = None
-            if record.load_reported_at is not None:
-                load_at = at - max(0.0, wall - record.load_reported_at)
-            agent = Agent(record, revision, heard=at, since=since, load_at=load_at)
-            agent.busy_until = record.busy_until - self.wall_offset if record.busy_until else 0.0
-            self.removed.pop(record.agent_id, None)
-            self.unswept.pop(record.agent_id, None)
-            self.catalog.add(agent)
+            agent = self._newcomer(record, revision, at)
         else:
             before = agent.record
             agent.revision = revision
@@ -187,25 +185,55 @@ class RegistryState:
             came_back = before.status is Status.OFFLINE and record.status is not Status.OFFLINE
             registered = record.change is not None and record.change.reason in _REGISTERED
             if came_back or registered or record.incarnation != before.incarnation:
-                agent.heard = max(agent.heard, at)
-                agent.missed, agent.signs = 0, agent.signs + 1
+                self.heard(agent, at)
+                agent.forget_absence()
+                agent.signs += 1
                 agent.seq = -1  # who registers may have been started anew, and then counts from the start
             elif record.last_heartbeat > before.last_heartbeat:  # what another replica was told counts here, too
-                agent.heard = max(agent.heard, at - max(0.0, wall - record.last_heartbeat))
+                self.heard(agent, at - max(0.0, wall - record.last_heartbeat))
             if record.status is not before.status:
                 agent.since, agent.lapse_at = at, 0.0
+                if record.status in (Status.OFFLINE, Status.DEREGISTERING):
+                    self.leases.late.pop(record.agent_id, None)  # nobody is missed who left
             if self.health_subject(record) is None:
-                agent.hung = False
-                agent.missed = 0
+                agent.forget_absence()
             self.catalog.replace(agent, record)
+            if returns(record.flaps) > returns(before.flaps):
+                self.statistics.returns += 1
+                self.standings.returned(agent, at)
+        self.standings.stand(agent, at)
         self.watch(agent, at)
         return agent
+
+    def _newcomer(self, record: Record, revision: int, at: float) -> Agent:
+        wall = self.wall(at)
+        load_at = None
+        if record.load_reported_at is not None:
+            load_at = at - max(0.0, wall - record.load_reported_at)
+        agent = Agent(record, revision, heard=at, since=at - max(0.0, wall - record.status_since), load_at=load_at)
+        agent.busy_until = record.busy_until - self.wall_offset if record.busy_until else 0.0
+        self.removed.pop(record.agent_id, None)
+        self.unswept.pop(record.agent_id, None)
+        self.catalog.add(agent)
+        if record.flaps is not None:
+            self.standings.returned(agent, at - max(0.0, wall - record.flaps["at"]))
+        return agent
+
+    def heard(self, agent: Agent, at: float) -> None:
+        """Take note of a sign of life at an instant."""
+        agent.heard = max(agent.heard, at)
+        if agent.suspicion:
+            self.suspicions.clear(agent, at)
+        if agent.record.agent_id in self.leases.late:
+            del self.leases.late[agent.record.agent_id]
+            self.watch(agent, at)
 
     def watch(self, agent: Agent, at: float) -> None:
         """Look at an agent when something is due: its lease, its next probe. Only the leader does."""
         if not self.leading:
             return
         self.deadlines.watch(agent.agent_id)
+        self.canaries.watch(agent.record, at)
         if agent.agent_id not in self.probes and self.health_subject(agent.record) is not None:
             agent.probe_at = at + self.random() * self.limits.health_check_interval
             self.probes.watch(agent.agent_id)
@@ -213,9 +241,14 @@ class RegistryState:
     def lead(self, at: float, epoch: int) -> None:
         """Begin to lead. Every lease runs anew, and what was found by probing in an earlier term is found again."""
         self.leading, self.epoch = True, epoch
-        self.pardon(at)
+        self.leases.pardon(at)
+        self.protection.clear()
         for agent in self.agents.values():
-            agent.missed, agent.hung = 0, agent.record.status_reason == "probe_timeout"
+            agent.evidence = NOTHING
+            if agent.record.status_reason in (REASONS[Verdict.HUNG], REASONS[Verdict.BUSY]):
+                agent.finding().unanswered(at)
+            elif agent.record.status_reason == REASONS[Verdict.SLOW]:
+                agent.finding().answered(at, is_late=True)
             self.watch(agent, at)
 
     def follow(self, epoch: int) -> None:
@@ -223,6 +256,9 @@ class RegistryState:
         self.leading, self.epoch = False, epoch
         self.deadlines.clear()
         self.probes.clear()
+        self.leases.late.clear()
+        self.protection.clear()
+        self.canaries.clear()
 
     def known_revision(self, agent_id: str) -> int:
         """Return the revision of the newest entry that is known of an id; 0 if there is none."""
@@ -280,6 +316,10 @@ class RegistryState:
             self.unsaved.pop(agent_id, None)
             self.deadlines.watch(agent_id)
             self.probes.watch(agent_id)
+            self.canaries.forget(agent_id)
+            self.leases.late.pop(agent_id, None)
+            self.standings.forget(agent_id)
+            self.suspicions.forget(agent_id)
 
     def begin_anew(self) -> None:
         """Know nobody, neither who is there nor who was removed."""
@@ -298,6 +338,7 @@ class RegistryState:
         self.catalog.validate()
         self.deadlines.validate()
         self.probes.validate()
+        self.canaries.validate({agent_id: agent.record for agent_id, agent in self.agents.items()}, self.leading)
         self.writes.validate()
         for agent_id in self.agents:
             assert not self.leading or agent_id in self.deadlines, f"{agent_id} has no deadline"
@@ -315,6 +356,6 @@ def _reset_vitals(agent: Agent, record: Record) -> None:
     agent.metrics = record.performance_metrics
     agent.last_heartbeat = record.last_heartbeat
     agent.seq = -1
-    agent.missed = 0
-    agent.hung = False
+    agent.evidence = NOTHING
+    agent.rhythm, agent.suspicion = None, 0.0
     agent.busy_until = 0.0

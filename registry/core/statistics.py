@@ -15,6 +15,10 @@ class Statistics:
         self.heartbeats_dropped = 0
         self.health_checks = 0
         self.failed_health_checks = 0
+        self.canaries_run = 0
+        self.canaries_failed = 0
         self.scaling_orders = 0
+        self.returns = 0
+        """Agents that came back after they had been given up."""
         self.write_conflicts = 0
         self.refused: Counter[str] = Counter()

@@ -81,12 +81,3 @@ def move(status: Status, held: bool, cause: Cause) -> Status:
     if held and cause not in _MOVES_THE_HELD:
         return status
     return TRANSITIONS.get((status, cause), status)
-
-
-def grade(health: float, hung: bool) -> Cause:
-    """Return what an agent's condition says: its reported health, and whether probes of it time out."""
-    if health < FAIR:
-        return Cause.HEALTH_POOR
-    if health < HEALTHY or hung:
-        return Cause.HEALTH_FAIR
-    return Cause.HEALTH_GOOD

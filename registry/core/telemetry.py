@@ -10,6 +10,7 @@ from registry.core.changes import assess, refuse
 from registry.core.effects import Effect, SendReply
 from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import TelemetryReceived
+from registry.core.evidence import NOTHING
 from registry.core.limits import MAX_METRIC_NAME, MAX_METRICS
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
@@ -34,8 +35,9 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         state.statistics.heartbeats_dropped += 1
     else:
         agent.seq = agent.seq if event.seq is None else event.seq
-        agent.missed = 0
         agent.metrics = metrics
+        if event.is_beat:
+            state.suspicions.beat(agent, event.at)
         renew(state, agent, event.at)
         if event.busy_until is not None:
             agent.busy_until = event.busy_until - state.wall_offset
@@ -97,9 +99,11 @@ def _merged(agent: Agent, event: TelemetryReceived) -> Mapping[str, float]:
 
 def renew(state: RegistryState, agent: Agent, at: float) -> None:
     """Take note of a sign of life."""
-    agent.heard = at
+    state.heard(agent, at)
     agent.signs += 1
     agent.last_heartbeat = state.wall(at)
+    if agent.evidence is not NOTHING:
+        agent.evidence.sign_of_life()
 
 
 def count_check(state: RegistryState, passed: bool) -> None:

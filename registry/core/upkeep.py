@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import islice
 
-from registry.core.changes import assess, change, checkpointed, remove, write
-from registry.core.effects import Effect, PublishOrder, SweepRemoval
+from registry.core.canary_runs import canaries_due
+from registry.core.changes import assess, checkpointed, remove, write
+from registry.core.effects import Announce, Effect, PublishOrder, SweepRemoval
 from registry.core.events import (
     Connected,
     Disconnected,
@@ -13,10 +14,13 @@ from registry.core.events import (
     PulseHeard,
     Tick,
 )
-from registry.core.limits import LAPSE_RETRY, MAX_EXPIRIES, MAX_SWEEPS, SWEEP_RETRY
-from registry.core.probing import probe_due
+from registry.core.evidence import Verdict
+from registry.core.judgement import verdict
+from registry.core.limits import HELD_LOOK, LAPSE_RETRY, MAX_EXPIRIES, MAX_SWEEPS, SWEEP_RETRY
+from registry.core.probing import hinted, probe_due, sweep
+from registry.core.protection import UNREACHABLE
 from registry.core.state import RegistryState
-from registry.core.status import Cause, Status
+from registry.core.status import Status
 from registry.core.telemetry import differs
 
 SCALING_WORK = 5_000
@@ -28,30 +32,55 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     at = event.at
     state.wall_offset = event.wall - at
     state.sure = event.sure
+    state.path.tick(at)
+    state.suspicions.look(at)
+    state.standings.warm(at)
     if state.leading and not state.sure:
         return []
     unassessed, state.unassessed = state.unassessed, {}
     if not (state.leading and state.path.connected):
         return []
-    effects: list[Effect] = []
+    effects = _protect(state, at)
     for agent_id in unassessed:
         if agent_id in state.agents:
             effects += assess(state, state.agents[agent_id], at)
-    return effects + _lapse(state, at) + probe_due(state, at) + _save(state, at) + _sweep(state, at) + _scale(state, at)
+    effects += _lapse(state, at) + probe_due(state, at) + canaries_due(state, at)
+    return effects + _save(state, at) + _sweep(state, at) + _scale(state, at)
+
+
+def _protect(state: RegistryState, at: float) -> list[Effect]:
+    """See whether verdicts are to be held back, and say so when that changes."""
+    effects: list[Effect] = []
+    statuses, late = state.catalog.statuses, state.leases.late
+    live = len(state.agents) - statuses[Status.OFFLINE] - statuses[Status.DEREGISTERING]
+    for cause, begins in state.protection.review(at, len(late), live, state.path.hindrance(at)):
+        if begins and cause == UNREACHABLE:
+            sweep(state, at)
+        what = "protection_on" if begins else "protection_off"
+        details = {"cause": cause, "late_agents": len(late), "live_agents": live}
+        effects.append(Announce(what, state.epoch, state.protection.changes, details))
+    return effects
 
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:
+    """Look at who is late, whose lease ends, who was kept or held back long enough."""
     effects: list[Effect] = []
-    for agent_id in list(state.deadlines.due(min(at, state.path.judged_to), MAX_EXPIRIES)):
+    judged = min(at, state.path.judged_to)
+    for agent_id in list(state.deadlines.due(judged, MAX_EXPIRIES)):
         agent = state.agents[agent_id]
         if agent.status is Status.OFFLINE:
             effects += remove(state, agent, at, "retention")
         elif agent.status is Status.DEREGISTERING:
             effects += remove(state, agent, at, "draining")
         else:
-            effects += change(state, agent, at, Cause.LOST, "heartbeat_timeout")
-        # Should the write not take place; one that does brings its own deadline.
-        agent.lapse_at = at + LAPSE_RETRY
+            if agent_id not in state.leases.late and judged >= state.leases.late_at(agent):
+                state.leases.late[agent_id] = at
+                effects += hinted(state, agent, at)
+            effects += assess(state, agent, at)
+        if judged >= state.leases.end(agent):
+            # Should nothing come of it; a change of status brings its own deadline.
+            held = agent.status is not Status.OFFLINE and verdict(state, agent, at)[0] is Verdict.PARTITIONED
+            agent.lapse_at = at + (HELD_LOOK if held else LAPSE_RETRY)
         state.deadlines.watch(agent_id)
     return effects
 
@@ -93,7 +122,7 @@ def _scale(state: RegistryState, at: float) -> list[Effect]:
         capability = state.scaling_queue.pop()
         agents = [state.agents[agent_id] for agent_id in state.catalog.by_capability.get(capability, ())]
         work += len(agents) + 1
-        settled = at >= state.amnesty + state.limits.reconnect_grace
+        settled = at >= state.leases.amnesty + state.limits.reconnect_grace
         order = state.scaler.look(capability, agents, at, state.wall(at), state.epoch, settled)
         if order is not None:
             state.statistics.scaling_orders += 1
@@ -105,7 +134,7 @@ def connected(state: RegistryState, event: Connected) -> list[Effect]:
     """Judge again, from now on; but another replica may lead by now."""
     state.sure = False
     state.path.connect(event.at)
-    state.pardon(event.at)
+    state.leases.pardon(event.at)
     return []
 
 

@@ -201,7 +201,7 @@ class Bus:
         """
         return "" if reply.startswith(self._no_inboxes) else reply
 
-    async def request(self, subject: str, payload: bytes, within: float) -> Msg:
+    async def request(self, subject: str, payload: bytes, within: float, headers: Headers | None = None) -> Msg:
         """Ask and return the first answer.
 
         Raises:
@@ -209,7 +209,7 @@ class Bus:
             TimeoutError: When nobody answers in time, or NATS is away.
         """
         try:
-            return await self._nc.request(subject, payload, timeout=within)
+            return await self._nc.request(subject, payload, timeout=within, headers=dict(headers) if headers else None)
         except nats.errors.NoRespondersError:
             raise NobodyThereError(subject) from None
         except nats.errors.TimeoutError:

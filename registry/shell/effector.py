@@ -11,6 +11,7 @@ import orjson
 
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
+    Announce,
     AwaitRevision,
     Effect,
     Probe,
@@ -19,6 +20,7 @@ from registry.core.effects import (
     PutRecord,
     ReadPolicy,
     ReadRecord,
+    RunCanary,
     SendReply,
     SweepRemoval,
     TellAgent,
@@ -40,6 +42,7 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.record import Record
+from registry.shell import canary
 from registry.shell.acks import TOO_LARGE, Ack
 from registry.shell.bus_nats import Bus, NobodyThereError
 from registry.shell.clock import monotonic
@@ -59,6 +62,9 @@ log = get_logger(__name__)
 
 LOG_WAIT = 5.0
 """Seconds to wait for the log to show a revision; it lags by milliseconds, or until it is followed anew."""
+
+STOP_WAIT = 3.0
+"""Seconds for which a stop waits for what is under way; what then is not done, is left undone."""
 
 FAILED = "the registry failed; its log says more"
 """What is told of a defect to whoever waits."""
@@ -80,7 +86,6 @@ class Effector:
         bus: The connection.
         store: What is durable.
         subjects: Names.
-        probe_timeout: Seconds an agent may take to answer a probe.
         dispatch: Takes the facts that come back.
         bucket_log: Takes every record that was committed.
         projector: Publishes scaling orders, and knows whether the events of what is swept are in the stream.
@@ -91,7 +96,6 @@ class Effector:
         bus: Bus,
         store: Store,
         subjects: Subjects,
-        probe_timeout: float,
         dispatch: Callable[[Event], Awaitable[None]],
         bucket_log: BucketLog,
         projector: Projector,
@@ -100,7 +104,6 @@ class Effector:
         self._bus = bus
         self._store = store
         self._subjects = subjects
-        self._probe_timeout = probe_timeout
         self._dispatch = dispatch
         self._bucket_log = bucket_log
         self._projector = projector
@@ -112,8 +115,10 @@ class Effector:
             AwaitRevision: self._spawned(self._await),
             SweepRemoval: self._sweep,
             Probe: self._spawned(self._probe),
+            RunCanary: self._spawned(self._run_canary),
             TellAgent: self._tell,
             PublishOrder: self._publish_order,
+            Announce: self._announce,
             PutPolicy: self._spawned(self._put_policy),
             ReadPolicy: self._spawned(self._read_policy),
         }
@@ -146,6 +151,8 @@ class Effector:
                 await self._dispatch(RevisionAwaited(at, agent_id, revision, False))
             case Probe(agent_id, incarnation, _, purpose):
                 await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT))
+            case RunCanary():
+                await self._dispatch(canary.ended(effect, None, FAILED))
             case PutPolicy(capability):
                 await self._dispatch(PolicyUncertain(at, capability))
             case ReadPolicy(capability):
@@ -156,9 +163,9 @@ class Effector:
                 pass  # nobody waits for the others
 
     async def stop(self) -> None:
-        """Wait for what is under way; probes and reads end by their own time-outs."""
+        """Wait for what is under way, but not for who takes his time to answer a probe."""
         while self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._probe_timeout + 1.0)
+            await asyncio.wait(self._tasks, timeout=STOP_WAIT)
             for task in list(self._tasks):
                 task.cancel()
 
@@ -266,24 +273,31 @@ class Effector:
         if effect.delay:
             await asyncio.sleep(effect.delay)
         health = load = None
+        sent = monotonic()
         try:
-            answer = await self._bus.request(effect.subject, b"", self._probe_timeout)
+            answer = await self._bus.request(effect.subject, b"", effect.timeout)
             outcome = Outcome.ANSWERED
             health, load = vitals_in(answer.data)
         except NobodyThereError:
             outcome = Outcome.NO_RESPONDERS
         except TimeoutError:
             outcome = Outcome.TIMEOUT
-        finished = ProbeFinished(
-            monotonic(), effect.agent_id, effect.incarnation, effect.purpose, outcome, health, load
+        at = monotonic()
+        await self._dispatch(
+            ProbeFinished(at, effect.agent_id, effect.incarnation, effect.purpose, outcome, at - sent, health, load)
         )
-        await self._dispatch(finished)
+
+    async def _run_canary(self, effect: RunCanary) -> None:
+        await self._dispatch(await canary.run(self._bus, effect))
 
     async def _tell(self, effect: TellAgent) -> None:
         await self._bus.publish(agent_topic(effect.agent_id, effect.topic), orjson.dumps(effect.body))
 
     async def _publish_order(self, effect: PublishOrder) -> None:
         await self._projector.publish_order(effect.order)
+
+    async def _announce(self, effect: Announce) -> None:
+        await self._projector.publish_state(effect.what, effect.epoch, effect.number, effect.details)
 
     async def _put_policy(self, effect: PutPolicy) -> None:
         capability = effect.capability

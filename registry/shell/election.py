@@ -64,6 +64,8 @@ class Election:
     ) -> None:
         self.leading = False
         self.epoch = 0
+        self.holder = ""
+        """The replica that leads, as far as is known; empty if none is."""
         self._trouble = Trouble(log)
         self._bus = bus
         self._store = store
@@ -128,6 +130,7 @@ class Election:
         """Take note of the epoch, and look at once when the control bucket shows that the lease was handed over."""
         lease = _lease_in(entry)
         self._newest_epoch = max(self._newest_epoch, lease.get("epoch", 0))
+        self.holder = lease.get("replica", "")
         if not self.leading and not lease.get("replica"):
             self._wake.set()
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from agents_sdk.protocol.registration import AgentCommand, Registration
 from agents_sdk.protocol.scaling import PolicyChange
-from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
+from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
 from registry.core.events import (
     CommandRequested,
     PolicyRequested,
+    ProblemReported,
     RegisterRequested,
     TelemetryReceived,
     Verb,
@@ -23,6 +24,7 @@ def registration(message: Registration, at: float, reply: Reply | None, identity
     fields = dict(message.__dict__)
     if message.connection is not None:
         fields["connection"] = dict(message.connection.__dict__)
+    fields["canaries"] = {name: canary.model_dump() for name, canary in message.canaries.items()}
     return RegisterRequested(at, reply, identity, **fields)
 
 
@@ -43,7 +45,7 @@ def heartbeat(message: Heartbeat, at: float, reply: Reply | None, identity: str 
         metrics = {**(metrics or {}), "response_time": message.response_time}
     return TelemetryReceived(
         at, reply, identity, message.agent_id, message.incarnation, message.seq,
-        message.health_score, message.load_factor, metrics, message.busy_until,
+        message.health_score, message.load_factor, metrics, message.busy_until, is_beat=True,
     )  # fmt: skip
 
 
@@ -65,6 +67,11 @@ def health(message: HealthReport, at: float, reply: Reply | None, identity: str 
 def performance(message: PerformanceReport, at: float, reply: Reply | None, identity: str | None) -> TelemetryReceived:
     """Return the fact that an agent reported its performance."""
     return TelemetryReceived(at, reply, identity, message.agent_id, message.incarnation, metrics=message.metrics)
+
+
+def problem(message: ProblemReport, at: float, reply: Reply | None, identity: str | None) -> ProblemReported:
+    """Return the fact that somebody reports a problem with an agent."""
+    return ProblemReported(at, reply, identity, message.agent_id, message.problem)
 
 
 def policy_change(message: PolicyChange, at: float, reply: Reply | None, _: str | None) -> PolicyRequested:

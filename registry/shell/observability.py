@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from registry.core.state import RegistryState
 
+from registry.core.protection import CAUSES
 from registry.shell.logs import get_logger
 
 log = get_logger(__name__)
+
+Read = Callable[[], list[tuple[float, dict[str, str]]]]
+"""Reads an instrument: values, each with its attributes."""
 
 OnEnd = Callable[[str | None], None]
 """Ends a span; takes the error code, or None."""
@@ -97,19 +101,28 @@ class Observability:
             "messaging.process.duration", unit="s", description="From the arrival of a request to its answer"
         )
 
-        def agents(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-            for status, count in state.catalog.statuses.items():
-                yield metrics.Observation(count, {"agent.status": str(status)})
+        def gauge(name: str, unit: str, read: Read, instrument: Any = meter.create_observable_gauge) -> None:
+            def observe(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+                return [metrics.Observation(value, labels) for value, labels in read()]
 
-        def leads(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-            yield metrics.Observation(int(state.leading))
+            instrument(name, [observe], unit=unit)
 
-        def heartbeats(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-            yield metrics.Observation(state.statistics.heartbeats)
+        def counter(name: str, unit: str, read: Callable[[], int]) -> None:
+            gauge(name, unit, lambda: [(read(), {})], meter.create_observable_counter)
 
-        meter.create_observable_gauge("registry.agents", [agents], unit="{agent}")
-        meter.create_observable_gauge("registry.leader", [leads])
-        meter.create_observable_counter("registry.heartbeats", [heartbeats], unit="{beat}")
+        counts, statuses, path = state.statistics, state.catalog.statuses, state.path
+        gauge("registry.agents", "{agent}", lambda: [(n, {"agent.status": str(each)}) for each, n in statuses.items()])
+        gauge("registry.leader", "", lambda: [(int(state.leading), {})])
+        gauge("registry.agents.late", "{agent}", lambda: [(len(state.leases.late), {})])
+        gauge(
+            "registry.protection",
+            "",
+            lambda: [(int(cause in state.protection.causes), {"cause": cause}) for cause in CAUSES],
+        )
+        gauge("registry.judge.lag", "s", lambda: [(path.lag, {})])
+        gauge("registry.judge.allowance", "s", lambda: [(path.allowance, {})])
+        counter("registry.heartbeats", "{beat}", lambda: counts.heartbeats)
+        counter("registry.agents.returns", "{agent}", lambda: counts.returns)
 
     def begin(
         self, operation: str, subject: str, size: int, headers: Mapping[str, str] | None

@@ -63,6 +63,8 @@ MAX_BACKLOG = 10_000
 IN_TURN = 100
 """Events of the backlog that are published without letting others work."""
 
+NO_DETAILS: Mapping[str, Any] = {"cause": None, "late_agents": None, "live_agents": None}
+
 OWN = ":"
 """Lane of what is not about an agent; no agent has this id."""
 
@@ -188,10 +190,12 @@ class Projector:
         if self._tasks:
             await self._outbox.put(OWN, order["order_id"], partial(self._messages.order, order))
 
-    async def publish_state(self, what: str, epoch: int) -> None:
-        """Publish that something happened to the registry itself."""
+    async def publish_state(
+        self, what: str, epoch: int, number: int = 0, details: Mapping[str, Any] = NO_DETAILS
+    ) -> None:
+        """Publish that something happened to the registry itself; what can happen again in an epoch has a number."""
         at = round(wall(), 3)
-        event_id = f"{what}:{self._replica}:{epoch}"
+        event_id = f"{what}:{self._replica}:{epoch}" + (f":{number}" if number else "")
         body = {
             "v": EVENT_VERSION,
             "event_id": event_id,
@@ -199,6 +203,7 @@ class Projector:
             "replica": self._replica,
             "epoch": epoch,
             "at": at,
+            **details,
         }
         if self._tasks:
             await self._outbox.put(OWN, event_id, partial(self._messages.state, body))

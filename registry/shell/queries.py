@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,6 +14,7 @@ from agents_sdk.protocol.statistics import Empty
 from registry.core.errors import RefusedError
 from registry.core.query import Query
 from registry.core.scaling import scaling_report
+from registry.shell.evidence import evidence_fields
 from registry.shell.wire import encode_agent, encode_listing, to_query
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Queries:
         bucket_log: Says up to which revision it is known.
         statistics: Returns what `stats` answers.
         presence: Returns what `replicas` answers.
+        replica_id: Who answers.
+        from_leader: Returns what the leader answers, None if it does not.
     """
 
     def __init__(
@@ -37,11 +40,15 @@ class Queries:
         bucket_log: BucketLog,
         statistics: Callable[[], dict[str, Any]],
         presence: Callable[[], dict[str, Any]],
+        replica_id: str,
+        from_leader: Callable[[AgentQuery], Awaitable[bytes | None]],
     ) -> None:
         self._state = state
         self._log = bucket_log
         self._statistics = statistics
         self._presence = presence
+        self._replica_id = replica_id
+        self.ask_leader = from_leader
 
     async def discover(self, query: ServiceQuery, at: float) -> bytes:
         """Return the agents that match.
@@ -80,12 +87,14 @@ class Queries:
             )
 
     async def get(self, query: AgentQuery, at: float) -> bytes:
-        """Return one agent.
+        """Return one agent, and the evidence on it.
 
         Raises:
             RefusedError: `not_found`.
         """
-        return encode_agent(self._state.get(query.agent_id), at)
+        agent = self._state.get(query.agent_id)
+        evidence = evidence_fields(self._state, agent, at, self._replica_id)
+        return encode_agent(agent, at)[:-1] + b',"evidence":' + orjson.dumps(evidence) + b"}"
 
     async def stats(self, _query: Empty, _at: float) -> bytes:
         """Return the statistics of this replica."""

@@ -51,7 +51,7 @@ def encoded(record: Record, removed: bool, most: int) -> bytes:
     """
     value = orjson.dumps(record.to_json())
     if removed and len(value) > most - ROOM:
-        value = orjson.dumps(replace(record, metadata={}, performance_metrics={}, extra={}).to_json())
+        value = orjson.dumps(replace(record, metadata={}, performance_metrics={}, canaries={}, extra={}).to_json())
     return value
 
 

@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,11 @@ from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Registrat
 from agents_sdk.protocol.scaling import PolicyChange, ScalingQuery
 from agents_sdk.protocol.statistics import Empty
 from agents_sdk.protocol.subjects import LED, MESSAGE_ID, SHARED, TELEMETRY, Subjects, check_same_agent
-from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport
+from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested, Event, RegisterRequested, TelemetryReceived
 from registry.shell.clock import monotonic
-from registry.shell.facts import command, health, heartbeat, performance, policy_change, registration
+from registry.shell.facts import command, health, heartbeat, performance, policy_change, problem, registration
 from registry.shell.logs import get_logger
 from registry.shell.micro import Endpoint
 from registry.shell.observability import trace_of
@@ -51,7 +51,7 @@ REQUEST_INFO = "Nats-Request-Info"
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 MAX_WAITING = 1024
-"""Queries that wait for a revision at once."""
+"""Queries that wait for a revision or for the leader at once."""
 
 MAX_KNOWN = 1024
 MAX_KNOWN_BYTES = 1024
@@ -111,7 +111,7 @@ class Routes:
         self._dispatch = dispatch
         self._subscriptions: list[Any] = []
         self._waiting: set[asyncio.Task[None]] = set()
-        """Queries that wait for a revision."""
+        """Queries that wait for a revision or for the leader."""
         self._verify_identity = verify_identity
         self._observability = observability
         self._operations = [
@@ -123,6 +123,7 @@ class Routes:
             self._operation(operations.HEARTBEAT, Heartbeat, to_fact=heartbeat),
             self._operation(operations.HEALTH, HealthReport, to_fact=health),
             self._operation(operations.PERFORMANCE, PerformanceReport, to_fact=performance),
+            self._operation(operations.REPORT, ProblemReport, to_fact=problem),
             self._operation(operations.DISCOVER, ServiceQuery, answer=queries.discover),
             self._operation(operations.GET, AgentQuery, answer=queries.get),
             self._operation(operations.STATS, Empty, answer=queries.stats),
@@ -214,11 +215,27 @@ class Routes:
         if operation.name in _OF_A_REVISION and self._queries.must_wait(message.min_revision):
             if len(self._waiting) >= MAX_WAITING:
                 raise OverloadedError(f"min_revision: {MAX_WAITING} queries wait for a newer state already; try again")
-            waiting = asyncio.ensure_future(self._later(operation, message, reply))
-            self._waiting.add(waiting)
-            waiting.add_done_callback(self._waiting.discard)
+            self._spawn(self._later(operation, message, reply))
+            return
+        is_shared = operation.name == operations.GET and subject == operation.endpoint.subject
+        if is_shared and not self._state.leading and len(self._waiting) < MAX_WAITING:
+            self._spawn(self._from_leader(operation, message, reply))
             return
         await reply.answer(await operation.answer(message, at))
+
+    def _spawn(self, answering: Coroutine[Any, Any, None]) -> None:
+        waiting = asyncio.ensure_future(answering)
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+
+    async def _from_leader(self, operation: Operation, query: AgentQuery, reply: NatsReply) -> None:
+        """Answer with what the leader knows, who alone probes; with what is known here if it does not answer."""
+        assert operation.answer is not None
+        try:
+            answer = await self._queries.ask_leader(query)
+            await reply.answer(answer or await operation.answer(query, monotonic()))
+        except Exception as error:
+            await self._refuse(operation, reply, error)
 
     async def _later(self, operation: Operation, query: ServiceQuery | AgentQuery, reply: NatsReply) -> None:
         assert operation.answer is not None

@@ -44,6 +44,8 @@ def agent_fields(agent: Agent) -> dict[str, Any]:
         "health_subject": record.health_subject,
         "max_concurrency": record.max_concurrency,
         "claims": record.claims,
+        "canaries": record.canaries,
+        "suspicion": agent.suspicion,
     }
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from agent_registry.tables import agent_pairs
+from agents_sdk import AgentInfo
+from agents_sdk.protocol.discovery import Evidence, FailingCanary
 from tests.cli.conftest import Do
 from tests.cli.running import Up
 
@@ -101,6 +107,21 @@ def test_get_shows_everything_known_of_one(do: Do, url: str) -> None:
     for fact in ("ada", "trading_agent", "fast", "2.1.0", "hyperliquid", "every 30 s, lost after 90 s"):
         assert fact in out
     assert do("get", "ada", "--nats", url, "--json").document["metadata"] == {"exchange": "hyperliquid", "limit": 5}
+
+
+def test_its_canaries_are_among_it() -> None:
+    agent = AgentInfo("ada", "trader", {"trading"}, canaries={"trading": {"topic": "quote", "payload": {}}})
+    failing = {"trading": FailingCanary(since=1.0, why="the answer is not JSON")}
+    agent.evidence = Evidence(
+        verdict="alive", since=1.0, silence=0.5, lease_left=60.0, failing_canaries=failing, judged_by="one"
+    )
+    console = Console(file=io.StringIO(), width=120)
+    console.print(agent_pairs(agent))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "canary trading  to topic quote" in shown
+    assert "fails its canary of trading since " in shown
+    assert "the answer is not JSON" in shown
 
 
 def test_get_of_nobody_is_refused(do: Do, url: str) -> None:

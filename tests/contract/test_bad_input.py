@@ -142,6 +142,25 @@ REGISTRATIONS = [
     _register("half a task", "max_concurrency", max_concurrency=1.5),
     _register("claim with a space", "claims[0]", claims=["a b"]),
     _register("takeover is text", "takeover", takeover="true"),
+    *[
+        _register(f"canary: {name}", f"canaries.trading{at}", canaries={"trading": {"topic": "quote", **changed}})
+        for name, at, changed in (
+            ("no topic", ".topic", {"topic": None}), ("topic with a wildcard", ".topic", {"topic": "quote.*"}),
+            ("topic with a space", ".topic", {"topic": "a b"}), ("topic ends in a dot", ".topic", {"topic": "quote."}),
+            ("topic too long", ".topic", {"topic": "q" * 257}), ("payload is text", ".payload", {"payload": "ping"}),
+            ("payload too large", ".payload", {"payload": {"text": "x" * 16_384}}),
+            ("expect is a list", ".expect", {"expect": ["ok"]}), ("timeout too short", ".timeout", {"timeout": 0.04}),
+            ("timeout too long", ".timeout", {"timeout": 61}), ("period too short", ".period", {"period": 0.5}),
+            ("period beyond a day", ".period", {"period": 86_401}), ("unknown field", ".interval", {"interval": 5}),
+        )
+    ],
+    _register("canary without a topic", "canaries.trading.topic", canaries={"trading": {}}),
+    _register("canary is text", "canaries.trading", canaries={"trading": "quote"}),
+    _register("canary of another capability", "canaries", canaries={"research": {"topic": "quote"}}),
+    _register("canary of no capability", "canaries", canaries={"no name": {"topic": "quote"}}),
+    _register("17 canaries", "canaries", canaries={f"c{n}": {"topic": "quote"} for n in range(17)}),
+    _register("canaries too large, all together", "canaries", capabilities=["trading", "research"],
+              canaries={name: {"topic": "q", "payload": {"text": "x" * 9_000}} for name in ("trading", "research")}),
     _register("connection lacks a field", "connection.client_id", connection={"server_id": "N1"}),
     _register("connection has one field too many", "connection.port",
               connection={"server_id": "N1", "client_id": 1, "port": 2}),
@@ -161,6 +180,10 @@ COMMANDS = [
         for operation in ("suspend", "resume", "drain", "get", "heartbeat", "health")
     ],
     Case("nobody of that name", "performance", {"agent_id": "nobody", "metrics": {}}, "agent_id", "not_found"),
+    Case("nobody of that name", "report", {"agent_id": "nobody", "problem": "timeout"}, "agent_id", "not_found"),
+    Case("no problem", "report.trader-1", {}, "problem"),
+    Case("problem too long", "report.trader-1", {"problem": "x" * 257}, "problem"),
+    Case("unknown field", "report.trader-1", {"problem": "timeout", "kill": True}, "kill"),
 ]
 
 REPORTS = [

@@ -358,13 +358,14 @@ async def test_the_stream_is_bounded(registry: Replica, nc: Client) -> None:
 
 
 async def test_the_record_can_be_read_in_the_bucket(registry: Replica, nc: Client) -> None:
-    await told(nc, "registry.register", {**TRADER, "metadata": {"exchange": "hyperliquid"}})
+    declared = {"metadata": {"exchange": "hyperliquid"}, "canaries": {"trading": {"topic": "quote"}}}
+    await told(nc, "registry.register", {**TRADER, **declared})
     bucket = await nc.jetstream().key_value("registry_agents")
     entry, seen = await bucket.get("trader-1"), await agent(nc)
     record = decoded(entry.value)
     assert entry.revision == seen["revision"]
     shown = set(record) & set(seen)
-    assert shown >= set(seen) - {"load_age", "revision"}
+    assert shown >= set(seen) - {"load_age", "revision", "suspicion", "evidence"}
     assert {name: record[name] for name in shown} == {name: seen[name] for name in shown}
     (event,) = payloads(await stored_events(nc, 1))
     assert record["change"] == {

@@ -14,7 +14,7 @@ from agents_sdk.protocol.discovery import AgentInfo, Listing, NearMiss, Vocabula
 from agents_sdk.protocol.registration import Deregistered, Receipt
 from agents_sdk.protocol.scaling import CapabilityScaling, Observed, ScalingPolicy, ScalingReport
 from agents_sdk.protocol.statistics import Presence, Statistics
-from agents_sdk.protocol.telemetry import Ack
+from agents_sdk.protocol.telemetry import Ack, ReportReceipt
 from agents_sdk.protocol.vocabulary import AgentCapability
 from registry.replica import Replica
 from registry.settings import Settings
@@ -47,6 +47,7 @@ OPERATIONS: dict[str, tuple[Any, type[Any]]] = {
     subjects.HEALTH: ({"agent_id": "trader-1", "health_score": 0.9, "response_time": 0.1}, Ack),
     subjects.PERFORMANCE: ({"agent_id": "trader-1", "metrics": {"success_rate": 0.9}}, Ack),
     subjects.DISCOVER: ({"capabilities": ["trading"]}, Listing),
+    subjects.REPORT: ({"agent_id": "trader-1", "problem": "timeout"}, ReportReceipt),
     subjects.GET: ({"agent_id": "trader-1"}, AgentInfo),
     subjects.STATS: ({}, Statistics),
     subjects.CAPABILITIES: ({}, Vocabulary),
@@ -103,7 +104,8 @@ async def test_empty_payload_asks_with_all_defaults(registry: Replica, nc: Clien
 
 
 @pytest.mark.parametrize(
-    "operation", [name for name in subjects.AGENT_BOUND if name not in (subjects.REGISTER, subjects.PERFORMANCE)]
+    "operation",
+    [name for name in subjects.AGENT_BOUND if name not in (subjects.REGISTER, subjects.PERFORMANCE, subjects.REPORT)],
 )
 async def test_empty_payload_is_enough_where_the_subject_names_the_agent(
     registry: Replica, nc: Client, operation: str
@@ -117,6 +119,7 @@ async def test_empty_payload_is_enough_where_the_subject_names_the_agent(
     [
         ("register", ["agent_type", "capabilities"]),
         ("performance", ["agent_id", "metrics"]),
+        ("report", ["agent_id", "problem"]),
         ("scaling.set", ["capability"]),
         *[(name, ["agent_id"]) for name in ("deregister", "suspend", "resume", "drain", "heartbeat", "health", "get")],
     ],
@@ -495,6 +498,7 @@ async def test_an_agent_reads_the_same_everywhere(fleet: Replica, nc: Client) ->
     got = await agent(nc, "beta")
     for one in (listed, got):
         one.pop("load_age")
+    assert got.pop("evidence")["verdict"] == "alive"
     assert listed == got
 
 

@@ -105,7 +105,7 @@ def names_of(model: Any) -> tuple[set[str], set[str]]:
     schema = TypeAdapter(model).json_schema(mode="serialization", by_alias=True)
     every = set(schema["properties"])
     if hasattr(model, "__dataclass_fields__"):
-        return every, every - {"near_misses"}
+        return every, every - {"near_misses", "evidence"}
     return every, every - {"revision"} if model.__name__ == "Deregistered" else every
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
 from registry.core.effects import (
+    Announce,
     AwaitRevision,
     Effect,
     Probe,
@@ -23,12 +24,14 @@ from registry.core.effects import (
     PutRecord,
     ReadPolicy,
     ReadRecord,
+    RunCanary,
     SendReply,
     SweepRemoval,
     TellAgent,
 )
 from registry.core.errors import RefusedError
 from registry.core.events import (
+    CanaryFinished,
     CommandRequested,
     Connected,
     Disconnected,
@@ -245,9 +248,12 @@ class Shell:
         self.todo: list[PutRecord | ReadRecord | PutPolicy | ReadPolicy] = []
         self.facts: list[Event] = []
         self.probes: list[Probe] = []
+        self.canaries: list[RunCanary] = []
         self.awaiting: list[AwaitRevision] = []
         self.told: list[TellAgent] = []
         self.orders: list[dict[str, Any]] = []
+        self.announced: list[tuple[str, str]] = []
+        """What the registry said of itself, with the cause."""
         self.heard = 0
         """How far the log was heard."""
         self.policies_heard = 0
@@ -301,10 +307,16 @@ class Shell:
                 assert not isinstance(effect, Probe) or may_be_asked(effect.subject, self.state.prefix), effect
                 kept: list[Any] = {AwaitRevision: self.awaiting, Probe: self.probes, TellAgent: self.told}[type(effect)]
                 kept.append(effect)
+            case RunCanary():
+                assert self.state.leading, "only the leader runs canaries"
+                assert may_be_asked(effect.subject, self.state.prefix), effect
+                self.canaries.append(effect)
             case SweepRemoval():
                 assert self.state.leading, "only the leader sweeps"
                 if self.state.path.connected:
                     self.world.bucket.sweep(effect.agent_id, effect.revision)
+            case Announce():
+                self.announced.append((effect.what, effect.details["cause"]))
             case PublishOrder():
                 self.orders.append(dict(effect.order))
             case PutPolicy() | ReadPolicy():
@@ -371,11 +383,18 @@ class Shell:
         self.journal.append((query, [agent.agent_id for agent in found]))
         return found, total
 
-    def answer(self, outcome: Outcome, agent_id: str = "a", **vitals: float) -> None:
-        """End the oldest probe of an agent."""
+    def answer(self, outcome: Outcome, agent_id: str = "a", took: float = 0.0, **vitals: float) -> None:
+        """End the oldest probe of an agent, so many seconds after it was sent."""
         probe = next(probe for probe in self.probes if probe.agent_id == agent_id)
         self.probes.remove(probe)
-        self.handle(ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, **vitals))
+        self.handle(ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, took, **vitals))
+
+    def end_canary(self, passed: bool | None, why: str = "", agent_id: str = "a", capability: str = "analysis") -> None:
+        """End the oldest canary under way of an agent's capability."""
+        wanted = (agent_id, capability)
+        order = next(order for order in self.canaries if (order.agent_id, order.capability) == wanted)
+        self.canaries.remove(order)
+        self.handle(CanaryFinished(self.world.now, agent_id, order.incarnation, capability, order.run, passed, why))
 
     # What is under way for it.
 

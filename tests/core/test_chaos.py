@@ -72,13 +72,16 @@ class Chaos(RuleBasedStateMachine):
     # What is asked.
 
     @rule(which=REPLICAS, agent_id=AGENTS, instance=st.sampled_from(["i1", "i2", None]), takeover=st.booleans(),
-          tags=st.sampled_from([(), ("eu",)]), probed=st.booleans())  # fmt: skip
+          tags=st.sampled_from([(), ("eu",)]), probed=st.booleans(),
+          canary=st.sampled_from([None, 1.0, 5.0]))  # fmt: skip
     def register(
-        self, which: int, agent_id: str, instance: str | None, takeover: bool, tags: tuple[str, ...], probed: bool
-    ) -> None:
+        self, which: int, agent_id: str, instance: str | None, takeover: bool, tags: tuple[str, ...], probed: bool,
+        canary: float | None,
+    ) -> None:  # fmt: skip
         subject = f"agent.{agent_id}.health_check" if probed else None
+        canaries = {} if canary is None else {"analysis": {"topic": "echo", "period": canary}}
         reply = self.shell(which).register(
-            agent_id, instance_id=instance, takeover=takeover, tags=tags, health_subject=subject
+            agent_id, instance_id=instance, takeover=takeover, tags=tags, health_subject=subject, canaries=canaries
         )
         self.asked.append((reply, agent_id))
 
@@ -204,6 +207,14 @@ class Chaos(RuleBasedStateMachine):
         vitals: dict[str, Any] = {"health_score": health} if outcome is Outcome.ANSWERED else {}
         shell.answer(outcome, agent_id, **vitals)
 
+    @precondition(lambda self: self.having("canaries"))
+    @rule(which=ANY, index=ANY, passed=st.sampled_from([True, False, False, None]))
+    def canary_ends(self, which: int, index: int, passed: bool | None) -> None:
+        """Whatever comes of it, nobody goes because of it: that is what the checks of the other rules say."""
+        shells = self.having("canaries")
+        shell = shells[which % len(shells)]
+        shell.end_canary(passed, agent_id=shell.canaries[index % len(shell.canaries)].agent_id)
+
     @precondition(lambda self: self.world.late)
     @rule()
     def late_writes_arrive(self) -> None:
@@ -245,6 +256,13 @@ class Chaos(RuleBasedStateMachine):
                         assert since > decided or decided - since >= LEASE - 0.001, (agent_id, decided, since)
 
     @invariant()
+    def a_canary_only_degrades(self) -> None:
+        for shell in self.world.shells:
+            for order in shell.todo:
+                change = order.record.change if isinstance(order, PutRecord) else None
+                assert change is None or change.reason != "canary" or order.record.status is Status.DEGRADED
+
+    @invariant()
     def receipts_are_true(self) -> None:
         """A registration that was acknowledged stands in the log, at the revision and with what the receipt says."""
         for reply, agent_id in self.asked:
@@ -264,7 +282,7 @@ class Chaos(RuleBasedStateMachine):
         self.rest()
         for shell in self.world.shells:
             shell.release()
-        self.world.advance(ENOUGH, step=1.0)
+        self.world.advance(ENOUGH)
         assert self.world.bucket.live() == {}
         self.rest()
         for shell in self.world.shells:

@@ -8,7 +8,7 @@ import registry.core.probing
 from registry.core.events import Outcome, ProbeFinished, PulseHeard, Purpose, Verb
 from registry.core.limits import PROBE_REPEAT, Limits
 from registry.core.status import Status
-from tests.core.shell import Fate, Shell, World
+from tests.core.shell import WALL, Fate, Shell, World
 
 SUBJECT = "agent.a.health_check"
 
@@ -82,7 +82,7 @@ def test_no_responders_twice_is_gone(world: World, probing: Shell):
     probing.answer(Outcome.NO_RESPONDERS)
     assert status(probing) is Status.ACTIVE
     [again] = probing.probes
-    assert (again.purpose, again.delay) == (Purpose.HEALTH, PROBE_REPEAT)
+    assert (again.purpose, again.delay) == (Purpose.HINT, PROBE_REPEAT)
     probing.answer(Outcome.NO_RESPONDERS)
     assert status(probing) is Status.OFFLINE
     assert world.bucket.events()[-1]["reason"] == "no_responders"
@@ -112,7 +112,7 @@ def test_what_is_not_the_agents_fault_is_nothing(outcome: Outcome, trouble: str)
         if shell.probes:
             shell.answer(outcome)
     assert status(shell) is Status.ACTIVE
-    assert not shell.state.get("a").hung
+    assert shell.state.get("a").evidence.is_harmless
     shell.connect()
     world.advance(4.5, beating=["a"])
     assert not shell.probes, "it is on its way back"
@@ -229,7 +229,7 @@ def test_a_probe_of_an_older_incarnation(world: World, probing: Shell, outcome: 
     probing.register("a", instance_id="i2", takeover=True)
     probing.answer(outcome, **({"health_score": 0.1} if outcome is Outcome.ANSWERED else {}))
     agent = probing.state.get("a")
-    assert (agent.status, agent.health, agent.missed, agent.hung) == (Status.ACTIVE, 1.0, 0, False)
+    assert (agent.status, agent.health, agent.evidence.is_harmless) == (Status.ACTIVE, 1.0, True)
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
@@ -374,3 +374,78 @@ def test_who_registers_after_his_probes_found_nobody_is_there(world: World, shel
     world.run()
     world.advance(0.2)
     assert other.state.get("a").status is Status.ACTIVE
+
+
+# Late answers.
+
+
+def test_a_late_answer_is_slow(world: World, probing: Shell):
+    """Who answers late is there, and gets less work, until it has been in time twice in a row."""
+    probing.answer(Outcome.ANSWERED, took=2.5)
+    assert (status(probing), world.bucket.events()[-1]["reason"]) == (Status.DEGRADED, "slow")
+    for left in (1, 0):
+        world.advance(30.0, beating=["a"])
+        probing.answer(Outcome.ANSWERED, took=0.001)
+        assert (status(probing) is Status.DEGRADED) is bool(left)
+    assert world.bucket.events()[-1]["reason"] == "recovered"
+
+
+def test_an_answer_of_two_seconds_is_in_time(world: World, probing: Shell):
+    probing.answer(Outcome.ANSWERED, took=2.0)
+    assert status(probing) is Status.ACTIVE
+
+
+def test_slow_then_hung_then_slow(world: World, probing: Shell):
+    """That it is degraded for another reason is told, too."""
+    probing.answer(Outcome.ANSWERED, took=2.5)
+    world.advance(30.0, beating=["a"])
+    probing.answer(Outcome.TIMEOUT, took=4.0)
+    world.advance(30.0, beating=["a"])
+    probing.answer(Outcome.ANSWERED, took=2.5)
+    assert [event["reason"] for event in world.bucket.events()[-3:]] == ["slow", "probe_timeout", "slow"]
+
+
+def test_busy_is_not_hung(world: World, probing: Shell):
+    """Who said that it would be busy and does not answer is that, and hangs only when its time is over."""
+    world.beat("a", busy_until=WALL + world.now + 40.0)
+    probing.answer(Outcome.TIMEOUT, took=4.0)
+    assert (status(probing), world.bucket.events()[-1]["reason"]) == (Status.DEGRADED, "busy")
+    world.advance(45.0)
+    probing.answer(Outcome.TIMEOUT, took=4.0)
+    assert world.bucket.events()[-1]["reason"] == "probe_timeout"
+
+
+def test_how_long_an_answer_is_waited_for(world: World, shell: Shell):
+    """The time-out and a while, so that who is slow can be told from who hangs; known to hang in time for all that."""
+    for interval, timeout, wait in ((30.0, 2.0, 4.0), (6.0, 2.0, 4.0), (3.0, 2.0, 3.0)):
+        limits = Limits(health_check_interval=interval, probe_timeout=timeout)
+        assert limits.probe_timeout + limits.patience == wait
+        assert limits.probe_period + wait < interval + timeout
+    shell.register("a", health_subject=SUBJECT)
+    world.advance(30.0, beating=["a"])
+    assert shell.probes[0].timeout == 4.0
+
+
+def test_a_hung_agent_that_falls_silent_was_hung(world: World, probing: Shell):
+    """The reason for which it is given up says what was found, not only that its lease ended."""
+    probing.answer(Outcome.TIMEOUT, took=4.0)
+    for _ in range(220):
+        world.advance(0.5)
+        if probing.probes:
+            probing.answer(Outcome.TIMEOUT, took=4.0)
+    event = world.bucket.events()[-1]
+    assert (event["to"], event["reason"]) == ("offline", "probe_timeout")
+
+
+def test_an_agent_whose_loop_blocks_is_never_more_than_slow(world: World, shell: Shell):
+    """Two seconds in every five, whenever it is asked: the answer comes when the block ends."""
+    shell.register("a", health_subject=SUBJECT, heartbeat_interval=1.0, heartbeat_timeout=3.0)
+    asked: float | None = None
+    for step in range(6000):
+        blocked = world.now % 5.0 < 2.0
+        world.advance(0.1, beating=[] if blocked else ["a"], step=0.1)
+        asked = (asked or world.now) if shell.probes else None
+        if shell.probes and not world.now % 5.0 < 2.0:
+            shell.answer(Outcome.ANSWERED, took=world.now - (asked or world.now) + 0.1)
+        assert step >= 0
+    assert {event["reason"] for event in world.bucket.events()} <= {"registered", "slow", "recovered", "busy"}

@@ -147,7 +147,7 @@ def test_key_of_empty_metadata():
 PERFORMER = {"health": 0.9, "load": 0.3, "metrics": {"success_rate": 0.5}}
 
 
-@pytest.mark.parametrize(("sort_by", "rank"), [("performance", 0.72), ("health", 0.9), ("load", 0.7), ("random", 0.0)])
+@pytest.mark.parametrize(("sort_by", "rank"), [("performance", 0.72), ("health", 0.9), ("load", 0.7), ("random", 1.0)])
 def test_rung(sort_by: str, rank: float):
     """A rung is a step of 0.02 of what is sorted by; at random all are equal."""
     assert STEP == 0.02

@@ -32,6 +32,7 @@ FULL = Record(
     health_subject="agent.trader-1.health_check",
     max_concurrency=4,
     claims=("db",),
+    canaries={"analysis": {"topic": "echo", "payload": {"x": 1}, "expect": {}, "timeout": 2.0, "period": 60.0}},
     connection={"server_id": "S", "client_id": 9},
     identity="ACC/user",
     health_score=0.7,
@@ -44,6 +45,7 @@ FULL = Record(
     write_id="w-1",
     claims_since={"db": 5},
     commands=("c-1", "c-2"),
+    flaps={"returns": 2, "penalty": 1.5, "at": 12.0, "until": 0.0},
     change=Change(Status.ACTIVE, "health", 1700.5, 41, note="slow disk", removed=False),
     extra={"zone": "b"},
 )
@@ -84,6 +86,11 @@ def test_every_field_is_written():
     written = set(FULL.to_json())
     assert written == ({item.name for item in fields(Record)} - {"extra"}) | {"v", "zone"}
     assert FULL.to_json()["v"] == RECORD_VERSION
+
+
+def test_a_record_without_canaries_does_not_speak_of_them():
+    """Hardly any agent has one, and the log has room for what matters."""
+    assert "canaries" not in make_record().to_json()
 
 
 def test_fields_of_a_newer_version_are_kept():
@@ -136,6 +143,14 @@ GOOD: dict[str, Any] = {"v": 1, "agent_id": "a", "agent_type": "w", "capabilitie
         {**GOOD, "incarnation": 2**64 - 1},
         {**GOOD, "incarnation": 1.5},
         {**GOOD, "change_revision": -1},
+        {**GOOD, "canaries": []},
+        {**GOOD, "canaries": {"analysis": "echo"}},
+        {**GOOD, "canaries": {"analysis": {}}},
+        {**GOOD, "canaries": {"analysis": {"topic": 5}}},
+        {**GOOD, "canaries": {"analysis": {"topic": "echo", "payload": []}}},
+        {**GOOD, "canaries": {"analysis": {"topic": "echo", "expect": "ok"}}},
+        {**GOOD, "canaries": {"analysis": {"topic": "echo", "timeout": 0}}},
+        {**GOOD, "canaries": {"analysis": {"topic": "echo", "period": "1m"}}},
         {**GOOD, "metadata": []},
         {**GOOD, "performance_metrics": {"success_rate": "high"}},
         {**GOOD, "performance_metrics": {"success_rate": None}},

@@ -235,8 +235,8 @@ def test_health_goes_on_to_move_it(world: World, shell: Shell):
 def test_who_was_offline_for_long_is_removed_and_not_before(world: World, shell: Shell):
     since = shell.state.wall(world.now) - 3000.0
     put_back(world, replace(SAVED, status=Status.OFFLINE, status_since=since))
-    world.advance(599.0, step=10.0)
+    world.advance(599.0)
     assert shell.state.get("a").status is Status.OFFLINE
-    world.advance(11.0, step=10.0)
+    world.advance(11.0)
     assert "a" not in shell.state.agents
     assert [event["reason"] for event in world.bucket.events()] == ["restored", "retention"]

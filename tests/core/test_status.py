@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from registry.core.status import DISCOVERABLE, FAIR, HEALTHY, TRANSITIONS, Cause, Status, grade, move
+from registry.core.status import DISCOVERABLE, FAIR, HEALTHY, TRANSITIONS, Cause, Status, move
 
 TABLE = """
                register  health_good  health_fair  health_poor  suspend    resume  drain          lost
@@ -71,30 +71,6 @@ def test_every_status_but_the_first_is_reached_and_left():
 def test_discoverable():
     """Active and degraded agents are found, all others never are."""
     assert {Status.ACTIVE, Status.DEGRADED} == DISCOVERABLE
-
-
-@pytest.mark.parametrize(
-    ("health", "cause"),
-    [
-        (1.0, Cause.HEALTH_GOOD),
-        (0.8, Cause.HEALTH_GOOD),
-        (0.7999999, Cause.HEALTH_FAIR),
-        (0.5, Cause.HEALTH_FAIR),
-        (0.4999999, Cause.HEALTH_POOR),
-        (0.0, Cause.HEALTH_POOR),
-    ],
-)
-def test_grade(health: float, cause: Cause):
-    """Health from 0.8 up is good, from 0.5 up fair, below poor."""
-    assert grade(health, hung=False) is cause
-
-
-@pytest.mark.parametrize(
-    ("health", "cause"), [(1.0, Cause.HEALTH_FAIR), (0.6, Cause.HEALTH_FAIR), (0.4, Cause.HEALTH_POOR)]
-)
-def test_grade_of_a_hung_agent(health: float, cause: Cause):
-    """An agent whose probes time out is at best degraded."""
-    assert grade(health, hung=True) is cause
 
 
 def test_bounds():

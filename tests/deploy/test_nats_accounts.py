@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -15,6 +16,7 @@ import pytest
 from nats.aio.client import Client
 
 from agents_sdk import Agent, RegistryClient
+from agents_sdk.protocol import subjects
 from registry.core.events import ConnectionClosed, Event
 from registry.replica import Replica
 from registry.settings import Settings
@@ -98,6 +100,20 @@ async def test_an_agent_of_the_sdk_lives_there(server: NatsProcess, replica: Rep
         assert [one.replica for one in await client.replicas()] == [replica.replica_id]
         await client.update_agent_health("ada", {"health_score": 0.9})
     await eventually(lambda: "ada" not in replica.state.agents)
+
+
+def test_agents_import_all_that_is_for_them() -> None:
+    """And all of that are subjects of the registry, but what only operators need."""
+    text = CONFIG.read_text()
+    exported = re.findall(r'service: "registry\.([^"]+)"', text)
+    assert exported
+    assert set(re.findall(r'account: REGISTRY, subject: "registry\.([^"]+)"', text)) == {*exported, "events.>"}
+    bound = {f"{name}.*" for name in subjects.AGENT_BOUND if name not in (subjects.SUSPEND, subjects.RESUME)}
+    assert {name for name in exported if not name.startswith("replica.")} == bound | {
+        "discover",
+        "capabilities",
+        "replicas",
+    }
 
 
 async def test_events_are_for_the_registry_alone(replica: Replica, login: Login) -> None:

@@ -80,7 +80,7 @@ _MADE_ID = re.compile(r"-[a-z0-9]{8}-\d+$")
 
 VOLATILE = {
     "revision", "previous_revision", "registered_at", "last_heartbeat", "status_since", "load_age", "at", "event_id",
-    "replica", "issued_at", "expires_at", "order_id", "service_discovery_requests",
+    "replica", "issued_at", "expires_at", "order_id", "service_discovery_requests", "silence", "lease_left",
 }  # fmt: skip
 """Fields whose values differ from run to run; their types do not."""
 

@@ -8,13 +8,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from agents_sdk.protocol.fields import AGENT_ID_PATTERN, CAPABILITY_PATTERN, HEALTH_SUBJECT_PATTERN, NAME_PATTERN
+from agents_sdk.protocol.fields import (
+    AGENT_ID_PATTERN,
+    CAPABILITY_PATTERN,
+    HEALTH_SUBJECT_PATTERN,
+    NAME_PATTERN,
+    SUBJECT_PATTERN,
+)
 
 KINDS = {
     AGENT_ID_PATTERN: "agent id",
     NAME_PATTERN: "name",
     CAPABILITY_PATTERN: "capability",
     HEALTH_SUBJECT_PATTERN: "health subject",
+    SUBJECT_PATTERN: "topic",
 }
 """The patterns, by the words that stand for them in the tables."""
 
@@ -23,6 +30,10 @@ OBJECTS = {
     "CapabilityCount": "capability count",
     "CapabilityScaling": "capability scaling",
     "Connection": "connection",
+    "DeclaredCanary": "canary",
+    "Evidence": "evidence",
+    "FailingCanary": "failing canary",
+    "Judge": "judge",
     "NearMiss": "near miss",
     "Observed": "observed",
     "ScalingOrder": "order",
@@ -144,6 +155,8 @@ def _array_bounds(field: dict[str, Any], definitions: dict[str, Any]) -> str:
 def _object_bounds(field: dict[str, Any]) -> str:
     if field.get("additionalProperties") is True:
         return "at most 16 KiB as JSON, 64 levels"  # `JsonObject`, the only free-form object; checked by a function
+    if "propertyNames" not in field:  # their pattern is behind a validator, where the schema does not show it
+        return f"at most {field['maxProperties']} capabilities"
     names = field["propertyNames"]
     return f"at most {field['maxProperties']} names of {names['minLength']} to {names['maxLength']} characters"
 

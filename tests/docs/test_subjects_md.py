@@ -11,10 +11,13 @@ import pytest
 from nats.aio.client import Client
 
 from agents_sdk.protocol import codec, events, subjects
+from agents_sdk.protocol.canary import CANARY_HEADER, MAX_CANARIES, DeclaredCanary
 from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
     AgentInfo,
     CapabilityCount,
+    Evidence,
+    FailingCanary,
     Listing,
     NearMiss,
     ServiceQuery,
@@ -32,11 +35,11 @@ from agents_sdk.protocol.scaling import (
     ScalingQuery,
     ScalingReport,
 )
-from agents_sdk.protocol.statistics import Empty, Presence, Statistics
+from agents_sdk.protocol.statistics import Empty, Judge, Presence, Statistics
 from agents_sdk.protocol.subjects import Subjects, agent_topic
-from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport
+from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport, ProblemReport, ReportReceipt
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
-from registry.core import limits
+from registry.core import canaries, flapping, limits, rhythm
 from registry.core.agent import UNKNOWN_SUCCESS_RATE
 from registry.core.query import STEP
 from registry.core.record import Change, Record
@@ -70,6 +73,7 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
     subjects.HEALTH: (HealthReport, Ack),
     subjects.PERFORMANCE: (PerformanceReport, Ack),
     subjects.DISCOVER: (ServiceQuery, Listing),
+    subjects.REPORT: (ProblemReport, ReportReceipt),
     subjects.GET: (AgentQuery, AgentInfo),
     subjects.STATS: (Empty, Statistics),
     subjects.CAPABILITIES: (Empty, Vocabulary),
@@ -79,11 +83,14 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
 }
 """Operation to what it takes and what it answers with; that the registry does is what tests/contract checks."""
 
-ELSEWHERE: dict[Any, str] = {AgentInfo: "an [agent](#agent).", ScalingReport: "as [registry.scaling.get]"}
+ELSEWHERE: dict[Any, str] = {AgentInfo: "an [agent](#agent)", ScalingReport: "as [registry.scaling.get]"}
 """Answers that several operations share, and how their sections say so."""
 
 PARTS: list[tuple[str, str, Any]] = [
     ("Agent", "An agent, as `registry.get`, `registry.discover` and the commands show it.", AgentInfo),
+    ("Evidence", "Evidence is:", Evidence),
+    ("Evidence", "A failing canary:", FailingCanary),
+    ("registry.stats", "A judge is:", Judge),
     ("registry.discover", "A near miss:", NearMiss),
     ("registry.capabilities", "A capability count:", CapabilityCount),
     ("registry.scaling.get", "A capability scaling:", CapabilityScaling),
@@ -91,6 +98,9 @@ PARTS: list[tuple[str, str, Any]] = [
     ("registry.scaling.get", "Observed:", Observed),
 ]
 """Parts of answers: section, caption of the table, message."""
+
+DECLARED: list[tuple[str, Any]] = [("A connection:", Connection), ("A canary:", DeclaredCanary)]
+"""Parts of a registration: caption of the table, message."""
 
 EVENTS: dict[str, Any] = {
     NAMES.status_event("<status>", "<agent_id>"): events.StatusEvent,
@@ -158,15 +168,18 @@ def test_fields_of_parts(title: str, caption: str, message: Any) -> None:
     assert shown(SECTIONS[title].table_after(caption)) == reply_rows(message)
 
 
-def test_fields_of_a_connection() -> None:
-    table = SECTIONS["registry.register"].table_after("A connection:")
-    assert shown(table) == request_rows(Connection)
+@pytest.mark.parametrize(("caption", "message"), DECLARED, ids=[part[1].__name__ for part in DECLARED])
+def test_fields_of_parts_of_a_registration(caption: str, message: Any) -> None:
+    table = SECTIONS["registry.register"].table_after(caption)
+    assert shown(table) == request_rows(message)
 
 
 def test_every_table_of_fields_is_checked() -> None:
     """A new table without a check of its own would be one that may lie."""
     checked = {(NAMES.operation(name), caption) for name in OPERATIONS for caption in ("**Request**", "**Reply**")}
-    checked |= {(title, caption) for title, caption, _ in PARTS} | {("registry.register", "A connection:")}
+    checked |= {(title, caption) for title, caption, _ in PARTS} | {
+        ("registry.register", caption) for caption, _ in DECLARED
+    }
     for section in PAGE:
         for table in section.tables:
             if table.header[:2] == ["field", "type"] and (section.title, table.caption) not in checked:
@@ -342,7 +355,7 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.events\.scaling\.[a-z_]+\.trading",
         r"registry\.events\.registry\.leader_changed",
         r"registry\.replica\.<replica>(\.<subject>)?",
-        r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain)",
+        r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
         r"\$SRV\.PING\.registry",
         *(re.escape(kind) for kind in events.CE_TYPES.values()),
     ]
@@ -380,8 +393,25 @@ def test_every_link_on_the_page_leads_somewhere() -> None:
         ("Statuses", f"health from {FAIR:g} to below {HEALTHY:g}"),
         ("Leases", f"({limits.MAX_GRACE:g} s at most)"),
         ("Health checks", f"every {Settings().health_check_interval:g} s"),
-        ("Health checks", f"within {Settings().probe_timeout:g} s"),
+        ("Health checks", f"after more than {Settings().probe_timeout:g} s"),
+        ("Held back", f"more than {Settings().protection_share:.0%} of at least".replace("%", " %")),
+        ("Held back", f"at least {limits.MIN_PROTECTED} agents are late"),
+        ("Held back", f"within {limits.SAMPLE_WINDOW:g} s, at least {limits.MIN_PROTECTED}, more than"),
+        ("Held back", f"{limits.MAX_SILENCE_HELD:g} s at most"),
+        ("Held back", f"or {limits.CUT_HOLD:g} s if its connection was closed"),
+        ("Suspicion", f"at least every {Settings().suspicion_below:g} s"),
+        ("Suspicion", f"(phi {rhythm.FIRST:g} to {rhythm.LAST:g} "),
+        ("Flapping", f"halves every {flapping.HALF_LIFE / 60:g} minutes"),
+        ("Flapping", f"Above {flapping.TOLERATED:g} the agent is degraded"),
+        ("Flapping", f"for {flapping.HOLD_DOWN:g} s, and for twice as long"),
+        ("Performance score", f"within {Settings().warm_up:g} s"),
         ("Health checks", f"{'twice' if limits.GONE == 2 else limits.GONE} within {limits.PROBE_REPEAT * 1000:g} ms"),
+        ("Health checks", f"or {limits.PROBE_REPEAT_CLOSED * 1000:g} ms after its connection was closed"),
+        ("registry.register", f"at most {MAX_METADATA_BYTES // 1024} KiB as JSON, all together"),
+        ("Canaries", f"more than {codec.MAX_PAYLOAD_BYTES // 1024} KiB"),
+        ("Canaries", f"asked again in {canaries.UNJUDGED:g} s"),
+        ("Canaries", f"every {canaries.FAILING_PERIOD:g} s, or every `period` if that is less"),
+        ("Canaries", f"the header `{CANARY_HEADER}` with the value `1`"),
         ("Draining", f"{Settings().drain_timeout:g} s from then"),
         ("Buckets", f"every {Settings().checkpoint_interval:g} s at most"),
         ("Events", f"{EVENTS_MAX_AGE / 86400:g} days or {EVENTS_MAX_BYTES // 1024**3} GiB"),
@@ -399,6 +429,8 @@ def test_numbers_in_words() -> None:
     assert "ids of the last two minutes" in SECTIONS["Events"].text
     assert Settings().offline_retention == 3600
     assert MAX_LIMIT == 1000
+    assert MAX_CANARIES == 16
+    assert (canaries.FAILS, canaries.REPEAT) == (2, 1.0)
 
 
 def test_settings_that_are_named_exist() -> None:
@@ -414,7 +446,7 @@ def test_fields_of_a_record() -> None:
     beyond = {unquoted(cell) for cell in table.column("field")}
     form = {*Record.__dataclass_fields__, "v"} - {"extra"}
     assert beyond == form - set(reply_rows(AgentInfo))
-    assert set(reply_rows(AgentInfo)) - form == {"revision", "load_age"}
+    assert set(reply_rows(AgentInfo)) - form == {"revision", "load_age", "suspicion", "evidence"}
     change = next(row[1] for row in table.rows if row[0] == "`change`")
     record = Record("x", "x", ("x",)).to_json()
     assert set(record) <= form
@@ -448,7 +480,7 @@ STEPS = steps(PAGE)
 class TestLines:
     @pytest.fixture
     def settings(self) -> Settings:
-        return Settings(scaling_interval=0.2)
+        return Settings(scaling_interval=0.2, reconnect_grace=0.1)
 
     def test_lines_are_made_to_be_pasted(self) -> None:
         for step in STEPS:

@@ -61,6 +61,23 @@ def test_the_readme_shows_the_ten_lines_as_they_are() -> None:
     assert f"```python\n{(EXAMPLES / 'ten_lines.py').read_text()}```" in (ROOT / "README.md").read_text()
 
 
+async def test_canary(client: RegistryClient, example: Example) -> None:
+    """Without its prices it beats but does not work, and is found out; with them it is as before."""
+    example("canary.py")
+    agent = await only(client)
+
+    async def is_there_for(reason: str) -> bool:
+        known = await client.get_agent_info(agent.agent_id)
+        return known is not None and known.status_reason == reason
+
+    await client.call("trading", "prices", {})
+    await eventually(lambda: is_there_for("canary"), within=20)
+    await client.call("trading", "prices", {"BTC": 43.5})
+    await eventually(lambda: is_there_for("recovered"), within=20)
+    assert await client.call("trading", "quote", {"symbol": "BTC"}) == {"symbol": "BTC", "price": 43.5}
+    assert await client.call("trading", "prices", {"BTC": 43.5}) == {"known": 1, "asked": 1}
+
+
 async def test_trading_fleet(client: RegistryClient, example: Example) -> None:
     process = example("trading_fleet/run.py", "--trades", "6")
     assert await asyncio.to_thread(process.process.wait, 40) == 0, process.stderr

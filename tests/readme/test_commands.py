@@ -107,7 +107,7 @@ def test_the_program_in_process(registry: dict[str, str]) -> None:
     assert found(registry) == [], "it leaves nothing behind"
 
 
-@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1)])
+@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1), ("canary", 3)])
 def test_a_program_is_the_example(name: str, program: int) -> None:
     assert (ROOT / "examples" / f"{name}.py").read_text() == PROGRAMS[program]
     assert f"python examples/{name}.py" in COMMANDS

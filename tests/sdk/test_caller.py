@@ -18,6 +18,7 @@ from agents_sdk import (
     AgentCallError,
     AgentInfo,
     Listing,
+    NotFoundError,
     OverloadedError,
     RegistryClient,
     ServiceQuery,
@@ -250,8 +251,12 @@ class Fleet:
         self.discovered = 0
         self.slow = asyncio.Event()
         self.slow.set()
-        self.caller = Caller(connection, self.discover, random.Random(1))
+        self.caller = Caller(connection, self.discover, self.report, random.Random(1))
+        self.reported: list[tuple[str, str]] = []
         self._nc = nc
+
+    async def report(self, agent_id: str, problem: str) -> None:
+        self.reported.append((agent_id, problem))
 
     async def discover(self, query: ServiceQuery) -> Listing:
         self.discovered += 1
@@ -328,3 +333,34 @@ async def test_what_was_in_flight_is_forgotten(caller: Fleet) -> None:
     await caller.serve()
     await asyncio.gather(*(caller.call() for _ in range(10)))
     assert caller.caller._in_flight == {}
+
+
+async def test_an_agent_that_does_not_answer_is_reported(agents: Agents, client: RegistryClient) -> None:
+    """Whoever calls notices first; the registry asks the agent, and judges by what it finds."""
+    await agents.add("mute", silent)
+    with pytest.raises(UnavailableError):
+        await client.call("research", "check", {}, timeout=0.3)
+
+    async def reported() -> bool:
+        found = await client.get_agent_info("mute")
+        assert found is not None
+        assert found.evidence is not None
+        return found.evidence.reports == 1 and str(found.evidence.problem).startswith("check: no answer within")
+
+    await eventually(reported)
+
+
+async def test_a_report_by_hand(agents: Agents, client: RegistryClient) -> None:
+    await agents.add("a")
+    receipt = await client.report_agent("a", "answers nonsense")
+    assert (receipt.agent_id, receipt.verdict, receipt.probed) == ("a", "alive", False)
+    with pytest.raises(NotFoundError):
+        await client.report_agent("nobody", "is not there")
+
+
+async def test_reports_of_one_agent_are_few(caller: Fleet) -> None:
+    """However often it does not answer: once a second."""
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            await caller.caller.call(ServiceQuery(), "check", {}, 0.2, at_most_once=False)
+    assert [agent_id for agent_id, _ in caller.reported] == ["a"]

@@ -26,6 +26,16 @@ def test_one_too_many_is_not_begun() -> None:
     assert vitals.read().in_flight == 2
 
 
+def test_a_canary_is_done_like_work_and_is_none() -> None:
+    """It takes the place of a request, and counts as nothing."""
+    vitals = Vitals(2)
+    assert [vitals.begin(canary=True), vitals.begin(), vitals.begin(), vitals.begin(True)] == [True, True, False, False]
+    assert (vitals.read().load_factor, vitals.read().in_flight) == (0.5, 1)
+    vitals.end_canary()
+    assert vitals.begin()
+    assert (vitals.read().served, vitals.read().response_time) == (0, None)
+
+
 def test_what_the_application_reports_holds_until_it_reports_anew() -> None:
     vitals = Vitals(2)
     vitals.report(load_factor=0.9, metrics={"queue": 3.0})
