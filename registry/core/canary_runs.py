@@ -72,6 +72,5 @@ def canary_finished(state: RegistryState, event: CanaryFinished) -> list[Effect]
 
 def _is_to_blame(state: RegistryState, agent: Agent, check: Check, at: float) -> bool:
     """Return whether a canary that got no good answer says something of its agent: nothing else was wrong."""
-    was_undisturbed = state.path.judges_from(check.started) <= check.started
     is_alone = not state.protection.suspects_the_way
-    return was_undisturbed and is_alone and state.path.can_judge(at) and _takes_work(state, agent, at)
+    return is_alone and state.path.was_clear(check.started, at) and _takes_work(state, agent, at)

@@ -91,7 +91,7 @@ GONE = 2
 PROBE_REPEAT = 0.05
 """No responders this often, and this many seconds apart, is gone: a reconnecting client is back in 1 to 10 ms."""
 
-PROBE_REPEAT_CLOSED = 0.15
+PROBE_REPEAT_CLOSED = 0.1
 """The same when its connection was closed: a client further away takes so long to make another one. It still leaves a
 crash known within a quarter of a second."""
 

@@ -115,6 +115,10 @@ class Path:
         """Return whether who does not answer at an instant is himself to blame."""
         return self.is_current(at) and at >= max(self.back_at, self._settled_at)
 
+    def was_clear(self, since: float, at: float) -> bool:
+        """Return whether who has not answered from one instant to another is himself to blame."""
+        return self.can_judge(at) and self.judges_from(since) <= since
+
     def judges_from(self, at: float) -> float:
         """Return the instant from which, as far as is known, who does not answer is himself to blame."""
         return max(at, self.back_at, self._settled_at)

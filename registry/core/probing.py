@@ -128,7 +128,7 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
     count_check(state, event.outcome is Outcome.ANSWERED)
     if agent is None or agent.record.incarnation != event.incarnation or agent.status is Status.OFFLINE:
         return []
-    if event.outcome is not Outcome.ANSWERED and not state.path.can_judge(event.at):
+    if event.outcome is not Outcome.ANSWERED and not state.path.was_clear(event.at - event.took, event.at):
         agent.probe_at = state.path.judges_from(event.at + LATE)  # says nothing of the agent
         if state.leading:
             state.probes.watch(event.agent_id)

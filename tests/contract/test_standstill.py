@@ -96,10 +96,12 @@ async def test_agents_that_come_back_later_than_the_registry(
     registry: Replica, nats_server: NatsServer, settings: Settings
 ) -> None:
     """A client of NATS tries every two seconds; until then nobody answers its health checks."""
-    slow = await nats.connect(nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=1.5)
-    nc = await nats.connect(nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
     subject = "agent.trader-1.health_check"
-    async with answering(slow, subject, {"health_score": 1.0}) as asked:
+    async with (
+        await nats.connect(nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=1.5) as slow,
+        await nats.connect(nats_server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05) as nc,
+        answering(slow, subject, {"health_score": 1.0}) as asked,
+    ):
         await told(nc, "registry.register", {**TRADER, "health_subject": subject})
         await asked.next()
         pid = nats_server.pid
@@ -110,6 +112,4 @@ async def test_agents_that_come_back_later_than_the_registry(
             await asked.next()
         await asked.next()
         await settle(nc)
-    assert moves(await stored_events(nc, 1)) == [("registering", "active", "registered")]
-    await slow.close()
-    await nc.close()
+        assert moves(await stored_events(nc, 1)) == [("registering", "active", "registered")]

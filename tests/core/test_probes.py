@@ -376,6 +376,30 @@ def test_who_registers_after_his_probes_found_nobody_is_there(world: World, shel
     assert other.state.get("a").status is Status.ACTIVE
 
 
+@pytest.mark.parametrize("trouble", ["outage", "stall"])
+def test_a_probe_that_trouble_fell_into_says_nothing(trouble: str):
+    """It was sent before, and its time was up after: whatever became of it, nobody can tell whose fault it was."""
+    world = World(limits=Limits(reconnect_grace=1.0))
+    shell = world.replica("one", leading=True)
+    world.advance(5.0)
+    shell.register("a", health_subject=SUBJECT)
+    world.advance(30.0, beating=["a"])
+    assert len(shell.probes) == 1
+    world.advance(0.5, beating=["a"])
+    if trouble == "outage":
+        shell.disconnect()
+        shell.connect()
+    else:
+        world.now += 1.0
+        shell.handle(PulseHeard(world.now, world.now - 1.0))
+    world.advance(2.5, beating=["a"])
+    assert shell.state.path.can_judge(world.now)
+    shell.answer(Outcome.TIMEOUT, took=4.0)
+    assert status(shell) is Status.ACTIVE
+    world.advance(2.0, beating=["a"])
+    assert len(shell.probes) == 1, "it is asked again"
+
+
 # Late answers.
 
 

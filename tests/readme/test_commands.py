@@ -157,7 +157,7 @@ def test_make_test_is_a_target() -> None:
 def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
     """With the real `nats` command where there is one; `tests/docs` plays every line of subjects.md without it, too."""
     lines = [command for command in COMMANDS if command.startswith("nats ")]
-    assert len(lines) == 5
+    assert len(lines) == 8
     nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
     if nats is None:
         pytest.skip("there is no `nats` command here; go install github.com/nats-io/natscli/nats@latest brings it")
