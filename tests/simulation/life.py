@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
+HOST = 0.1
+"""A host that lives closes the connection of a process that has ended within so long."""
+
 
 class End(Enum):
     """How a life ends."""
@@ -83,3 +86,10 @@ class Life:
         """Return whether the NATS server believes that it is there."""
         cut = self.cut_at(at)
         return at < self.closed and (cut is None or at < cut.closed)
+
+    def closings(self) -> list[tuple[float, str]]:
+        """Return when the NATS server tells that its connection has ended, with the server's words."""
+        told = [(cut.closed, cut.why) for cut in self.cuts if cut.is_closed and cut.why is not None]
+        if self.closed < inf:
+            told.append((self.closed, "Client Closed" if self.closed < self.ends + HOST else "Stale Connection"))
+        return told

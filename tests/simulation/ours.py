@@ -123,10 +123,7 @@ class _Leader:
             if life.end is End.LEFT:
                 events.append((life.ends, self._leave, agent))
             if self._rule.sees_connections:
-                closings = [(cut.closed, cut.why) for cut in life.cuts if cut.is_closed]
-                why = "Client Closed" if life.closed < life.ends + network.CLOSING else "Stale Connection"
-                closings.append((life.closed, why))
-                events += [(at, self._close, (agent, why)) for at, why in closings if at < inf and why is not None]
+                events += [(at, self._close, (agent, why)) for at, why in life.closings()]
         for agent, heard in enumerate(self._hearing.heard):
             if heard:
                 events.append((heard[0], self._beat, (agent, 0)))
@@ -162,8 +159,7 @@ class _Leader:
         self._at(self._now + TICK, self._tick, self._term)
 
     def _end(self, _: None) -> None:
-        self._term += 1
-        self._connected = False
+        self._term, self._connected = self._term + 1, False
 
     def _connect(self, _: None) -> None:
         self._connected = self._doubts = True
@@ -245,13 +241,9 @@ class _Leader:
 
     def _found(self, read: tuple[int, ReadRecord]) -> None:
         term, effect = read
-        if term != self._term:
-            return
-        if not self._connected:
-            self._give(ReadFailed(START + self._now, effect.agent_id))
-            return
-        record, revision = self._bucket.entries[effect.agent_id]
-        self._give(RecordRead(START + self._now, effect.agent_id, record, revision))
+        at, name = START + self._now, effect.agent_id
+        if term == self._term:
+            self._give(RecordRead(at, name, *self._bucket.entries[name]) if self._connected else ReadFailed(at, name))
 
     def _reply(self, effect: SendReply) -> None:
         """Only refusals of beats are answered: the agent registers again."""

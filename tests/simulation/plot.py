@@ -15,7 +15,6 @@ from tests.simulation.score import Score, percentile, pooled
 
 STYLE: Any = {
     "svg.hashsalt": "detection",  # else its ids differ from run to run
-    "svg.fonttype": "none",
     "font.family": "DejaVu Sans",  # the one that matplotlib brings along
     "font.size": 9,
 }
@@ -45,7 +44,8 @@ def draw(scores: Sequence[Score], peers: Sequence[str], ours: Sequence[str], swe
         for axes, counted, title in zip(panels, (scores, short), titles, strict=True):
             axes.set_title(title, fontsize=9)
             _fill(axes, counted, peers, ours, sweeps)
-        figure.supxlabel("from death to verdict, s: median, 10th to 99th percentile; agents that die one at a time")
+        what = "from death to verdict, s: median, 10th to 99th percentile; agents that die one at a time"
+        figure.supxlabel(what, fontsize=9)
         panels[0].set_ylabel("live agents taken for dead, per 1,000 agent-hours")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
