@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parents[2] / "docs"
 def main() -> int:
     """Run everything, print the tables, draw the picture."""
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
-    parser.add_argument("--agents", type=int, default=2000, help="in each trace; default: %(default)s")
+    parser.add_argument("--agents", type=int, default=1000, help="in each trace; default: %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="traces at a time; default: %(default)s")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the picture goes; default: docs")
