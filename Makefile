@@ -16,7 +16,7 @@ LINK := $(PIP) install -q --no-index --no-deps --no-build-isolation -e .
 quiet = @out=$$($(1) 2>&1) || { echo "$$out"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help up cluster test check bench robustness
+.PHONY: help up cluster test check bench simulate robustness
 
 help:
 	@echo 'make up          start NATS and one registry here (ARGS="--port 4222 --store DIR")'
@@ -24,6 +24,7 @@ help:
 	@echo 'make test        run the tests (ARGS="-k lease", JOBS=$(JOBS))'
 	@echo 'make check       formatting, lint, types, import rules'
 	@echo 'make bench       measure against the raw client'
+	@echo 'make simulate    how soon the dead are found, beside other systems (ARGS="--seed 2 --agents 500")'
 	@echo 'make robustness  minutes of faults from a random seed (ARGS="--seed 7 --seconds 120")'
 	@echo 'Each makes $(VENV) first, from Python 3.11 or newer (PYTHON=$(PYTHON)).'
 
@@ -46,6 +47,9 @@ check: $(VENV)/.dev
 
 robustness: $(VENV)/.dev
 	@exec $(VENV)/bin/python -m tests.robustness $(ARGS)
+
+simulate: $(VENV)/.dev
+	@exec $(VENV)/bin/python -m tests.simulation $(ARGS)
 
 bench: $(VENV)/.dev
 	@exec $(VENV)/bin/python -m bench $(ARGS)
