@@ -69,6 +69,8 @@ class Probe:
     purpose: Purpose
     timeout: float
     """Seconds to wait for the answer."""
+    repeat_after: float | None = None
+    """Seconds after which it is sent once more if no answer came: one may be lost."""
     delay: float = 0.0
     """Seconds to wait first."""
 

@@ -29,7 +29,9 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         if pending.missed < GONE and patient and subject is not None:
             wait = PROBE_REPEAT if judged else HOLDER_RETRY
             return [
-                Probe(holder.agent_id, holder.incarnation, subject, Purpose.HOLDER, state.limits.probe_timeout, wait)
+                Probe(
+                    holder.agent_id, holder.incarnation, subject, Purpose.HOLDER, state.limits.probe_timeout, delay=wait
+                )
             ]
     waiting = state.writes.end(event.agent_id)
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from registry.core import flapping
 from registry.core.agent import Agent
 from registry.core.evidence import NOTHING, REASONS, Bounds, Evidence, Verdict, judge
-from registry.core.limits import CUT_HOLD, LATE_BEAT
+from registry.core.limits import LATE_BEAT
 from registry.core.protection import SILENCE, UNREACHABLE
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, HEALTHY, Cause, Status
@@ -19,11 +19,12 @@ def bounds(state: RegistryState, agent: Agent) -> Bounds:
     end, silence_held, absence_held = leases.end(agent), 0.0, 0.0
     if not evidence.own_was_cut:
         silence_held = _silence_held(state, agent)
-    if UNREACHABLE in causes and evidence.missing_since is not None:
-        grace = state.limits.reconnect_grace
-        absence_held = evidence.missing_since + (min(CUT_HOLD, grace) if evidence.was_cut else grace)
-    elif evidence.missing_since is None and state.protection.suspects_the_way:
-        absence_held = end
+    if evidence.missing_since is None:
+        absence_held = end if state.protection.suspects_the_way else 0.0
+    elif UNREACHABLE in causes:
+        # Where the servers tell of ends of connections, somebody of whom they told nothing has not crashed.
+        is_crash = evidence.was_cut or not state.connections_watched
+        absence_held = evidence.missing_since + state.limits.reconnect_grace if is_crash else end
     return Bounds(end, leases.busy_until(agent), silence_held, absence_held)
 
 

@@ -17,6 +17,8 @@ class Leases:
     def __init__(self, path: Path) -> None:
         self.late: dict[str, float] = {}
         """Agents whose next beat is overdue, with since when. Known at the leader alone."""
+        self.cut: set[str] = set()
+        """Agents whose connection was closed, and of whom nothing was heard since. Known at the leader alone."""
         self.amnesty = 0.0
         """Instant from which every lease runs again."""
         self._path = path
@@ -28,7 +30,17 @@ class Leases:
         after that is judged as ever.
         """
         self.amnesty = at
+        self.clear()
+
+    def clear(self) -> None:
+        """Miss nobody."""
         self.late.clear()
+        self.cut.clear()
+
+    def forget(self, agent_id: str) -> None:
+        """Miss an agent no more."""
+        self.late.pop(agent_id, None)
+        self.cut.discard(agent_id)
 
     def begins(self, agent: Agent) -> float:
         """Return the instant from which an agent's silence counts."""

@@ -98,7 +98,7 @@ crash known within a quarter of a second."""
 MAX_PROBES = 1000
 """Probes in flight at once; one that is not answered takes seconds."""
 
-HINT_PAUSE = 0.2
+HINT_PAUSE = 0.1
 """Between two probes of the same agent because of hints; a hint in between waits so long."""
 
 REPORT_PAUSE = 1.0
@@ -121,10 +121,6 @@ SAMPLE_WINDOW = 5.0
 SWEEP_TIME = 1.0
 SWEEP_RATE = 5000
 """When many cannot be reached, all are asked within so many seconds, but not more of them in one second."""
-
-CUT_HOLD = 2.5
-"""Who cannot be reached and closed its connection is given so long under protection: NATS's clients wait 2 s before
-they try a server again."""
 
 LEASES_HELD = 3
 MAX_SILENCE_HELD = 600.0

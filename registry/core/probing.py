@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from registry.core.agent import Agent
 from registry.core.changes import answer, assess, refuse
-from registry.core.effects import Effect, Probe
+from registry.core.effects import Announce, Effect, Probe
 from registry.core.errors import RefusedError
 from registry.core.events import (
     ConnectionClosed,
@@ -30,6 +30,7 @@ from registry.core.limits import (
     SWEEP_RATE,
     SWEEP_TIME,
 )
+from registry.core.protection import UNREACHABLE
 from registry.core.state import RegistryState
 from registry.core.status import Status
 from registry.core.telemetry import count_check, renew, take
@@ -63,8 +64,9 @@ def _probe(state: RegistryState, agent: Agent, purpose: Purpose, delay: float = 
     if subject is None or agent.agent_id in state.probing:
         return []
     state.probing.add(agent.agent_id)
-    timeout = state.limits.probe_timeout + state.limits.patience + state.path.allowance
-    return [Probe(agent.agent_id, agent.record.incarnation, subject, purpose, timeout, delay)]
+    first = state.limits.probe_timeout + state.path.allowance
+    timeout = first + state.limits.patience
+    return [Probe(agent.agent_id, agent.record.incarnation, subject, purpose, timeout, first, delay)]
 
 
 def hinted(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
@@ -73,8 +75,8 @@ def hinted(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
         return []
     asked = agent.evidence.asked_at
     earliest = state.path.judges_from(at if asked is None else max(at, asked + HINT_PAUSE))
-    if earliest <= at and state.path.can_judge(at) and len(state.probing) < MAX_PROBES:
-        return _probe(state, agent, Purpose.HINT)
+    if earliest <= at + HINT_PAUSE and state.path.can_judge(at) and len(state.probing) < MAX_PROBES:
+        return _probe(state, agent, Purpose.HINT, earliest - at)
     if earliest < agent.probe_at:
         agent.probe_at = earliest
         state.probes.watch(agent.agent_id)
@@ -90,7 +92,11 @@ def connection_closed(state: RegistryState, event: ConnectionClosed) -> list[Eff
     found = agent.finding()
     found.closed_at, found.closed_reason = event.at, event.reason
     found.is_own = (named.get("server_id"), named.get("client_id")) == (event.server_id, event.client_id)
-    return hinted(state, agent, event.at)
+    effects: list[Effect] = []
+    if state.leading and agent.status is not Status.DEREGISTERING:
+        state.leases.cut.add(agent.agent_id)
+        effects = protect(state, event.at)
+    return effects + hinted(state, agent, event.at)
 
 
 def connections_watched(state: RegistryState, event: ConnectionsWatched) -> list[Effect]:
@@ -141,8 +147,11 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
 def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[Effect]:
     found = agent.finding()
     found.asked_at, found.took, found.outcome = event.at - event.took, event.took, event.outcome
+    effects: list[Effect] = []
     if event.purpose is Purpose.HEALTH:
         state.protection.sample(event.at, event.outcome is Outcome.ANSWERED)
+        if event.outcome is not Outcome.ANSWERED and state.leading:
+            effects = protect(state, event.at)  # and not at the next tick, before which there may be a verdict
     if event.outcome is Outcome.ANSWERED:
         is_late = event.took > state.limits.probe_timeout + state.path.allowance
         found.answered(event.at, is_late and not state.protection.suspects_the_way)
@@ -151,27 +160,43 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
         return assess(state, agent, event.at)
     if event.outcome is Outcome.TIMEOUT:
         found.unanswered(event.at - event.took)
-        return assess(state, agent, event.at) + scout(state, event.at)
+        return effects + assess(state, agent, event.at) + _scout(state, event.at)
     found.missing(event.at)
     if not found.is_gone:
         wait = PROBE_REPEAT if found.closed_at is None else PROBE_REPEAT_CLOSED
         again = _probe(state, agent, Purpose.HINT, wait + state.path.allowance)
-        return again + scout(state, event.at)
+        return effects + again + _scout(state, event.at)
     if state.leading and verdict(state, agent, event.at)[0] is Verdict.PARTITIONED:  # until then; and asked once more
         agent.probe_at = max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE
         state.probes.watch(agent.agent_id)
-    return assess(state, agent, event.at)
+    return effects + assess(state, agent, event.at)
 
 
-def scout(state: RegistryState, at: float) -> list[Effect]:
+def _scout(state: RegistryState, at: float) -> list[Effect]:
     """Ask some others early whose turn comes next, now that one could not be reached: is it alone with that?"""
     if not state.leading or at < state.scouted_at + SCOUT_PAUSE or len(state.probes) < MIN_PROTECTED:
         return []
     state.scouted_at = at
+    state.protection.begin_sample()
     return _in_turn(state, at, float("inf"), SCOUTS)
 
 
-def sweep(state: RegistryState, at: float) -> None:
+def protect(state: RegistryState, at: float) -> list[Effect]:
+    """See whether verdicts are to be held back, and say so when that changes."""
+    effects: list[Effect] = []
+    statuses, leases = state.catalog.statuses, state.leases
+    live = len(state.agents) - statuses[Status.OFFLINE] - statuses[Status.DEREGISTERING]
+    hindrance = state.path.hindrance(at)
+    for cause, begins in state.protection.review(at, len(leases.late), len(leases.cut), live, hindrance):
+        if begins and cause == UNREACHABLE:
+            _sweep(state, at)
+        what = "protection_on" if begins else "protection_off"
+        details = {"cause": cause, "late_agents": len(leases.late), "live_agents": live}
+        effects.append(Announce(what, state.epoch, state.protection.changes, details))
+    return effects
+
+
+def _sweep(state: RegistryState, at: float) -> None:
     """Let all be asked soon, to see how many cannot be reached."""
     span = max(SWEEP_TIME, len(state.probes) / SWEEP_RATE)
     for agent in state.agents.values():

@@ -1,8 +1,9 @@
 """Protection: when many agents fall silent together, or cannot be reached, the way to them is the suspect.
 
-Three things count as a sign that it is: more than a share of all leases are late; more than that share of a sample of
-agents, asked in turn and not because of a hint, cannot be reached; this replica itself was late or cut off. Agents that
-were deregistered or drain are in no count, so an ordered departure looks like none of these.
+Signs that it is: more than a share of all agents are late; the connections of more than that share were closed; more
+than that share of a sample of agents, asked in turn and not because of a hint, cannot be reached; this replica itself
+was late or cut off. Agents that were deregistered or drain are in no count, so an ordered departure looks like none of
+these.
 
 Protection holds verdicts back for a bounded time only, each agent's from when its own evidence began. Whoever really
 crashed is missing still when that has passed.
@@ -42,18 +43,23 @@ class Protection:
         self._hold = hold
         self._sample: deque[tuple[float, bool]] = deque()
         self._missing = 0
-        self._excess_at = 0.0
+        self._excess_at: float | None = None
 
     def sample(self, at: float, reached: bool) -> None:
         """Count a probe that was sent because it was its agent's turn."""
         self._sample.append((at, reached))
         self._missing += not reached
 
-    def clear(self) -> None:
-        """Begin anew."""
+    def begin_sample(self) -> None:
+        """Forget the probes of before: something may have happened since."""
         self._sample.clear()
         self._missing = 0
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.begin_sample()
         self.causes.clear()
+        self._excess_at = None
         self.silence_ended = None
 
     @property
@@ -65,24 +71,25 @@ class Protection:
         """Return whether so many are too many of so many to be in trouble each by itself."""
         return of >= MIN_PROTECTED and count > self._share * of
 
-    def review(self, at: float, late: int, live: int, hindrance: str | None) -> Iterator[tuple[str, bool]]:
+    def review(self, at: float, late: int, cut: int, live: int, hindrance: str | None) -> Iterator[tuple[str, bool]]:
         """Yield each cause that begins or ends, with whether it begins.
 
         Args:
             at: The instant now.
             late: How many agents are late.
+            cut: How many have had their connection closed, and were not heard of since.
             live: How many there are that should not be.
             hindrance: What hinders this replica itself from judging.
         """
         while self._sample and self._sample[0][0] < at - SAMPLE_WINDOW:
             self._missing -= not self._sample.popleft()[1]
-        if self.is_mass(self._missing, len(self._sample)):
+        if self.is_mass(self._missing, len(self._sample)) or self.is_mass(cut, live):
             self._excess_at = at
         # Half of it ends what the whole began, or it would come and go with every agent.
         is_silent = self.is_mass(late if SILENCE not in self.causes else 2 * late, live)
         now = {
             SILENCE: is_silent,
-            UNREACHABLE: bool(self._excess_at) and at < self._excess_at + self._hold,
+            UNREACHABLE: self._excess_at is not None and at < self._excess_at + self._hold,
             LATENESS: hindrance == LATENESS,
             OUTAGE: hindrance == OUTAGE,
         }

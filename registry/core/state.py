@@ -194,7 +194,7 @@ class RegistryState:
             if record.status is not before.status:
                 agent.since, agent.lapse_at = at, 0.0
                 if record.status in (Status.OFFLINE, Status.DEREGISTERING):
-                    self.leases.late.pop(record.agent_id, None)  # nobody is missed who left
+                    self.leases.forget(record.agent_id)  # nobody is missed who left
             if self.health_subject(record) is None:
                 agent.forget_absence()
             self.catalog.replace(agent, record)
@@ -224,8 +224,11 @@ class RegistryState:
         agent.heard = max(agent.heard, at)
         if agent.suspicion:
             self.suspicions.clear(agent, at)
-        if agent.record.agent_id in self.leases.late:
-            del self.leases.late[agent.record.agent_id]
+        leases, agent_id = self.leases, agent.record.agent_id
+        if leases.cut:
+            leases.cut.discard(agent_id)
+        if agent_id in leases.late:
+            del leases.late[agent_id]
             self.watch(agent, at)
 
     def watch(self, agent: Agent, at: float) -> None:
@@ -256,7 +259,7 @@ class RegistryState:
         self.leading, self.epoch = False, epoch
         self.deadlines.clear()
         self.probes.clear()
-        self.leases.late.clear()
+        self.leases.clear()
         self.protection.clear()
         self.canaries.clear()
 
@@ -317,7 +320,7 @@ class RegistryState:
             self.deadlines.watch(agent_id)
             self.probes.watch(agent_id)
             self.canaries.forget(agent_id)
-            self.leases.late.pop(agent_id, None)
+            self.leases.forget(agent_id)
             self.standings.forget(agent_id)
             self.suspicions.forget(agent_id)
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 from registry.core.canary_runs import canaries_due
 from registry.core.changes import assess, checkpointed, remove, write
-from registry.core.effects import Announce, Effect, PublishOrder, SweepRemoval
+from registry.core.effects import Effect, PublishOrder, SweepRemoval
 from registry.core.events import (
     Connected,
     Disconnected,
@@ -17,8 +17,7 @@ from registry.core.events import (
 from registry.core.evidence import Verdict
 from registry.core.judgement import verdict
 from registry.core.limits import HELD_LOOK, LAPSE_RETRY, MAX_EXPIRIES, MAX_SWEEPS, SWEEP_RETRY
-from registry.core.probing import hinted, probe_due, sweep
-from registry.core.protection import UNREACHABLE
+from registry.core.probing import hinted, probe_due, protect
 from registry.core.state import RegistryState
 from registry.core.status import Status
 from registry.core.telemetry import differs
@@ -40,26 +39,12 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     unassessed, state.unassessed = state.unassessed, {}
     if not (state.leading and state.path.connected):
         return []
-    effects = _protect(state, at)
+    effects = protect(state, at)
     for agent_id in unassessed:
         if agent_id in state.agents:
             effects += assess(state, state.agents[agent_id], at)
     effects += _lapse(state, at) + probe_due(state, at) + canaries_due(state, at)
     return effects + _save(state, at) + _sweep(state, at) + _scale(state, at)
-
-
-def _protect(state: RegistryState, at: float) -> list[Effect]:
-    """See whether verdicts are to be held back, and say so when that changes."""
-    effects: list[Effect] = []
-    statuses, late = state.catalog.statuses, state.leases.late
-    live = len(state.agents) - statuses[Status.OFFLINE] - statuses[Status.DEREGISTERING]
-    for cause, begins in state.protection.review(at, len(late), live, state.path.hindrance(at)):
-        if begins and cause == UNREACHABLE:
-            sweep(state, at)
-        what = "protection_on" if begins else "protection_off"
-        details = {"cause": cause, "late_agents": len(late), "live_agents": live}
-        effects.append(Announce(what, state.epoch, state.protection.changes, details))
-    return effects
 
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:

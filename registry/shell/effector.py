@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ from registry.core.events import (
 from registry.core.record import Record
 from registry.shell import canary
 from registry.shell.acks import TOO_LARGE, Ack
-from registry.shell.bus_nats import Bus, NobodyThereError
+from registry.shell.bus_nats import Bus, Message, NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
 from registry.shell.logs import get_logger
@@ -275,7 +276,7 @@ class Effector:
         health = load = None
         sent = monotonic()
         try:
-            answer = await self._bus.request(effect.subject, b"", effect.timeout)
+            answer = await self._ask(effect)
             outcome = Outcome.ANSWERED
             health, load = vitals_in(answer.data)
         except NobodyThereError:
@@ -289,6 +290,20 @@ class Effector:
 
     async def _run_canary(self, effect: RunCanary) -> None:
         await self._dispatch(await canary.run(self._bus, effect))
+
+    async def _ask(self, effect: Probe) -> Message:
+        """Ask an agent, twice if need be.
+
+        Raises:
+            NobodyThereError: If nobody listens.
+            TimeoutError: If no answer came in time.
+        """
+        left = effect.timeout
+        if effect.repeat_after is not None:
+            with contextlib.suppress(TimeoutError):
+                return await self._bus.request(effect.subject, b"", effect.repeat_after)
+            left -= effect.repeat_after
+        return await self._bus.request(effect.subject, b"", left)
 
     async def _tell(self, effect: TellAgent) -> None:
         await self._bus.publish(agent_topic(effect.agent_id, effect.topic), orjson.dumps(effect.body))

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from registry.core.events import ConnectionClosed, Outcome, PulseHeard, Purpose, Verb
+from registry.core.events import ConnectionClosed, ConnectionsWatched, Outcome, PulseHeard, Purpose, Verb
 from registry.core.judgement import verdict
-from registry.core.limits import CUT_HOLD, LEASES_HELD, MIN_PROTECTED, SAMPLE_WINDOW, Limits
+from registry.core.limits import LEASES_HELD, MIN_PROTECTED, SAMPLE_WINDOW, Limits
 from registry.core.protection import LATENESS, OUTAGE, SILENCE, UNREACHABLE, Protection
 from registry.core.status import Status
 from tests.core.shell import Shell, World
@@ -161,10 +161,11 @@ def test_half_the_fleet_that_crashes_is_cleared_away(world: World, shell: Shell,
     life = Life(shell, set())
     life.go_on(40.0)
     life.dead = set(FLEET[:20])
+    shell.handle(ConnectionsWatched(world.now, watched))
     if watched:
-        for agent_id in life.dead:
+        for agent_id in FLEET[:20]:
             shell.handle(ConnectionClosed(world.now, f"agent:{agent_id}", "S", 1, "Read Error"))
-    life.go_on((CUT_HOLD if watched else GRACE) + 4.0)
+    life.go_on(GRACE + (1.0 if watched else 4.0))
     assert statuses(shell) == {"offline": 20, "active": 20}
     assert {event["reason"] for event in world.bucket.events() if event["to"] == "offline"} == {"no_responders"}
 
@@ -196,6 +197,42 @@ def test_many_that_do_not_answer_and_do_not_beat_keep_their_status(world: World,
     life.dead = set()
     life.go_on(70.0)
     assert statuses(shell) == {"active": len(FLEET)}
+
+
+@pytest.mark.parametrize("reason", ["Stale Connection", None])
+def test_where_ends_of_connections_are_told_who_did_not_end_his_has_not_crashed(
+    world: World, shell: Shell, reason: str | None
+):
+    """A node of the cluster, or the way to it, is lost: nobody listens for longer than the grace, and all live."""
+    fleet(shell, probed=True)
+    shell.handle(ConnectionsWatched(world.now, watched=True))
+    life = Life(shell, set())
+    life.go_on(40.0)
+    life.dead = set(FLEET[:20])
+    if reason is not None:
+        for agent_id in FLEET[:20]:
+            shell.handle(ConnectionClosed(world.now, f"agent:{agent_id}", "S", 1, reason))
+    life.go_on(GRACE + 4.0)
+    assert statuses(shell)["offline"] <= 1
+    life.dead = set()
+    life.go_on(30.0)
+    assert statuses(shell)["offline"] <= 1
+
+
+def test_many_connections_that_are_closed_at_once_and_made_again(world: World, shell: Shell):
+    """A load balancer is started anew: within the grace, nobody is given up."""
+    fleet(shell, probed=True)
+    shell.handle(ConnectionsWatched(world.now, watched=True))
+    life = Life(shell, set())
+    life.go_on(40.0)
+    life.dead = set(FLEET)
+    for agent_id in FLEET:
+        shell.handle(ConnectionClosed(world.now, f"agent:{agent_id}", "S", 1, "Read Error"))
+    life.go_on(GRACE - 1.0)
+    life.dead = set()
+    life.go_on(20.0)
+    assert statuses(shell) == {"active": len(FLEET)}
+    assert shell.announced == [("protection_on", UNREACHABLE), ("protection_off", UNREACHABLE)]
 
 
 def test_one_that_is_gone_alone_goes_at_once(world: World, shell: Shell):
@@ -282,8 +319,8 @@ def test_a_leader_that_begins_remembers_no_protection(world: World, shell: Shell
 # By itself.
 
 
-def review(protection: Protection, at: float, late: int = 0, live: int = 100) -> list[tuple[str, bool]]:
-    return list(protection.review(at, late, live, None))
+def review(protection: Protection, at: float, late: int = 0, cut: int = 0, live: int = 100) -> list[tuple[str, bool]]:
+    return list(protection.review(at, late, cut, live, None))
 
 
 def test_half_of_what_began_it_ends_it():
@@ -313,3 +350,20 @@ def test_a_share_of_one_protects_nobody():
     for _ in range(20):
         protection.sample(1.0, reached=False)
     assert review(protection, 1.0, late=100) == []
+
+
+def test_connections_of_many_that_are_closed_are_a_sign_by_themselves():
+    protection = Protection(0.3, GRACE)
+    assert review(protection, 1.0, cut=30) == []
+    assert review(protection, 1.1, cut=31) == [(UNREACHABLE, True)]
+    assert review(protection, 1.1 + GRACE, cut=0) == [(UNREACHABLE, False)]
+
+
+def test_a_new_sample_forgets_what_was_before():
+    protection = Protection(0.3, GRACE)
+    for _ in range(100):
+        protection.sample(1.0, reached=True)
+    protection.begin_sample()
+    for _ in range(10):
+        protection.sample(1.1, reached=False)
+    assert review(protection, 1.1) == [(UNREACHABLE, True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -19,6 +19,7 @@ from registry.core.events import (
     Disconnected,
     Event,
     LeadershipChanged,
+    Outcome,
     ProbeFinished,
     PulseHeard,
     ReadFailed,
@@ -53,14 +54,8 @@ WRITE = 0.001
 WRITE_TIMEOUT = 5.0
 """Seconds until an acknowledgement is given up, as `registry/shell` has it."""
 
-PATIENCE = 2.0
-"""Probe time-out where the order does not say one: the setting's default."""
-
 RETURN = 1.0
 """Within so many seconds an agent registers again that was told that it is not known, as `agents_sdk/lease.py`."""
-
-TOOK = {"took"} & {item.name for item in fields(ProbeFinished)}
-BEAT: dict[str, Any] = {"is_beat": True} if "is_beat" in {item.name for item in fields(TelemetryReceived)} else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,18 +193,19 @@ class _Leader:
     # Its orders.
 
     def _probe(self, effect: Probe) -> None:
-        agent, timeout = int(effect.agent_id[1:]), getattr(effect, "timeout", PATIENCE)
+        agent, first = int(effect.agent_id[1:]), effect.timeout if effect.repeat_after is None else effect.repeat_after
         sent = self._now + effect.delay
-        fate = network.probe(self._trace, agent, sent, timeout, self._chance)
+        fate = network.probe(self._trace, agent, sent, first, self._chance)
+        if fate.outcome is Outcome.TIMEOUT and first < effect.timeout:
+            fate = network.probe(self._trace, agent, sent + first, effect.timeout - first, self._chance)
         self._at(fate.at, self._probed, (self._term, effect, fate, sent))
 
     def _probed(self, ended: tuple[int, Probe, network.Fate, float]) -> None:
         term, effect, fate, sent = ended
         if term != self._term:
             return
-        took = {"took": self._now - sent} if TOOK else {}
-        at = START + self._now
-        self._give(ProbeFinished(at, effect.agent_id, effect.incarnation, effect.purpose, fate.outcome, **took))
+        at, took = START + self._now, self._now - sent
+        self._give(ProbeFinished(at, effect.agent_id, effect.incarnation, effect.purpose, fate.outcome, took))
 
     def _put(self, effect: PutRecord) -> None:
         wait = WRITE if self._connected else WRITE_TIMEOUT
@@ -262,7 +258,7 @@ class _Leader:
             self._at(self._hearing.heard[agent][place + 1], self._beat, (agent, place + 1))
         if self._connected:
             at = START + self._now
-            self._give(TelemetryReceived(at, agent, None, agent_id(agent), seq=place, ack=False, **BEAT))
+            self._give(TelemetryReceived(at, agent, None, agent_id(agent), seq=place, ack=False, is_beat=True))
 
     def _register(self, agent: int) -> None:
         life = self._trace.lives[agent]
