@@ -20,11 +20,13 @@ def bounds(state: RegistryState, agent: Agent) -> Bounds:
     if not evidence.own_was_cut:
         silence_held = _silence_held(state, agent)
     if evidence.missing_since is None:
-        absence_held = end if state.protection.suspects_the_way else 0.0
+        absence_held = leases.held_until(agent) if state.protection.suspects_the_way else 0.0
     elif UNREACHABLE in causes:
-        # Where the servers tell of ends of connections, somebody of whom they told nothing has not crashed.
-        is_crash = evidence.was_cut or not state.connections_watched
-        absence_held = evidence.missing_since + state.limits.reconnect_grace if is_crash else end
+        # A crash closes the connection at once. Where the servers tell of that, and told nothing of it or that it was
+        # stale, or where probes were lost before nobody listened, it is more likely that the way is cut.
+        is_crash = evidence.was_cut or not (state.connections_watched or evidence.unanswered_since)
+        grace = state.limits.reconnect_grace
+        absence_held = evidence.missing_since + grace if is_crash else leases.held_until(agent)
     return Bounds(end, leases.busy_until(agent), silence_held, absence_held)
 
 

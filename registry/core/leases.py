@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.core.agent import Agent
-from registry.core.limits import LATE_BEAT, LEASES_HELD, MAX_BUSY, MAX_GRACE, MAX_SILENCE_HELD
+from registry.core.limits import LATE_BEAT, LEASES_HELD, MAX_BUSY, MAX_GRACE, MAX_SILENCE_HELD, MIN_SILENCE_HELD
 from registry.core.path import Path
 
 
@@ -71,4 +71,5 @@ class Leases:
 
     def held_until(self, agent: Agent) -> float:
         """Return the instant up to which protection holds an agent's silence back."""
-        return self.end(agent) + min(LEASES_HELD * agent.record.heartbeat_timeout, MAX_SILENCE_HELD)
+        leases = LEASES_HELD * agent.record.heartbeat_timeout
+        return self.end(agent) + min(max(leases, MIN_SILENCE_HELD), MAX_SILENCE_HELD)

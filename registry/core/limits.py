@@ -123,8 +123,10 @@ SWEEP_RATE = 5000
 """When many cannot be reached, all are asked within so many seconds, but not more of them in one second."""
 
 LEASES_HELD = 3
+MIN_SILENCE_HELD = 120.0
 MAX_SILENCE_HELD = 600.0
-"""Under protection an agent's silence is not held against it for so many more leases, and so many seconds at most."""
+"""Under protection an agent's silence is not held against it for so many more leases, but for so many seconds at least
+and at most: networks are mended no sooner for agents that beat often."""
 
 HELD_LOOK = 1.0
 """Between two looks at an agent whose verdict is held back."""

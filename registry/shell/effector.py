@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
@@ -43,9 +42,9 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.record import Record
-from registry.shell import canary
+from registry.shell import canary, probe
 from registry.shell.acks import TOO_LARGE, Ack
-from registry.shell.bus_nats import Bus, Message, NobodyThereError
+from registry.shell.bus_nats import Bus
 from registry.shell.clock import monotonic
 from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
 from registry.shell.logs import get_logger
@@ -53,7 +52,6 @@ from registry.shell.policies import key_of, policy_in
 from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
 from registry.shell.store import Store
 from registry.shell.trouble import Trouble
-from registry.shell.vitals import vitals_in
 
 if TYPE_CHECKING:
     from registry.shell.bucket_log import BucketLog
@@ -271,39 +269,10 @@ class Effector:
         await self._dispatch(RevisionAwaited(monotonic(), effect.agent_id, effect.revision, reached))
 
     async def _probe(self, effect: Probe) -> None:
-        if effect.delay:
-            await asyncio.sleep(effect.delay)
-        health = load = None
-        sent = monotonic()
-        try:
-            answer = await self._ask(effect)
-            outcome = Outcome.ANSWERED
-            health, load = vitals_in(answer.data)
-        except NobodyThereError:
-            outcome = Outcome.NO_RESPONDERS
-        except TimeoutError:
-            outcome = Outcome.TIMEOUT
-        at = monotonic()
-        await self._dispatch(
-            ProbeFinished(at, effect.agent_id, effect.incarnation, effect.purpose, outcome, at - sent, health, load)
-        )
+        await self._dispatch(await probe.run(self._bus, effect))
 
     async def _run_canary(self, effect: RunCanary) -> None:
         await self._dispatch(await canary.run(self._bus, effect))
-
-    async def _ask(self, effect: Probe) -> Message:
-        """Ask an agent, twice if need be.
-
-        Raises:
-            NobodyThereError: If nobody listens.
-            TimeoutError: If no answer came in time.
-        """
-        left = effect.timeout
-        if effect.repeat_after is not None:
-            with contextlib.suppress(TimeoutError):
-                return await self._bus.request(effect.subject, b"", effect.repeat_after)
-            left -= effect.repeat_after
-        return await self._bus.request(effect.subject, b"", left)
 
     async def _tell(self, effect: TellAgent) -> None:
         await self._bus.publish(agent_topic(effect.agent_id, effect.topic), orjson.dumps(effect.body))

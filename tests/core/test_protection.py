@@ -8,7 +8,7 @@ import pytest
 
 from registry.core.events import ConnectionClosed, ConnectionsWatched, Outcome, PulseHeard, Purpose, Verb
 from registry.core.judgement import verdict
-from registry.core.limits import LEASES_HELD, MIN_PROTECTED, SAMPLE_WINDOW, Limits
+from registry.core.limits import LEASES_HELD, MAX_SILENCE_HELD, MIN_PROTECTED, MIN_SILENCE_HELD, SAMPLE_WINDOW, Limits
 from registry.core.protection import LATENESS, OUTAGE, SILENCE, UNREACHABLE, Protection
 from registry.core.status import Status
 from tests.core.shell import Shell, World
@@ -90,10 +90,15 @@ def test_all_silent_at_once_is_the_way_s_fault(world: World, shell: Shell):
     assert shell.announced[1:] == [("protection_off", SILENCE)], "it ends by itself"
 
 
-def test_it_is_held_back_for_so_many_leases_and_no_longer(world: World, shell: Shell):
-    fleet(shell)
-    world.advance(10.0, beating=FLEET)
-    world.advance((1 + LEASES_HELD) * LEASE - 1.0)
+@pytest.mark.parametrize(
+    ("interval", "held"), [(4.0, MIN_SILENCE_HELD), (30.0, LEASES_HELD * 90.0), (100.0, MAX_SILENCE_HELD)]
+)
+def test_it_is_held_back_for_so_many_leases_and_no_longer(world: World, shell: Shell, interval: float, held: float):
+    """And for two minutes at least, ten at most."""
+    for agent_id in FLEET:
+        shell.register(agent_id, heartbeat_interval=interval)
+    world.advance(interval, beating=FLEET)
+    world.advance(3 * interval + held - 1.0)
     assert statuses(shell) == {"active": len(FLEET)}
     world.advance(3.0)
     assert statuses(shell) == {"offline": len(FLEET)}

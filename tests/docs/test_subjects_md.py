@@ -397,7 +397,7 @@ def test_every_link_on_the_page_leads_somewhere() -> None:
         ("Held back", f"more than {Settings().protection_share:.0%} of at least".replace("%", " %")),
         ("Held back", f"at least {limits.MIN_PROTECTED} agents are late"),
         ("Held back", f"within {limits.SAMPLE_WINDOW:g} s, at least {limits.MIN_PROTECTED}, more than"),
-        ("Held back", f"{limits.MAX_SILENCE_HELD:g} s at most"),
+        ("Held back", f"{limits.MIN_SILENCE_HELD:g} s at least and {limits.MAX_SILENCE_HELD:g} s at most"),
         ("Suspicion", f"at least every {Settings().suspicion_below:g} s"),
         ("Suspicion", f"(phi {rhythm.FIRST:g} to {rhythm.LAST:g} "),
         ("Flapping", f"halves every {flapping.HALF_LIFE / 60:g} minutes"),
