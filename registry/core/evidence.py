@@ -62,6 +62,7 @@ class Evidence:
         "reports",
         "took",
         "unanswered_since",
+        "was_lost",
     )
 
     def __init__(self) -> None:
@@ -71,6 +72,8 @@ class Evidence:
         """When the first of them ended."""
         self.unanswered_since: float | None = None
         """When the first of the probes was sent that have not been answered since."""
+        self.was_lost = False
+        """Whether a probe got no answer when those of many others did not, and nothing was heard of it since."""
         self.late_since: float | None = None
         """When the first of the late answers came."""
         self.prompt = 0
@@ -113,7 +116,7 @@ class Evidence:
 
     def sign_of_life(self) -> None:
         """It has spoken by itself, so it is there; whether it answers is another matter."""
-        self.missed, self.missing_since, self.closed_at = 0, None, None
+        self.missed, self.missing_since, self.closed_at, self.was_lost = 0, None, None, False
 
     def missing(self, at: float) -> None:
         """A probe found nobody."""

@@ -24,7 +24,7 @@ def bounds(state: RegistryState, agent: Agent) -> Bounds:
     elif UNREACHABLE in causes:
         # A crash closes the connection at once. Where the servers tell of that, and told nothing of it or that it was
         # stale, or where probes were lost before nobody listened, it is more likely that the way is cut.
-        is_crash = evidence.was_cut or not (state.connections_watched or evidence.unanswered_since)
+        is_crash = evidence.was_cut or not (state.connections_watched or evidence.was_lost or evidence.unanswered_since)
         grace = state.limits.reconnect_grace
         absence_held = evidence.missing_since + grace if is_crash else leases.held_until(agent)
     return Bounds(end, leases.busy_until(agent), silence_held, absence_held)

@@ -18,6 +18,7 @@ from registry.core.evidence import Verdict
 from registry.core.holder import holder_probed
 from registry.core.judgement import bounds, verdict
 from registry.core.limits import (
+    HELD_LOOK,
     HINT_PAUSE,
     LATE,
     MAX_PROBES,
@@ -69,6 +70,13 @@ def _probe(state: RegistryState, agent: Agent, purpose: Purpose, delay: float = 
     return [Probe(agent.agent_id, agent.record.incarnation, subject, purpose, timeout, first, delay)]
 
 
+def _ask_at(state: RegistryState, agent: Agent, at: float) -> None:
+    """Let it be an agent's turn at an instant."""
+    agent.probe_at = at
+    if state.leading:
+        state.probes.watch(agent.agent_id)
+
+
 def hinted(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
     """Ask an agent at once that may be gone; a moment later if it was asked just now."""
     if not state.leading or agent.status is Status.OFFLINE or state.health_subject(agent.record) is None:
@@ -78,8 +86,7 @@ def hinted(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
     if earliest <= at + HINT_PAUSE and state.path.can_judge(at) and len(state.probing) < MAX_PROBES:
         return _probe(state, agent, Purpose.HINT, earliest - at)
     if earliest < agent.probe_at:
-        agent.probe_at = earliest
-        state.probes.watch(agent.agent_id)
+        _ask_at(state, agent, earliest)
     return []
 
 
@@ -135,9 +142,7 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
     if agent is None or agent.record.incarnation != event.incarnation or agent.status is Status.OFFLINE:
         return []
     if event.outcome is not Outcome.ANSWERED and not state.path.was_clear(event.at - event.took, event.at):
-        agent.probe_at = state.path.judges_from(event.at + LATE)  # says nothing of the agent
-        if state.leading:
-            state.probes.watch(event.agent_id)
+        _ask_at(state, agent, state.path.judges_from(event.at + LATE))  # says nothing of the agent
         return []
     if state.health_subject(agent.record) is None:
         return []  # it was changed meanwhile
@@ -159,16 +164,20 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
         take(state, agent, event.at, event.health_score, event.load_factor)
         return assess(state, agent, event.at)
     if event.outcome is Outcome.TIMEOUT:
-        found.unanswered(event.at - event.took)
+        sent = event.at - event.took
+        if state.protection.suspects_the_way and agent.heard < sent:  # nor was anything heard of it: ask again soon
+            found.was_lost = True
+            _ask_at(state, agent, event.at + HELD_LOOK)
+        else:
+            found.unanswered(sent)
         return effects + assess(state, agent, event.at) + _scout(state, event.at)
     found.missing(event.at)
     if not found.is_gone:
         wait = PROBE_REPEAT if found.closed_at is None else PROBE_REPEAT_CLOSED
         again = _probe(state, agent, Purpose.HINT, wait + state.path.allowance)
         return effects + again + _scout(state, event.at)
-    if state.leading and verdict(state, agent, event.at)[0] is Verdict.PARTITIONED:  # until then; and asked once more
-        agent.probe_at = max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE
-        state.probes.watch(agent.agent_id)
+    if verdict(state, agent, event.at)[0] is Verdict.PARTITIONED:  # until then; and asked once more
+        _ask_at(state, agent, max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE)
     return effects + assess(state, agent, event.at)
 
 
@@ -202,5 +211,4 @@ def _sweep(state: RegistryState, at: float) -> None:
     for agent in state.agents.values():
         soon = at + state.random() * span
         if agent.agent_id in state.probes and soon < agent.probe_at:
-            agent.probe_at = soon
-            state.probes.watch(agent.agent_id)
+            _ask_at(state, agent, soon)
