@@ -41,9 +41,14 @@ def _silence_held(state: RegistryState, agent: Agent) -> float:
 
 
 def is_well(agent: Agent, at: float) -> bool:
-    """Return whether nothing at all speaks against an agent that has just been heard."""
+    """Return whether nothing at all speaks against an agent whose lease cannot have ended."""
     record = agent.record
-    if at > agent.heard or agent.health < HEALTHY or record.flaps is not None or record.canaries:
+    if (
+        at >= agent.heard + agent.record.heartbeat_timeout
+        or agent.health < HEALTHY
+        or record.flaps is not None
+        or record.canaries
+    ):
         return False
     return agent.evidence is NOTHING or agent.evidence.is_harmless
 
