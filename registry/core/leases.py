@@ -17,8 +17,9 @@ class Leases:
     def __init__(self, path: Path) -> None:
         self.late: dict[str, float] = {}
         """Agents whose next beat is overdue, with since when. Known at the leader alone."""
-        self.cut: set[str] = set()
-        """Agents whose connection was closed, and of whom nothing was heard since. Known at the leader alone."""
+        self.unreachable: set[str] = set()
+        """Agents whose connection was closed, or that were not there when asked twice, and were not heard of since.
+        Known at the leader alone."""
         self.amnesty = 0.0
         """Instant from which every lease runs again."""
         self._path = path
@@ -35,12 +36,12 @@ class Leases:
     def clear(self) -> None:
         """Miss nobody."""
         self.late.clear()
-        self.cut.clear()
+        self.unreachable.clear()
 
     def forget(self, agent_id: str) -> None:
         """Miss an agent no more."""
         self.late.pop(agent_id, None)
-        self.cut.discard(agent_id)
+        self.unreachable.discard(agent_id)
 
     def begins(self, agent: Agent) -> float:
         """Return the instant from which an agent's silence counts."""

@@ -101,7 +101,7 @@ def connection_closed(state: RegistryState, event: ConnectionClosed) -> list[Eff
     found.is_own = (named.get("server_id"), named.get("client_id")) == (event.server_id, event.client_id)
     effects: list[Effect] = []
     if state.leading and agent.status is not Status.DEREGISTERING:
-        state.leases.cut.add(agent.agent_id)
+        state.leases.unreachable.add(agent.agent_id)
         effects = protect(state, event.at)
     return effects + hinted(state, agent, event.at)
 
@@ -176,6 +176,8 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
         wait = PROBE_REPEAT if found.closed_at is None else PROBE_REPEAT_CLOSED
         again = _probe(state, agent, Purpose.HINT, wait + state.path.allowance)
         return effects + again + _scout(state, event.at)
+    if state.leading:
+        state.leases.unreachable.add(agent.agent_id)
     if verdict(state, agent, event.at)[0] is Verdict.PARTITIONED:  # until then; and asked once more
         _ask_at(state, agent, max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE)
     return effects + assess(state, agent, event.at)
@@ -196,7 +198,7 @@ def protect(state: RegistryState, at: float) -> list[Effect]:
     statuses, leases = state.catalog.statuses, state.leases
     live = len(state.agents) - statuses[Status.OFFLINE] - statuses[Status.DEREGISTERING]
     hindrance = state.path.hindrance(at)
-    for cause, begins in state.protection.review(at, len(leases.late), len(leases.cut), live, hindrance):
+    for cause, begins in state.protection.review(at, len(leases.late), len(leases.unreachable), live, hindrance):
         if begins and cause == UNREACHABLE:
             _sweep(state, at)
         what = "protection_on" if begins else "protection_off"

@@ -71,19 +71,21 @@ class Protection:
         """Return whether so many are too many of so many to be in trouble each by itself."""
         return of >= MIN_PROTECTED and count > self._share * of
 
-    def review(self, at: float, late: int, cut: int, live: int, hindrance: str | None) -> Iterator[tuple[str, bool]]:
+    def review(
+        self, at: float, late: int, unreachable: int, live: int, hindrance: str | None
+    ) -> Iterator[tuple[str, bool]]:
         """Yield each cause that begins or ends, with whether it begins.
 
         Args:
             at: The instant now.
             late: How many agents are late.
-            cut: How many have had their connection closed, and were not heard of since.
+            unreachable: How many had their connection closed or were not there when asked, and not heard of since.
             live: How many there are that should not be.
             hindrance: What hinders this replica itself from judging.
         """
         while self._sample and self._sample[0][0] < at - SAMPLE_WINDOW:
             self._missing -= not self._sample.popleft()[1]
-        if self.is_mass(self._missing, len(self._sample)) or self.is_mass(cut, live):
+        if self.is_mass(self._missing, len(self._sample)) or self.is_mass(unreachable, live):
             self._excess_at = at
         # Half of it ends what the whole began, or it would come and go with every agent.
         is_silent = self.is_mass(late if SILENCE not in self.causes else 2 * late, live)

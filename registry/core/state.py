@@ -225,8 +225,8 @@ class RegistryState:
         if agent.suspicion:
             self.suspicions.clear(agent, at)
         leases, agent_id = self.leases, agent.record.agent_id
-        if leases.cut:
-            leases.cut.discard(agent_id)
+        if leases.unreachable:
+            leases.unreachable.discard(agent_id)
         if agent_id in leases.late:
             del leases.late[agent_id]
             self.watch(agent, at)

@@ -324,8 +324,10 @@ def test_a_leader_that_begins_remembers_no_protection(world: World, shell: Shell
 # By itself.
 
 
-def review(protection: Protection, at: float, late: int = 0, cut: int = 0, live: int = 100) -> list[tuple[str, bool]]:
-    return list(protection.review(at, late, cut, live, None))
+def review(
+    protection: Protection, at: float, late: int = 0, unreachable: int = 0, live: int = 100
+) -> list[tuple[str, bool]]:
+    return list(protection.review(at, late, unreachable, live, None))
 
 
 def test_half_of_what_began_it_ends_it():
@@ -359,9 +361,9 @@ def test_a_share_of_one_protects_nobody():
 
 def test_connections_of_many_that_are_closed_are_a_sign_by_themselves():
     protection = Protection(0.3, GRACE)
-    assert review(protection, 1.0, cut=30) == []
-    assert review(protection, 1.1, cut=31) == [(UNREACHABLE, True)]
-    assert review(protection, 1.1 + GRACE, cut=0) == [(UNREACHABLE, False)]
+    assert review(protection, 1.0, unreachable=30) == []
+    assert review(protection, 1.1, unreachable=31) == [(UNREACHABLE, True)]
+    assert review(protection, 1.1 + GRACE, unreachable=0) == [(UNREACHABLE, False)]
 
 
 def test_a_new_sample_forgets_what_was_before():

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tests.simulation.report import LONG_CUT, alone
+from tests.simulation.report import alone, looks_like_crashes
 from tests.simulation.score import Score, percentile, pooled
 
 STYLE: Any = {
@@ -36,8 +36,8 @@ def draw(scores: Sequence[Score], peers: Sequence[str], ours: Sequence[str], swe
         ours: Names of ours.
         sweeps: Names of fixed rules on the same beats, a line each.
     """
-    short = [score for score in scores if LONG_CUT not in score.scenario]
-    titles = "all scenarios", "without those in which agents are cut off for 60 s"
+    short = [score for score in scores if not looks_like_crashes(score.scenario)]
+    titles = "all scenarios", "without closed cuts of 8 s and 60 s"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(12.0, 5.0), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
