@@ -103,11 +103,11 @@ def test_the_demo(registry: dict[str, str]) -> None:
 
 
 def test_the_program_in_process(registry: dict[str, str]) -> None:
-    assert "trading_agent" in run(f"python -c {shlex.quote(PROGRAMS[2])}", registry)
+    assert "trading_agent" in run(f"python -c {shlex.quote(PROGRAMS[3])}", registry)
     assert found(registry) == [], "it leaves nothing behind"
 
 
-@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1), ("canary", 3)])
+@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1), ("canary", 2)])
 def test_a_program_is_the_example(name: str, program: int) -> None:
     assert (ROOT / "examples" / f"{name}.py").read_text() == PROGRAMS[program]
     assert f"python examples/{name}.py" in COMMANDS
