@@ -96,7 +96,8 @@ def announced(event: RegistryEvent) -> Text:
     """Return the line of something that happened to the registry itself."""
     why = f"replica {event.replica}, epoch {event.epoch}"
     if event.cause is not None:
-        why = f"{event.cause}: {event.late_agents} of {count(event.live_agents or 0, 'agent')} late"
+        why = f"{event.cause}; of {count(event.live_agents or 0, 'agent')} {event.late_agents} late"
+        why += f", {event.unreachable_agents or 0} unreachable"
     return _line(event.at, "registry", Text(event.what, style="cyan"), why, [])
 
 

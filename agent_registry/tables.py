@@ -192,7 +192,7 @@ def evidence_text(evidence: Evidence) -> str:
         return (until or 0.0) - now
 
     lines = [
-        (True, f"{evidence.verdict}, since {before(evidence.since)}"),
+        (True, evidence.verdict if evidence.verdict == "alive" else f"{evidence.verdict} for {ago(evidence.since)}"),
         (
             True,
             f"silent for {duration(evidence.silence)}, its lease has {duration(max(0.0, evidence.lease_left))} left",

@@ -29,6 +29,9 @@ MAX_OUTSTANDING_PINGS = 2
 RECONNECT_WAIT = (0.1, 0.5)
 """Seconds before an attempt to reconnect, drawn anew each time: clients must not return as one."""
 
+FIRST_WAIT = (0.0, 0.02)
+"""Seconds before the first attempt: where only the connection broke, the agent is back before it is missed."""
+
 PENDING_BYTES = 64 * 1024
 """More than this waits for the socket. nats-py also keeps as much for later while NATS is away."""
 
@@ -268,4 +271,4 @@ def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server |
     """Choose the server to try next and the wait before: tried least, at random among equals."""
     fewest = min(server.reconnects for server in servers)
     least = [server for server in servers if server.reconnects == fewest]
-    return random.choice(least), random.uniform(*RECONNECT_WAIT)
+    return random.choice(least), random.uniform(*(RECONNECT_WAIT if fewest else FIRST_WAIT))

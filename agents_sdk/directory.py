@@ -210,4 +210,6 @@ def _registration(agent: AgentInfo) -> AgentInfo:
         load_factor=0.0,
         load_age=None,
         revision=0,
+        suspicion=0.0,
+        evidence=None,
     )

@@ -248,11 +248,13 @@ class Replica:
     async def _ask_leader(self, query: AgentQuery) -> bytes | None:
         """Return what the leader knows of an agent; None if there is none, or it knows of no such agent."""
         leader = self.election.holder
-        if leader in ("", self.replica_id):
+        if leader in ("", self.replica_id) or query.agent_id not in self.state.agents:
             return None
         subject = self.subjects.operation(GET, replica_id=leader)
+        # The leader may know less of the log; what this replica has shown is not to be taken back.
+        asked = {"agent_id": query.agent_id, "min_revision": max(query.min_revision, self.log.revision)}
         try:
-            answer = await self.bus.request(subject, orjson.dumps({"agent_id": query.agent_id}), LEADER_PATIENCE)
+            answer = await self.bus.request(subject, orjson.dumps(asked), LEADER_PATIENCE)
         except (NobodyThereError, TimeoutError):
             return None
         return None if answer.headers else answer.data

@@ -91,8 +91,8 @@ class Settings(BaseSettings):
     """Seconds after NATS came back for which an agent that is not there is not given up, for it may be on its way back;
     more is kinder to slow clients and finds the dead of an outage later. Loads scale nothing for as long, either."""
     protection_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
-    """Part of the agents, 0 to 1: when more (and at least 10) are silent or unreachable together, the way to them is
-    the suspect and verdicts are held back; more protects less, 1 never does."""
+    """Part of the agents, 0 to 1: when more of at least 10 are silent or unreachable together, the way to them is the
+    suspect and verdicts are held back; more protects less, 1 never does."""
     suspicion_below: Annotated[float, Field(ge=0.0, le=3600.0)] = 5.0
     """Seconds: agents that beat at least this often are suspected, and ranked lower, when they are late by their own
     rhythm; more watches more agents and costs more memory, 0 watches none."""

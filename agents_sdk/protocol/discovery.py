@@ -96,7 +96,7 @@ class Evidence(Reply):
     probes_missed: int = 0
     """Health checks in a row that found nobody; two are enough."""
     unanswered_since: Timestamp | None = None
-    """When the first health check was sent that has not been answered since."""
+    """Since when it does not answer health checks."""
     slow_since: Timestamp | None = None
     """When it first answered late, until it has been in time twice in a row."""
     disconnected_at: Timestamp | None = None

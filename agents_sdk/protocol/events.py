@@ -62,6 +62,8 @@ class RegistryEvent(Reply):
     """Of protection: `silence`, `unreachable`, `lateness` or `outage`; see `protection` in the statistics."""
     late_agents: int | None = None
     """Of protection: how many agents were late then."""
+    unreachable_agents: int | None = None
+    """Of protection: how many did not answer or were not there when asked, and were not heard of since."""
     live_agents: int | None = None
     """Of protection: how many there were that should not be."""
 

@@ -119,6 +119,8 @@ class ProbeFinished:
     incarnation: int
     purpose: Purpose
     outcome: Outcome
+    subject: str
+    """Where it was sent."""
     took: float = 0.0
     """Seconds from when it was sent until it ended."""
     health_score: float | None = None

@@ -60,6 +60,7 @@ class Evidence:
         "prompt",
         "reported_at",
         "reports",
+        "stale_since",
         "took",
         "unanswered_since",
         "was_lost",
@@ -72,6 +73,8 @@ class Evidence:
         """When the first of them ended."""
         self.unanswered_since: float | None = None
         """When the first of the probes was sent that have not been answered since."""
+        self.stale_since: float | None = None
+        """When nobody listened any more after it had not answered; see `was_stale`."""
         self.was_lost = False
         """Whether a probe got no answer when those of many others did not, and nothing was heard of it since."""
         self.late_since: float | None = None
@@ -97,7 +100,12 @@ class Evidence:
     @property
     def is_harmless(self) -> bool:
         """Whether nothing was found that speaks against the agent."""
-        return not self.missed and self.unanswered_since is None and self.late_since is None
+        return not self.missed and self.does_not_answer_since is None and self.late_since is None
+
+    @property
+    def does_not_answer_since(self) -> float | None:
+        """Since when it is there, as far as can be told, and does not answer."""
+        return self.unanswered_since if self.unanswered_since is not None else self.stale_since
 
     @property
     def is_gone(self) -> bool:
@@ -106,23 +114,49 @@ class Evidence:
 
     @property
     def was_cut(self) -> bool:
-        """Whether its connection was closed by it or by the end of its process, and nothing was heard of it since."""
+        """Whether its connection was closed, not merely silent, and nothing was heard of it since."""
         return self.closed_at is not None and self.closed_reason != STALE
+
+    @property
+    def was_stale(self) -> bool:
+        """Whether it had stopped to answer before nobody listened any more.
+
+        NATS closes the connection of who does not answer its pings; that is no death.
+        """
+        if self.was_cut:
+            return False
+        return self.unanswered_since is not None or (self.closed_at is not None and self.closed_reason == STALE)
 
     @property
     def own_was_cut(self) -> bool:
         """Whether the connection that it named when it registered is the one that was closed."""
         return self.is_own and self.was_cut
 
+    def told(self) -> Evidence:
+        """Return what others have told; what was found by asking is found again by who asks now."""
+        if self.closed_at is None and not self.reports:
+            return NOTHING
+        told = Evidence()
+        for name in ("closed_at", "closed_reason", "is_own", "problem", "reported_at", "reports"):
+            setattr(told, name, getattr(self, name))
+        return told
+
     def sign_of_life(self) -> None:
         """It has spoken by itself, so it is there; whether it answers is another matter."""
         self.missed, self.missing_since, self.closed_at, self.was_lost = 0, None, None, False
+        self.stale_since = None
 
     def missing(self, at: float) -> None:
         """A probe found nobody."""
         self.missed += 1
         if self.missing_since is None:
             self.missing_since = at
+
+    def stale(self, at: float) -> None:
+        """A probe found nobody, and that is no death; see `was_stale`."""
+        self.missed, self.missing_since = 0, None
+        if self.stale_since is None:
+            self.stale_since = at
 
     def unanswered(self, sent: float) -> None:
         """A probe that was sent at an instant has not been answered."""
@@ -181,7 +215,7 @@ def judge(evidence: Evidence, heard: float, bounds: Bounds, at: float) -> tuple[
         return (Verdict.PARTITIONED if at < bounds.absence_held else Verdict.GONE), since
     if at >= bounds.lease:
         return (Verdict.PARTITIONED if at < bounds.silence_held else Verdict.SILENT), bounds.lease
-    unanswered = evidence.unanswered_since
+    unanswered = evidence.does_not_answer_since
     if unanswered is not None:
         if at < bounds.busy:
             return Verdict.BUSY, unanswered

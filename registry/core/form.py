@@ -9,6 +9,9 @@ from typing import Any
 MAX_NUMBER = 2**53
 """The largest count that every JSON reader takes as it is."""
 
+MAX_CANARY_TIMEOUT = 60.0
+"""Seconds, as on the wire: one that is under way takes a place."""
+
 MAX_NESTING = 64
 """Deepest nesting of what is free-form: what was read as JSON can be too deep to be written as JSON again."""
 
@@ -128,8 +131,8 @@ def check_canaries(canaries: Mapping[str, Any]) -> None:
         for part, types in CANARY_TYPES.items():
             if part in canary and type(canary[part]) not in types:
                 raise ValueError(f"canaries.{name:.80}.{part} is {canary[part]!r:.80}")
-        if not (canary.get("timeout", 1) > 0 and canary.get("period", 1) > 0):
-            raise ValueError(f"canaries.{name:.80}: timeout or period is not above 0")
+        if not (0 < canary.get("timeout", 1) <= MAX_CANARY_TIMEOUT and canary.get("period", 1) > 0):
+            raise ValueError(f"canaries.{name:.80}: timeout or period is out of range")
 
 
 def check_free(field: str, values: Iterable[Any]) -> None:

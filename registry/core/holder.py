@@ -22,7 +22,7 @@ def holder_probed(state: RegistryState, event: ProbeFinished) -> list[Effect]:
         holder = agent.record
         if event.incarnation != holder.incarnation or agent.signs != pending.signs:
             pending.missed = 0  # it is another one now, or has given a sign of life since
-        judged = state.path.can_judge(event.at)
+        judged = state.path.can_judge(event.at) and not state.protection.suspects_the_way
         pending.missed, pending.signs = pending.missed + judged, agent.signs
         patient = judged or event.at - command.at < HOLDER_PATIENCE
         subject = state.health_subject(holder)

@@ -7,27 +7,40 @@ from dataclasses import dataclass
 from registry.core import flapping
 from registry.core.agent import Agent
 from registry.core.evidence import NOTHING, REASONS, Bounds, Evidence, Verdict, judge
-from registry.core.limits import LATE_BEAT
-from registry.core.protection import SILENCE, UNREACHABLE
+from registry.core.limits import BURST_HOLD, LATE_BEAT, MIN_SILENCE_HELD
+from registry.core.protection import SILENCE
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, HEALTHY, Cause, Status
 
 
 def bounds(state: RegistryState, agent: Agent) -> Bounds:
     """Return up to when an agent is believed."""
-    evidence, causes, leases = agent.evidence, state.protection.causes, state.leases
+    evidence, leases = agent.evidence, state.leases
     end, silence_held, absence_held = leases.end(agent), 0.0, 0.0
     if not evidence.own_was_cut:
         silence_held = _silence_held(state, agent)
-    if evidence.missing_since is None:
-        absence_held = leases.held_until(agent) if state.protection.suspects_the_way else 0.0
-    elif UNREACHABLE in causes:
-        # A crash closes the connection at once. Where the servers tell of that, and told nothing of it or that it was
-        # stale, or where probes were lost before nobody listened, it is more likely that the way is cut.
-        is_crash = evidence.was_cut or not (state.connections_watched or evidence.was_lost or evidence.unanswered_since)
-        grace = state.limits.reconnect_grace
-        absence_held = evidence.missing_since + grace if is_crash else leases.held_until(agent)
+    if evidence.missing_since is not None:
+        absence_held = evidence.missing_since + _absence_hold(state, evidence)
+    elif state.protection.suspects_the_way:
+        absence_held = leases.held_until(agent)
     return Bounds(end, leases.busy_until(agent), silence_held, absence_held)
+
+
+def _absence_hold(state: RegistryState, evidence: Evidence) -> float:
+    """Return for how many seconds it is not held against an agent that nobody listens where it is asked.
+
+    A crash closes the connection at once. Where the servers tell of that, and told nothing of it, it is more likely
+    that a server is lost with its clients, which are on their way to another one. When many are not there, probes that
+    got no answer before say that the way is cut.
+    """
+    is_told = evidence.closed_at is not None
+    if not state.protection.suspects_the_way:
+        if not is_told:
+            return state.limits.reconnect_grace if state.connections_watched else 0.0
+        is_burst = evidence.was_cut and state.protection.is_burst(evidence.closed_at or 0.0)
+        return min(BURST_HOLD, state.limits.reconnect_grace) if is_burst else 0.0
+    is_crash = evidence.was_cut or not (state.connections_watched or evidence.was_lost)
+    return state.limits.reconnect_grace if is_crash else MIN_SILENCE_HELD
 
 
 def _silence_held(state: RegistryState, agent: Agent) -> float:
@@ -95,7 +108,7 @@ def _silence(evidence: Evidence) -> str:
     """Return the reason for which a silent agent is given up."""
     if evidence.own_was_cut:
         return "disconnected"
-    return "heartbeat_timeout" if evidence.unanswered_since is None else REASONS[Verdict.HUNG]
+    return "heartbeat_timeout" if evidence.does_not_answer_since is None else REASONS[Verdict.HUNG]
 
 
 def _standing_flaw(state: RegistryState, agent: Agent, at: float) -> str | None:

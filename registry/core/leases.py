@@ -16,7 +16,9 @@ class Leases:
 
     def __init__(self, path: Path) -> None:
         self.late: dict[str, float] = {}
-        """Agents whose next beat is overdue, with since when. Known at the leader alone."""
+        """Agents whose next beat is overdue, with since when, the earliest first. Known at the leader alone."""
+        self._long_late: set[str] = set()
+        """Those that have been for so long that it says nothing of the way any more."""
         self.unreachable: set[str] = set()
         """Agents whose connection was closed, or that were not there when asked twice, and were not heard of since.
         Known at the leader alone."""
@@ -36,12 +38,26 @@ class Leases:
     def clear(self) -> None:
         """Miss nobody."""
         self.late.clear()
+        self._long_late.clear()
         self.unreachable.clear()
 
     def forget(self, agent_id: str) -> None:
         """Miss an agent no more."""
         self.late.pop(agent_id, None)
+        self._long_late.discard(agent_id)
         self.unreachable.discard(agent_id)
+
+    def is_late(self, agent_id: str) -> bool:
+        """Return whether an agent's next beat is overdue."""
+        return agent_id in self.late or agent_id in self._long_late
+
+    def count_late(self, at: float) -> int:
+        """Return how many agents have become late within the time for which silence is held back."""
+        while self.late and next(iter(self.late.values())) <= at - MAX_SILENCE_HELD:
+            agent_id = next(iter(self.late))
+            del self.late[agent_id]
+            self._long_late.add(agent_id)
+        return len(self.late)
 
     def begins(self, agent: Agent) -> float:
         """Return the instant from which an agent's silence counts."""

@@ -96,7 +96,8 @@ PROBE_REPEAT_CLOSED = 0.1
 crash known within a quarter of a second."""
 
 MAX_PROBES = 1000
-"""Probes in flight at once; one that is not answered takes seconds."""
+MAX_PROBES_IN_TURN = 800
+"""Probes in flight at once; one that is not answered takes seconds. Some are left for hints."""
 
 HINT_PAUSE = 0.1
 """Between two probes of the same agent because of hints; a hint in between waits so long."""
@@ -108,7 +109,16 @@ PROMPT = 2
 """Answers in time, in a row, after which a slow agent is not slow any more."""
 
 MIN_PROTECTED = 10
-"""Fewer agents than this in trouble are not many, whatever their share is."""
+"""Of fewer agents than this none are many, whatever their share is."""
+
+BURST = 3
+BURST_WINDOW = 0.25
+BURST_HOLD = 2.5
+"""So many connections that are closed within so many seconds may have been closed by something on the way, such as a
+load balancer: who is not there then is given so many seconds. NATS's clients wait 2 s before they try again."""
+
+MAX_CLOSINGS = 1024
+"""Ends of connections that are remembered, to see whether many come at once."""
 
 SCOUTS = 30
 SCOUT_PAUSE = 1.0

@@ -15,6 +15,9 @@ from registry.core.protection import LATENESS, OUTAGE
 ALLOWANCE_HALF_LIFE = 10.0
 """Seconds in which half of what is allowed for an own delay is forgotten."""
 
+MAX_ALLOWANCE = 10.0
+"""Allowed at most, s: who stood still for an hour is not to wait an hour for each answer."""
+
 RECONNECT_ALLOWANCE = 1.0
 """Allowed after each outage, s."""
 
@@ -89,7 +92,7 @@ class Path:
 
     def _allow(self, at: float, delay: float) -> None:
         left: float = self.allowance * 0.5 ** ((at - self._allowed_at) / ALLOWANCE_HALF_LIFE)
-        self.allowance, self._allowed_at = max(left, delay), at
+        self.allowance, self._allowed_at = max(left, min(delay, MAX_ALLOWANCE)), at
 
     def hindrance(self, at: float) -> str | None:
         """Return what of this replica's own hinders it from judging who was heard of before; None if nothing does."""

@@ -22,6 +22,7 @@ from registry.core.limits import (
     HINT_PAUSE,
     LATE,
     MAX_PROBES,
+    MAX_PROBES_IN_TURN,
     MIN_PROTECTED,
     PROBE_REPEAT,
     PROBE_REPEAT_CLOSED,
@@ -42,13 +43,13 @@ AGENT = "agent:"
 
 def probe_due(state: RegistryState, at: float) -> list[Effect]:
     """Probe who is due."""
-    return _in_turn(state, at, at, MAX_PROBES) if state.path.can_judge(at) else []
+    return _in_turn(state, at, at, MAX_PROBES_IN_TURN) if state.path.can_judge(at) else []
 
 
 def _in_turn(state: RegistryState, at: float, until: float, most: int) -> list[Effect]:
     """Probe those whose turn comes until an instant, at most so many of them."""
     effects: list[Effect] = []
-    for agent_id in list(state.probes.due(until, min(most, MAX_PROBES - len(state.probing)))):
+    for agent_id in list(state.probes.due(until, min(most, MAX_PROBES_IN_TURN - len(state.probing)))):
         agent = state.agents[agent_id]
         period = state.limits.probe_period
         if abs(at - agent.probe_at) > LATE:  # many at once, and their next turns must not come so
@@ -56,7 +57,8 @@ def _in_turn(state: RegistryState, at: float, until: float, most: int) -> list[E
         else:  # from when it was due, not from now: so they stay spread as they are
             agent.probe_at += period
         state.probes.watch(agent_id)
-        effects += _probe(state, agent, Purpose.HEALTH)
+        is_known = agent.evidence.missed or agent.evidence.was_lost  # to be in trouble, which is no sample
+        effects += _probe(state, agent, Purpose.HINT if is_known else Purpose.HEALTH)
     return effects
 
 
@@ -96,14 +98,13 @@ def connection_closed(state: RegistryState, event: ConnectionClosed) -> list[Eff
     if agent is None or agent.status is Status.OFFLINE:
         return []
     named = agent.record.connection or {}
-    found = agent.finding()
-    found.closed_at, found.closed_reason = event.at, event.reason
-    found.is_own = (named.get("server_id"), named.get("client_id")) == (event.server_id, event.client_id)
-    effects: list[Effect] = []
-    if state.leading and agent.status is not Status.DEREGISTERING:
-        state.leases.unreachable.add(agent.agent_id)
-        effects = protect(state, event.at)
-    return effects + hinted(state, agent, event.at)
+    is_own = (named.get("server_id"), named.get("client_id")) == (event.server_id, event.client_id)
+    if is_own or not agent.evidence.own_was_cut:  # what somebody else calls so says less
+        found = agent.finding()
+        found.closed_at, found.closed_reason, found.is_own = event.at, event.reason, is_own
+    if agent.status is not Status.DEREGISTERING:
+        state.protection.closed(event.at)
+    return hinted(state, agent, event.at)
 
 
 def connections_watched(state: RegistryState, event: ConnectionsWatched) -> list[Effect]:
@@ -139,12 +140,14 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
     state.probing.discard(event.agent_id)
     agent = state.agents.get(event.agent_id)
     count_check(state, event.outcome is Outcome.ANSWERED)
+    if not state.leading:
+        return []  # who leads now asks himself
     if agent is None or agent.record.incarnation != event.incarnation or agent.status is Status.OFFLINE:
         return []
     if event.outcome is not Outcome.ANSWERED and not state.path.was_clear(event.at - event.took, event.at):
         _ask_at(state, agent, state.path.judges_from(event.at + LATE))  # says nothing of the agent
         return []
-    if state.health_subject(agent.record) is None:
+    if event.subject != state.health_subject(agent.record):
         return []  # it was changed meanwhile
     return _conclude(state, agent, event)
 
@@ -153,10 +156,13 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
     found = agent.finding()
     found.asked_at, found.took, found.outcome = event.at - event.took, event.took, event.outcome
     effects: list[Effect] = []
-    if event.purpose is Purpose.HEALTH:
+    is_counted = agent.status is not Status.DEREGISTERING  # nobody is missed who is to leave
+    if is_counted and event.purpose is Purpose.HEALTH:
         state.protection.sample(event.at, event.outcome is Outcome.ANSWERED)
-        if event.outcome is not Outcome.ANSWERED and state.leading:
-            effects = protect(state, event.at)  # and not at the next tick, before which there may be a verdict
+    if is_counted and event.outcome is not Outcome.ANSWERED and agent.heard < event.at - event.took:
+        state.leases.unreachable.add(agent.agent_id)
+    if event.outcome is not Outcome.ANSWERED:
+        effects = protect(state, event.at)  # and not at the next tick, before which there may be a verdict
     if event.outcome is Outcome.ANSWERED:
         is_late = event.took > state.limits.probe_timeout + state.path.allowance
         found.answered(event.at, is_late and not state.protection.suspects_the_way)
@@ -171,15 +177,19 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
         else:
             found.unanswered(sent)
         return effects + assess(state, agent, event.at) + _scout(state, event.at)
+    if found.was_stale:  # it hangs, or its machine does; the end of its lease decides
+        found.stale(event.at)
+        return effects + assess(state, agent, event.at)
     found.missing(event.at)
     if not found.is_gone:
         wait = PROBE_REPEAT if found.closed_at is None else PROBE_REPEAT_CLOSED
         again = _probe(state, agent, Purpose.HINT, wait + state.path.allowance)
         return effects + again + _scout(state, event.at)
-    if state.leading:
-        state.leases.unreachable.add(agent.agent_id)
-    if verdict(state, agent, event.at)[0] is Verdict.PARTITIONED:  # until then; and asked once more
-        _ask_at(state, agent, max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE)
+    if (
+        verdict(state, agent, event.at)[0] is Verdict.PARTITIONED
+    ):  # until then, or until nobody else is; and asked again
+        held = max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE
+        _ask_at(state, agent, min(held, event.at + state.limits.probe_period))
     return effects + assess(state, agent, event.at)
 
 
@@ -197,12 +207,12 @@ def protect(state: RegistryState, at: float) -> list[Effect]:
     effects: list[Effect] = []
     statuses, leases = state.catalog.statuses, state.leases
     live = len(state.agents) - statuses[Status.OFFLINE] - statuses[Status.DEREGISTERING]
-    hindrance = state.path.hindrance(at)
-    for cause, begins in state.protection.review(at, len(leases.late), len(leases.unreachable), live, hindrance):
+    late, unreachable = leases.count_late(at), len(leases.unreachable)
+    for cause, begins in state.protection.review(at, late, unreachable, live, state.path.hindrance(at)):
         if begins and cause == UNREACHABLE:
             _sweep(state, at)
         what = "protection_on" if begins else "protection_off"
-        details = {"cause": cause, "late_agents": len(leases.late), "live_agents": live}
+        details = {"cause": cause, "late_agents": late, "unreachable_agents": unreachable, "live_agents": live}
         effects.append(Announce(what, state.epoch, state.protection.changes, details))
     return effects
 

@@ -1,9 +1,8 @@
 """Protection: when many agents fall silent together, or cannot be reached, the way to them is the suspect.
 
-Signs that it is: more than a share of all agents are late; the connections of more than that share were closed; more
-than that share of a sample of agents, asked in turn and not because of a hint, cannot be reached; this replica itself
-was late or cut off. Agents that were deregistered or drain are in no count, so an ordered departure looks like none of
-these.
+Signs that it is: more than a share of all agents are late, or cannot be reached; more than that share of a sample of
+agents, asked in turn and not because of a hint, cannot be reached; this replica itself was late or cut off. Agents that
+were deregistered or drain are in no count, so an ordered departure looks like none of these.
 
 Protection holds verdicts back for a bounded time only, each agent's from when its own evidence began. Whoever really
 crashed is missing still when that has passed.
@@ -14,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from registry.core.limits import MIN_PROTECTED, SAMPLE_WINDOW
+from registry.core.limits import BURST, BURST_WINDOW, MAX_CLOSINGS, MIN_PROTECTED, SAMPLE_WINDOW
 
 SILENCE = "silence"
 UNREACHABLE = "unreachable"
@@ -39,6 +38,7 @@ class Protection:
         """How often a cause began or ended."""
         self.silence_ended: float | None = None
         """When the last silence of many ended; those that are not heard of yet are on their way back."""
+        self._closings: deque[float] = deque(maxlen=MAX_CLOSINGS)
         self._share = share
         self._hold = hold
         self._sample: deque[tuple[float, bool]] = deque()
@@ -49,6 +49,21 @@ class Protection:
         """Count a probe that was sent because it was its agent's turn."""
         self._sample.append((at, reached))
         self._missing += not reached
+
+    def closed(self, at: float) -> None:
+        """Count a connection that was closed."""
+        self._closings.append(at)
+
+    def is_burst(self, at: float) -> bool:
+        """Return whether several connections were closed at an instant or a moment before or after."""
+        near = 0
+        for closing in reversed(self._closings):
+            if closing < at - BURST_WINDOW:
+                break
+            near += closing <= at + BURST_WINDOW
+            if near >= BURST:
+                return True
+        return False
 
     def begin_sample(self) -> None:
         """Forget the probes of before: something may have happened since."""
@@ -64,8 +79,8 @@ class Protection:
 
     @property
     def suspects_the_way(self) -> bool:
-        """Whether many are silent or cannot be reached."""
-        return SILENCE in self.causes or UNREACHABLE in self.causes
+        """Whether many cannot be reached: that one does not answer says little of it then."""
+        return UNREACHABLE in self.causes
 
     def is_mass(self, count: int, of: int) -> bool:
         """Return whether so many are too many of so many to be in trouble each by itself."""
@@ -79,7 +94,7 @@ class Protection:
         Args:
             at: The instant now.
             late: How many agents are late.
-            unreachable: How many had their connection closed or were not there when asked, and not heard of since.
+            unreachable: How many were not there when asked, and not heard of since.
             live: How many there are that should not be.
             hindrance: What hinders this replica itself from judging.
         """

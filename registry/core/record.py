@@ -259,6 +259,8 @@ def _check(record: Record) -> None:
         check_metrics(record.flaps)
         if not record.flaps.keys() >= FLAPS:
             raise ValueError(f"flaps is {record.flaps!r:.80}, without {sorted(FLAPS - record.flaps.keys())}")
+        if not all(0 <= number <= MAX_NUMBER for number in record.flaps.values()):
+            raise ValueError(f"flaps is {record.flaps!r:.80}: out of range")
     if record.canaries:
         check_canaries(record.canaries)
     check_free("metadata, canaries or connection", (record.metadata, record.canaries, record.connection))

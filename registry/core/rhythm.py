@@ -70,4 +70,4 @@ class Rhythm:
     def suspicion(self, silence: float) -> float:
         """Return how suspicious so many seconds of silence are, 0.0 to 1.0."""
         share = (self.phi(silence) - FIRST) / (LAST - FIRST)
-        return round(min(1.0, max(0.0, share)) / STEP) * STEP
+        return round(round(min(1.0, max(0.0, share)) / STEP) * STEP, 2)

@@ -105,8 +105,6 @@ class RegistryState:
         self.epoch = 0
         self.scouted_at = 0.0
         """Instant at which others were last asked because one could not be reached."""
-        self.swept_at = 0.0
-        """Instant at which all were last asked because many could not be."""
         self.scaling_at = 0.0
         """Instant of the next look at all capabilities."""
         self.scaling_queue: list[str] = []
@@ -150,9 +148,9 @@ class RegistryState:
         due = self.leases.end(agent)
         if record.status is Status.DEREGISTERING:
             due = min(due, agent.since + self.limits.drain_timeout)
-        elif agent_id not in self.leases.late:
+        elif not self.leases.is_late(agent_id):
             due = min(due, self.leases.late_at(agent))
-        if record.status_reason == "flapping" and record.flaps is not None:
+        if record.status is Status.DEGRADED and record.status_reason == "flapping" and record.flaps is not None:
             due = min(due, record.flaps["until"] - self.wall_offset)
         return max(due, agent.lapse_at)
 
@@ -195,8 +193,10 @@ class RegistryState:
                 agent.since, agent.lapse_at = at, 0.0
                 if record.status in (Status.OFFLINE, Status.DEREGISTERING):
                     self.leases.forget(record.agent_id)  # nobody is missed who left
-            if self.health_subject(record) is None:
+            if self.health_subject(record) != self.health_subject(before):
                 agent.forget_absence()
+            if record.heartbeat_interval != before.heartbeat_interval:
+                agent.rhythm, agent.suspicion = None, 0.0
             self.catalog.replace(agent, record)
             if returns(record.flaps) > returns(before.flaps):
                 self.statistics.returns += 1
@@ -227,8 +227,8 @@ class RegistryState:
         leases, agent_id = self.leases, agent.record.agent_id
         if leases.unreachable:
             leases.unreachable.discard(agent_id)
-        if agent_id in leases.late:
-            del leases.late[agent_id]
+        if leases.is_late(agent_id):
+            leases.forget(agent_id)
             self.watch(agent, at)
 
     def watch(self, agent: Agent, at: float) -> None:
@@ -247,7 +247,7 @@ class RegistryState:
         self.leases.pardon(at)
         self.protection.clear()
         for agent in self.agents.values():
-            agent.evidence = NOTHING
+            agent.evidence = agent.evidence.told()
             if agent.record.status_reason in (REASONS[Verdict.HUNG], REASONS[Verdict.BUSY]):
                 agent.finding().unanswered(at)
             elif agent.record.status_reason == REASONS[Verdict.SLOW]:

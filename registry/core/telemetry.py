@@ -19,6 +19,9 @@ OVERTAKEN = 2
 """A beat is old that comes a second time, or after the next one: over a reconnect, one can overtake another. One that
 is further behind is of an agent that was started anew; if its registration changed nothing, one replica knows of it."""
 
+UNANSWERED_PAUSE = 0.5
+"""Seconds from a beat of an agent that did not answer until it is asked again."""
+
 MOVED = 0.1
 """Health, load or success rate that differs this much from its checkpoint is worth saving."""
 
@@ -45,6 +48,8 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         if event.is_health_check:
             count_check(state, event.health_score is None or event.health_score >= FAIR)
         take(state, agent, event.at, event.health_score, event.load_factor)
+        if agent.evidence.unanswered_since is not None:
+            _ask_soon(state, agent, event.at)
     effects = assess(state, agent, event.at)
     if event.ack and event.reply is not None:
         record = agent.record
@@ -56,6 +61,14 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
         }
         effects.append(SendReply(event.reply, ack))
     return effects
+
+
+def _ask_soon(state: RegistryState, agent: Agent, at: float) -> None:
+    """Ask an agent that did not answer and speaks by itself, not only when it is its turn: it may be well again."""
+    soon = at + UNANSWERED_PAUSE
+    if state.leading and agent.agent_id not in state.probing and soon < agent.probe_at:
+        agent.probe_at = soon
+        state.probes.watch(agent.agent_id)
 
 
 def _sender(state: RegistryState, event: TelemetryReceived) -> Agent:

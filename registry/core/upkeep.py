@@ -53,18 +53,20 @@ def _lapse(state: RegistryState, at: float) -> list[Effect]:
     judged = min(at, state.path.judged_to)
     for agent_id in list(state.deadlines.due(judged, MAX_EXPIRIES)):
         agent = state.agents[agent_id]
+        held = agent.status is not Status.OFFLINE and verdict(state, agent, at)[0] is Verdict.PARTITIONED
         if agent.status is Status.OFFLINE:
             effects += remove(state, agent, at, "retention")
         elif agent.status is Status.DEREGISTERING:
-            effects += remove(state, agent, at, "draining")
+            if not held or at >= agent.since + state.limits.drain_timeout:
+                effects += remove(state, agent, at, "draining")
         else:
-            if agent_id not in state.leases.late and judged >= state.leases.late_at(agent):
+            if not state.leases.is_late(agent_id) and judged >= state.leases.late_at(agent):
                 state.leases.late[agent_id] = at
                 effects += hinted(state, agent, at)
             effects += assess(state, agent, at)
-        if judged >= state.leases.end(agent):
+        due = state.due_at(agent_id)
+        if due is not None and due <= judged:
             # Should nothing come of it; a change of status brings its own deadline.
-            held = agent.status is not Status.OFFLINE and verdict(state, agent, at)[0] is Verdict.PARTITIONED
             agent.lapse_at = at + (HELD_LOOK if held else LAPSE_RETRY)
         state.deadlines.watch(agent_id)
     return effects
@@ -147,4 +149,6 @@ def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[E
     effects: list[Effect] = []
     for agent in state.agents.values():
         effects += assess(state, agent, event.at)
+        if agent.evidence.closed_at is not None:
+            effects += hinted(state, agent, event.at)
     return effects

@@ -148,8 +148,8 @@ class Effector:
                 await self._dispatch(ReadFailed(at, agent_id, FAILED))
             case AwaitRevision(agent_id, revision):
                 await self._dispatch(RevisionAwaited(at, agent_id, revision, False))
-            case Probe(agent_id, incarnation, _, purpose):
-                await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT))
+            case Probe(agent_id, incarnation, subject, purpose):
+                await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT, subject))
             case RunCanary():
                 await self._dispatch(canary.ended(effect, None, FAILED))
             case PutPolicy(capability):

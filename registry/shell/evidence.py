@@ -28,7 +28,7 @@ def evidence_fields(state: RegistryState, agent: Agent, at: float, replica_id: s
         "probe_outcome": found.outcome,
         "probe_took": None if found.asked_at is None else round(found.took, 6),
         "probes_missed": found.missed,
-        "unanswered_since": wall(found.unanswered_since),
+        "unanswered_since": wall(found.does_not_answer_since),
         "slow_since": wall(found.late_since),
         "disconnected_at": wall(found.closed_at),
         "disconnect_reason": found.closed_reason if found.closed_at is not None else None,

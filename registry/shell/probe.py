@@ -33,6 +33,7 @@ async def run(bus: Bus, effect: Probe) -> ProbeFinished:
         effect.incarnation,
         effect.purpose,
         outcome,
+        effect.subject,
         at - sent,
         health_score=health,
         load_factor=load,

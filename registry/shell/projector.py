@@ -63,7 +63,7 @@ MAX_BACKLOG = 10_000
 IN_TURN = 100
 """Events of the backlog that are published without letting others work."""
 
-NO_DETAILS: Mapping[str, Any] = {"cause": None, "late_agents": None, "live_agents": None}
+NO_DETAILS: Mapping[str, Any] = {"cause": None, "late_agents": None, "unreachable_agents": None, "live_agents": None}
 
 OWN = ":"
 """Lane of what is not about an agent; no agent has this id."""

@@ -387,7 +387,11 @@ class Shell:
         """End the oldest probe of an agent, so many seconds after it was sent."""
         probe = next(probe for probe in self.probes if probe.agent_id == agent_id)
         self.probes.remove(probe)
-        self.handle(ProbeFinished(self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, took, **vitals))
+        self.handle(
+            ProbeFinished(
+                self.world.now, agent_id, probe.incarnation, probe.purpose, outcome, probe.subject, took, **vitals
+            )
+        )
 
     def end_canary(self, passed: bool | None, why: str = "", agent_id: str = "a", capability: str = "analysis") -> None:
         """End the oldest canary under way of an agent's capability."""

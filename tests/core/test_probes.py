@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import registry.core.probing
-from registry.core.events import Outcome, ProbeFinished, PulseHeard, Purpose, Verb
+from registry.core.events import ConnectionClosed, Outcome, ProbeFinished, PulseHeard, Purpose, Verb
 from registry.core.limits import PROBE_REPEAT, Limits
 from registry.core.status import Status
 from tests.core.shell import WALL, Fate, Shell, World
@@ -62,7 +62,7 @@ def test_one_probe_at_a_time(world: World, probing: Shell):
 
 def test_probes_in_flight_are_bounded(world: World, shell: Shell, monkeypatch: pytest.MonkeyPatch):
     """At most so many probes are in flight; the rest follows as they end."""
-    monkeypatch.setattr(registry.core.probing, "MAX_PROBES", 3)
+    monkeypatch.setattr(registry.core.probing, "MAX_PROBES_IN_TURN", 3)
     agents = [f"a{number}" for number in range(8)]
     for agent_id in agents:
         shell.register(agent_id, health_subject=f"agent.{agent_id}.health_check")
@@ -209,10 +209,37 @@ def test_an_operator_s_hold_is_kept(world: World, probing: Shell):
     probing.command(Verb.SUSPEND)
     probing.answer(Outcome.TIMEOUT)
     assert probing.state.get("a").record.held
-    world.advance(30.0, beating=["a"])
+    probing.handle(ConnectionClosed(world.now, "agent:a", "S", 1, "Read Error"))
     probing.answer(Outcome.NO_RESPONDERS)
     probing.answer(Outcome.NO_RESPONDERS)
     assert status(probing) is Status.OFFLINE
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_who_hangs_so_long_that_nats_closes_its_connection_hangs(world: World, probing: Shell, told: bool):
+    """NATS' pings are not answered either; then nobody listens, and that is no death. Its lease decides."""
+    if told:
+        probing.handle(ConnectionClosed(world.now, "agent:a", "S", 1, "Stale Connection"))
+    else:
+        probing.answer(Outcome.TIMEOUT, took=4.0)
+        world.advance(30.0)
+    while probing.probes:
+        probing.answer(Outcome.NO_RESPONDERS)
+    assert (status(probing), world.bucket.events()[-1]["reason"]) == (Status.DEGRADED, "probe_timeout")
+    for _ in range(240):
+        world.advance(0.5)
+        while probing.probes:
+            probing.answer(Outcome.NO_RESPONDERS)
+    assert (status(probing), world.bucket.events()[-1]["reason"]) == (Status.OFFLINE, "probe_timeout")
+
+
+def test_who_beats_again_is_asked_soon(world: World, probing: Shell):
+    """It may be well again; until it is asked it gets no work."""
+    probing.answer(Outcome.TIMEOUT, took=4.0)
+    world.beat("a")
+    world.advance(1.0, step=0.1)
+    probing.answer(Outcome.ANSWERED)
+    assert world.bucket.events()[-1]["reason"] == "recovered"
 
 
 def test_a_draining_agent_that_is_gone(world: World, probing: Shell):
@@ -294,14 +321,14 @@ def test_a_follower_draws_no_conclusion(world: World, probing: Shell):
     """Who no longer leads does not act on the probe that it sent when it did."""
     probing.follow()
     probing.answer(Outcome.NO_RESPONDERS)
-    probing.answer(Outcome.NO_RESPONDERS)
-    assert status(probing) is Status.ACTIVE
+    assert probing.probes == []
+    assert probing.state.get("a").evidence.is_harmless
 
 
 def test_a_holder_probe_that_nobody_waits_for(shell: Shell):
     """The end of a probe for a holder that nobody waits for any more changes nothing."""
     shell.register("a")
-    finished = ProbeFinished(shell.world.now, "a", 1, Purpose.HOLDER, Outcome.NO_RESPONDERS)
+    finished = ProbeFinished(shell.world.now, "a", 1, Purpose.HOLDER, Outcome.NO_RESPONDERS, SUBJECT)
     assert shell.handle(finished) == []
     assert status(shell) is Status.ACTIVE
 
@@ -374,6 +401,25 @@ def test_who_registers_after_his_probes_found_nobody_is_there(world: World, shel
     world.run()
     world.advance(0.2)
     assert other.state.get("a").status is Status.ACTIVE
+
+
+def test_a_probe_of_another_subject(world: World, probing: Shell):
+    """What became of a probe of the subject before says nothing of the one that it has now."""
+    probing.register("a", instance_id="i1", health_subject="agent.a.new")
+    probing.answer(Outcome.TIMEOUT, took=4.0)
+    assert status(probing) is Status.ACTIVE
+    assert probing.state.get("a").evidence.is_harmless
+
+
+def test_a_new_leader_asks_at_once_whose_connection_it_heard_to_end(world: World, shell: Shell):
+    """The leader and an agent die with the same machine."""
+    other = world.replica("two")
+    shell.register("a", health_subject=SUBJECT)
+    world.advance(5.0, beating=["a"])
+    other.handle(ConnectionClosed(world.now, "agent:a", "S", 1, "Read Error"))
+    shell.follow()
+    other.lead()
+    assert [probe.agent_id for probe in other.probes] == ["a"]
 
 
 @pytest.mark.parametrize("trouble", ["outage", "stall"])

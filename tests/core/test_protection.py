@@ -8,7 +8,17 @@ import pytest
 
 from registry.core.events import ConnectionClosed, ConnectionsWatched, Outcome, PulseHeard, Purpose, Verb
 from registry.core.judgement import verdict
-from registry.core.limits import LEASES_HELD, MAX_SILENCE_HELD, MIN_PROTECTED, MIN_SILENCE_HELD, SAMPLE_WINDOW, Limits
+from registry.core.limits import (
+    BURST,
+    BURST_HOLD,
+    LEASES_HELD,
+    MAX_SILENCE_HELD,
+    MIN_PROTECTED,
+    MIN_SILENCE_HELD,
+    SAMPLE_WINDOW,
+    Limits,
+)
+from registry.core.path import MAX_ALLOWANCE
 from registry.core.protection import LATENESS, OUTAGE, SILENCE, UNREACHABLE, Protection
 from registry.core.status import Status
 from tests.core.shell import Shell, World
@@ -197,7 +207,7 @@ def test_many_that_do_not_answer_and_do_not_beat_keep_their_status(world: World,
     life.go_on(40.0)
     life.dead, life.outcome = set(FLEET), Outcome.TIMEOUT
     life.go_on(LEASE)
-    assert statuses(shell)["active"] >= len(FLEET) * 3 / 4
+    assert statuses(shell)["active"] >= len(FLEET) / 2
     assert statuses(shell)["offline"] == 0
     life.dead = set()
     life.go_on(70.0)
@@ -266,8 +276,83 @@ def test_many_that_are_gone_of_few_that_were_told_of_are_no_sample(world: World,
     for agent_id in FLEET[:12]:
         shell.handle(ConnectionClosed(world.now, f"agent:{agent_id}", "S", 1, "Read Error"))
     life.go_on(1.0)
+    assert statuses(shell)["offline"] == 0, "several at once may have been closed on the way, and come back"
+    life.go_on(BURST_HOLD + 2.0)
     assert statuses(shell)["offline"] == 12
     assert shell.announced == []
+
+
+@pytest.mark.parametrize("count", [1, 2, BURST])
+def test_a_burst_of_closed_connections_is_given_time(world: World, shell: Shell, count: int):
+    """One or two at a time have crashed, as far as anybody can tell; three that come back have not."""
+    fleet(shell, probed=True)
+    life = Life(shell, set())
+    life.go_on(40.0)
+    life.dead = set(FLEET[:count])
+    for agent_id in FLEET[:count]:
+        shell.handle(ConnectionClosed(world.now, f"agent:{agent_id}", "S", 1, "Read Error"))
+    life.go_on(BURST_HOLD - 0.5)
+    life.dead = set()
+    life.go_on(5.0)
+    assert statuses(shell)["offline"] == (0 if count == BURST else count)
+
+
+def test_where_ends_are_told_one_of_whom_nothing_is_told_is_given_the_grace(world: World, shell: Shell):
+    """A server of the cluster is lost with few of the agents: it tells nothing of them, and they find another one."""
+    fleet(shell, probed=True)
+    shell.handle(ConnectionsWatched(world.now, watched=True))
+    life = Life(shell, set())
+    life.go_on(40.0)
+    life.dead = set(FLEET[:5])
+    life.go_on(GRACE - 1.0)
+    life.dead = set()
+    life.go_on(40.0)
+    assert statuses(shell)["offline"] == 0
+    life.dead = {"a7"}
+    life.go_on(28.0 + GRACE + 2.0)
+    assert shell.state.get("a7").status is Status.OFFLINE
+
+
+def test_closings_that_are_forged_protect_nobody(world: World, shell: Shell):
+    """A name is anybody's to choose: who answers was never cut."""
+    fleet(shell, probed=True)
+    life = Life(shell, set())
+    life.go_on(40.0)
+    for _ in range(10):
+        for agent_id in FLEET:
+            shell.handle(ConnectionClosed(world.now, f"agent:{agent_id}", "S", 1, "Read Error"))
+        life.go_on(1.0)
+    assert shell.announced == []
+
+
+def test_who_drains_is_in_no_sample(world: World, shell: Shell):
+    fleet(shell, probed=True)
+    life = Life(shell, set())
+    life.go_on(40.0)
+    for agent_id in FLEET[:30]:
+        shell.command(Verb.DRAIN, agent_id)
+    life.dead = set(FLEET[:30])
+    life.go_on(40.0)
+    assert shell.announced == []
+
+
+def test_who_drains_is_held_like_others(world: World, shell: Shell):
+    """It may be finishing its work behind the cut, until its deadline."""
+    fleet(shell)
+    world.advance(10.0, beating=FLEET)
+    shell.command(Verb.DRAIN, "a0")
+    world.advance(LEASE + 2.0)
+    assert "a0" in shell.state.agents
+    world.advance(10.0, beating=FLEET)
+    assert shell.state.get("a0").status is Status.DEREGISTERING
+
+
+def test_a_judge_that_stood_still_for_an_hour_waits_no_hour_for_an_answer(world: World, shell: Shell):
+    shell.register("a", health_subject="agent.a.health_check", heartbeat_interval=INTERVAL)
+    world.stall(3600.0)
+    world.advance(5.0, beating=["a"])
+    shell.handle(ConnectionClosed(world.now, "a", "S", 1, "Read Error"))
+    assert max(probe.timeout for probe in shell.probes) <= 4.0 + MAX_ALLOWANCE
 
 
 # The registry itself.

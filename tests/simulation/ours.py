@@ -205,7 +205,9 @@ class _Leader:
         if term != self._term:
             return
         at, took = START + self._now, self._now - sent
-        self._give(ProbeFinished(at, effect.agent_id, effect.incarnation, effect.purpose, fate.outcome, took))
+        self._give(
+            ProbeFinished(at, effect.agent_id, effect.incarnation, effect.purpose, fate.outcome, effect.subject, took)
+        )
 
     def _put(self, effect: PutRecord) -> None:
         wait = WRITE if self._connected else WRITE_TIMEOUT
