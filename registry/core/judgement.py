@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from registry.core import flapping
 from registry.core.agent import Agent
 from registry.core.evidence import NOTHING, REASONS, Bounds, Evidence, Verdict, judge
-from registry.core.limits import BURST_HOLD, LATE_BEAT, MIN_SILENCE_HELD
+from registry.core.limits import LATE_BEAT, MIN_SILENCE_HELD
 from registry.core.protection import SILENCE
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, HEALTHY, Cause, Status
@@ -31,16 +31,15 @@ def _absence_hold(state: RegistryState, evidence: Evidence) -> float:
 
     A crash closes the connection at once. Where the servers tell of that, and told nothing of it, it is more likely
     that a server is lost with its clients, which are on their way to another one. When many are not there, probes that
-    got no answer before say that the way is cut.
+    got no answer before say that the way is cut. And several that are lost at the same moment may come back together.
     """
-    is_told = evidence.closed_at is not None
+    grace = state.limits.reconnect_grace
     if not state.protection.suspects_the_way:
-        if not is_told:
-            return state.limits.reconnect_grace if state.connections_watched else 0.0
-        is_burst = evidence.was_cut and state.protection.is_burst(evidence.closed_at or 0.0)
-        return min(BURST_HOLD, state.limits.reconnect_grace) if is_burst else 0.0
+        if evidence.closed_at is None:
+            return grace if state.connections_watched else 0.0
+        return grace if state.protection.is_burst(evidence.closed_at) else 0.0
     is_crash = evidence.was_cut or not (state.connections_watched or evidence.was_lost)
-    return state.limits.reconnect_grace if is_crash else MIN_SILENCE_HELD
+    return grace if is_crash else MIN_SILENCE_HELD
 
 
 def _silence_held(state: RegistryState, agent: Agent) -> float:

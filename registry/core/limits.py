@@ -113,12 +113,11 @@ MIN_PROTECTED = 10
 
 BURST = 3
 BURST_WINDOW = 0.25
-BURST_HOLD = 2.5
-"""So many connections that are closed within so many seconds may have been closed by something on the way, such as a
-load balancer: who is not there then is given so many seconds. NATS's clients wait 2 s before they try again."""
+"""So many agents that are lost within so many seconds may have been cut off by something on the way, such as a load
+balancer, and are given the time that NATS' clients need to come back."""
 
-MAX_CLOSINGS = 1024
-"""Ends of connections that are remembered, to see whether many come at once."""
+MAX_LOSSES = 1024
+"""Losses that are remembered, to see whether several come at once."""
 
 SCOUTS = 30
 SCOUT_PAUSE = 1.0

@@ -103,7 +103,7 @@ def connection_closed(state: RegistryState, event: ConnectionClosed) -> list[Eff
         found = agent.finding()
         found.closed_at, found.closed_reason, found.is_own = event.at, event.reason, is_own
     if agent.status is not Status.DEREGISTERING:
-        state.protection.closed(event.at)
+        state.protection.lost(event.at)
     return hinted(state, agent, event.at)
 
 

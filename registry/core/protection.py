@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from registry.core.limits import BURST, BURST_WINDOW, MAX_CLOSINGS, MIN_PROTECTED, SAMPLE_WINDOW
+from registry.core.limits import BURST, BURST_WINDOW, MAX_LOSSES, MIN_PROTECTED, SAMPLE_WINDOW
 
 SILENCE = "silence"
 UNREACHABLE = "unreachable"
@@ -38,7 +38,7 @@ class Protection:
         """How often a cause began or ended."""
         self.silence_ended: float | None = None
         """When the last silence of many ended; those that are not heard of yet are on their way back."""
-        self._closings: deque[float] = deque(maxlen=MAX_CLOSINGS)
+        self._losses: deque[float] = deque(maxlen=MAX_LOSSES)
         self._share = share
         self._hold = hold
         self._sample: deque[tuple[float, bool]] = deque()
@@ -50,17 +50,17 @@ class Protection:
         self._sample.append((at, reached))
         self._missing += not reached
 
-    def closed(self, at: float) -> None:
-        """Count a connection that was closed."""
-        self._closings.append(at)
+    def lost(self, at: float) -> None:
+        """Count an agent whose connection was closed."""
+        self._losses.append(at)
 
     def is_burst(self, at: float) -> bool:
-        """Return whether several connections were closed at an instant or a moment before or after."""
+        """Return whether several agents were lost at an instant or a moment before or after."""
         near = 0
-        for closing in reversed(self._closings):
-            if closing < at - BURST_WINDOW:
+        for loss in reversed(self._losses):
+            if loss < at - BURST_WINDOW:
                 break
-            near += closing <= at + BURST_WINDOW
+            near += loss <= at + BURST_WINDOW
             if near >= BURST:
                 return True
         return False

@@ -10,7 +10,6 @@ from registry.core.events import ConnectionClosed, ConnectionsWatched, Outcome, 
 from registry.core.judgement import verdict
 from registry.core.limits import (
     BURST,
-    BURST_HOLD,
     LEASES_HELD,
     MAX_SILENCE_HELD,
     MIN_PROTECTED,
@@ -277,7 +276,7 @@ def test_many_that_are_gone_of_few_that_were_told_of_are_no_sample(world: World,
         shell.handle(ConnectionClosed(world.now, f"agent:{agent_id}", "S", 1, "Read Error"))
     life.go_on(1.0)
     assert statuses(shell)["offline"] == 0, "several at once may have been closed on the way, and come back"
-    life.go_on(BURST_HOLD + 2.0)
+    life.go_on(GRACE + 2.0)
     assert statuses(shell)["offline"] == 12
     assert shell.announced == []
 
@@ -291,7 +290,7 @@ def test_a_burst_of_closed_connections_is_given_time(world: World, shell: Shell,
     life.dead = set(FLEET[:count])
     for agent_id in FLEET[:count]:
         shell.handle(ConnectionClosed(world.now, f"agent:{agent_id}", "S", 1, "Read Error"))
-    life.go_on(BURST_HOLD - 0.5)
+    life.go_on(GRACE - 1.0)
     life.dead = set()
     life.go_on(5.0)
     assert statuses(shell)["offline"] == (0 if count == BURST else count)

@@ -184,8 +184,8 @@ def _partition(share: float, length: float, is_closed: bool) -> Make:
 
 
 CUTS = (
-    (0.4, 2.0, True), (1.0, 2.0, True),
-    (0.4, 8.0, False), (0.4, 8.0, True), (1.0, 8.0, False), (1.0, 8.0, True),
+    (0.1, 0.0, True), (0.1, 2.0, True), (0.4, 2.0, True), (1.0, 2.0, True),
+    (0.1, 8.0, False), (0.1, 8.0, True), (0.4, 8.0, False), (0.4, 8.0, True), (1.0, 8.0, False), (1.0, 8.0, True),
     (0.4, 60.0, False), (0.4, 60.0, True), (1.0, 60.0, False), (1.0, 60.0, True),
 )  # fmt: skip
 """Part of the agents, seconds, and whether connections are closed at once."""
