@@ -20,7 +20,8 @@ def bounds(state: RegistryState, agent: Agent) -> Bounds:
     if not evidence.own_was_cut:
         silence_held = _silence_held(state, agent)
     if evidence.missing_since is not None:
-        absence_held = evidence.missing_since + _absence_hold(state, evidence)
+        hold = _absence_hold(state, evidence)
+        absence_held = evidence.missing_since + hold if hold else 0.0  # what is judged lags behind what is found
     elif state.protection.suspects_the_way:
         absence_held = leases.held_until(agent)
     return Bounds(end, leases.busy_until(agent), silence_held, absence_held)

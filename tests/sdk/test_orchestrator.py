@@ -129,7 +129,7 @@ async def test_who_went_meanwhile_needs_no_draining(
         known = await client.get_agent_info("crashed")
         return known is not None and known.status == "offline"
 
-    await eventually(is_offline)
+    await eventually(is_offline, within=30.0)  # in turn, and with the grace of who was not told of
     await carrying.carry_out(order(ScalingAction.REPLACE, 1, "crashed", "never-there"))
     assert [words.partition(":")[0] for words in said] == ["need not drain crashed"]
 
