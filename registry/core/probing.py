@@ -52,7 +52,7 @@ def _in_turn(state: RegistryState, at: float, until: float, most: int) -> list[E
     for agent_id in list(state.probes.due(until, min(most, MAX_PROBES_IN_TURN - len(state.probing)))):
         agent = state.agents[agent_id]
         period = state.limits.probe_period
-        if abs(at - agent.probe_at) > LATE:  # many at once, and their next turns must not come so
+        if agent.probe_at > at or at - agent.probe_at > LATE:  # many at once, and their next turns must not come so
             agent.probe_at = at + (0.5 + 0.5 * state.random()) * period
         else:  # from when it was due, not from now: so they stay spread as they are
             agent.probe_at += period

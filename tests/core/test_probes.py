@@ -485,6 +485,22 @@ def test_busy_is_not_hung(world: World, probing: Shell):
     assert world.bucket.events()[-1]["reason"] == "probe_timeout"
 
 
+def test_who_is_asked_early_waits_no_longer_for_its_next_turn(world: World, shell: Shell):
+    """Whoever hangs right after that is to be known to in the same time."""
+    agents = [f"a{number}" for number in range(20)]
+    for agent_id in agents:
+        shell.register(agent_id, health_subject=f"agent.{agent_id}.health_check")
+    world.advance(40.0)
+    for probe in list(shell.probes):
+        shell.answer(Outcome.ANSWERED, probe.agent_id)
+    shell.handle(ConnectionClosed(world.now, "a0", "S", 1, "Read Error"))
+    shell.answer(Outcome.NO_RESPONDERS, "a0")
+    early = {probe.agent_id for probe in shell.probes} - {"a0"}
+    assert early, "scouts"
+    latest = world.now + world.limits.probe_period
+    assert all(shell.state.get(agent_id).probe_at <= latest for agent_id in early)
+
+
 def test_how_long_an_answer_is_waited_for(world: World, shell: Shell):
     """The time-out and a while, so that who is slow can be told from who hangs; known to hang in time for all that."""
     for interval, timeout, wait in ((30.0, 2.0, 4.0), (6.0, 2.0, 4.0), (3.0, 2.0, 3.0)):
