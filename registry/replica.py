@@ -248,7 +248,7 @@ class Replica:
     async def _ask_leader(self, query: AgentQuery) -> bytes | None:
         """Return what the leader knows of an agent; None if there is none, or it knows of no such agent."""
         leader = self.election.holder
-        if leader in ("", self.replica_id) or query.agent_id not in self.state.agents:
+        if leader in ("", self.replica_id):
             return None
         subject = self.subjects.operation(GET, replica_id=leader)
         # The leader may know less of the log; what this replica has shown is not to be taken back.

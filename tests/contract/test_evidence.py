@@ -169,3 +169,13 @@ async def test_a_crowd_that_falls_silent_is_held_back_and_said_so(registry: Repl
         (off,) = payloads([await ended.next(5.0)])
         assert (off["what"], off["cause"]) == ("protection_off", "silence")
     assert (await stats(nc))["protection"] == {}
+
+
+async def test_a_follower_takes_nothing_back_that_it_has_shown(registry: Replica, start: Start, nc: Client) -> None:
+    """Whichever replica is asked: who was deregistered is gone, from the revision of that on."""
+    other = await start()
+    for _ in range(20):
+        await told(nc, "registry.register", TRADER)
+        gone = await told(nc, f"registry.replica.{other.replica_id}.deregister.trader-1")
+        answer = await ask(nc, "registry.get.trader-1", {"min_revision": gone["revision"]})
+        assert answer.code == "not_found"
