@@ -218,7 +218,7 @@ def evidence_text(evidence: Evidence) -> str:
             (True, f"fails its canary of {capability} since {before(failing.since)}: {failing.why}")
             for capability, failing in sorted(evidence.failing_canaries.items())
         ),
-        (evidence.returns, f"came back after it had been given up, {count(evidence.returns, 'time')}"),
+        (evidence.returns, f"came back {count(evidence.returns, 'time')} after it was gone, silent or hung"),
         (evidence.flapping_until, f"kept degraded for {duration(left(evidence.flapping_until))} more"),
         (evidence.held_back_by, f"verdicts are held back: {', '.join(evidence.held_back_by)}"),
     ]

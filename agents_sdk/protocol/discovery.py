@@ -78,8 +78,8 @@ class Evidence(Reply):
     """What is known of an agent beside its own reports, and the verdict that follows from it."""
 
     verdict: str
-    """`alive`, `busy`, `slow`, `hung`, `silent`, `gone`, or `partitioned`: it would be one of the last three, but so
-    many others are that the way to them is the suspect."""
+    """`alive`, `busy`, `slow`, `hung`, `silent`, `gone`, or `partitioned`: it would be one of the last three, but
+    the way to it, or a server on that way, is the suspect."""
     since: Timestamp
     silence: float
     """Seconds since the last sign of life."""
@@ -109,7 +109,7 @@ class Evidence(Reply):
     problem: str | None = None
     """The last one."""
     returns: int = 0
-    """How often it came back after it had been given up."""
+    """How often it came back after it was gone, silent or hung."""
     flapping_until: Timestamp | None = None
     """Until when it is kept degraded because of that."""
     failing_canaries: dict[str, FailingCanary] = Field(default_factory=dict)

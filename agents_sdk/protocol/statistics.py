@@ -73,7 +73,7 @@ class Statistics(Presence):
     pending_writes: int
     """Agents with a write on its way now."""
     returns: int
-    """Agents that came back after they had been given up."""
+    """Times that an agent came back after it was gone, silent or hung."""
     late_agents: int
     """Agents whose next heartbeat is overdue; the leader alone knows."""
     protection: dict[str, float]

@@ -30,7 +30,7 @@ class Verdict(StrEnum):
     GONE = "gone"
     """Nobody listens where it is asked."""
     PARTITIONED = "partitioned"
-    """It would be one of the three, but so many others are that the way to them is the suspect."""
+    """It would be one of the three, but the way to it, or a server on that way, is the suspect."""
 
 
 REASONS = {
@@ -196,9 +196,9 @@ class Bounds:
     busy: float
     """Until when its silence means that it is busy."""
     silence_held: float
-    """Until when its silence is not held against it, for many are silent."""
+    """Until when its silence is not held against it."""
     absence_held: float
-    """Until when it is not held against it that it cannot be reached, for many cannot."""
+    """Until when it is not held against it that it cannot be reached."""
 
 
 def judge(evidence: Evidence, heard: float, bounds: Bounds, at: float) -> tuple[Verdict, float]:

@@ -1,7 +1,7 @@
 """Flapping: who comes back too often is kept degraded for a while, each time for longer.
 
-Each return adds 1 to a penalty that halves with time, as routers damp routes (RFC 2439). Only a return from having been
-given up counts: that an agent deregisters and registers again is its own affair.
+Each return adds 1 to a penalty that halves with time, as routers damp routes (RFC 2439). Only a return from being gone,
+silent or hung counts: that an agent deregisters and registers again is its own affair.
 """
 
 from __future__ import annotations

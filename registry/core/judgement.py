@@ -57,7 +57,7 @@ def is_well(agent: Agent, at: float) -> bool:
     """Return whether nothing at all speaks against an agent whose lease cannot have ended."""
     record = agent.record
     if (
-        at >= agent.heard + agent.record.heartbeat_timeout
+        at >= agent.heard + record.heartbeat_timeout
         or agent.health < HEALTHY
         or record.flaps is not None
         or record.canaries

@@ -20,8 +20,8 @@ class Leases:
         self._long_late: set[str] = set()
         """Those that have been for so long that it says nothing of the way any more."""
         self.unreachable: set[str] = set()
-        """Agents whose connection was closed, or that were not there when asked twice, and were not heard of since.
-        Known at the leader alone."""
+        """Agents that did not answer or were not there when asked, and were not heard of since. Known at the leader
+        alone."""
         self.amnesty = 0.0
         """Instant from which every lease runs again."""
         self._path = path

@@ -153,44 +153,48 @@ def probe_finished(state: RegistryState, event: ProbeFinished) -> list[Effect]:
 
 
 def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[Effect]:
-    found = agent.finding()
-    found.asked_at, found.took, found.outcome = event.at - event.took, event.took, event.outcome
-    effects: list[Effect] = []
-    is_counted = agent.status is not Status.DEREGISTERING  # nobody is missed who is to leave
-    if is_counted and event.purpose is Purpose.HEALTH:
-        state.protection.sample(event.at, event.outcome is Outcome.ANSWERED)
-    if is_counted and event.outcome is not Outcome.ANSWERED and agent.heard < event.at - event.took:
-        state.leases.unreachable.add(agent.agent_id)
-    if event.outcome is not Outcome.ANSWERED:
-        effects = protect(state, event.at)  # and not at the next tick, before which there may be a verdict
-    if event.outcome is Outcome.ANSWERED:
+    found, sent = agent.finding(), event.at - event.took
+    found.asked_at, found.took, found.outcome = sent, event.took, event.outcome
+    is_answered = event.outcome is Outcome.ANSWERED
+    if agent.status is not Status.DEREGISTERING:  # nobody is missed who is to leave
+        if event.purpose is Purpose.HEALTH:
+            state.protection.sample(event.at, is_answered)
+        if not is_answered and agent.heard < sent:
+            state.leases.unreachable.add(agent.agent_id)
+    if is_answered:
         is_late = event.took > state.limits.probe_timeout + state.path.allowance
         found.answered(event.at, is_late and not state.protection.suspects_the_way)
         renew(state, agent, event.at)
         take(state, agent, event.at, event.health_score, event.load_factor)
         return assess(state, agent, event.at)
+    effects = protect(state, event.at)  # and not at the next tick, before which there may be a verdict
     if event.outcome is Outcome.TIMEOUT:
-        sent = event.at - event.took
-        if state.protection.suspects_the_way and agent.heard < sent:  # nor was anything heard of it: ask again soon
-            found.was_lost = True
-            _ask_at(state, agent, event.at + HELD_LOOK)
-        else:
-            found.unanswered(sent)
-        return effects + assess(state, agent, event.at) + _scout(state, event.at)
+        return effects + _unanswered(state, agent, event.at, sent)
+    return effects + _missing(state, agent, event.at)
+
+
+def _unanswered(state: RegistryState, agent: Agent, at: float, sent: float) -> list[Effect]:
+    if state.protection.suspects_the_way and agent.heard < sent:  # nor was anything heard of it: ask again soon
+        agent.finding().was_lost = True
+        _ask_at(state, agent, at + HELD_LOOK)
+    else:
+        agent.finding().unanswered(sent)
+    return assess(state, agent, at) + _scout(state, at)
+
+
+def _missing(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
+    found = agent.finding()
     if found.was_stale:  # it hangs, or its machine does; the end of its lease decides
-        found.stale(event.at)
-        return effects + assess(state, agent, event.at)
-    found.missing(event.at)
+        found.stale(at)
+        return assess(state, agent, at)
+    found.missing(at)
     if not found.is_gone:
         wait = PROBE_REPEAT if found.closed_at is None else PROBE_REPEAT_CLOSED
-        again = _probe(state, agent, Purpose.HINT, wait + state.path.allowance)
-        return effects + again + _scout(state, event.at)
-    if (
-        verdict(state, agent, event.at)[0] is Verdict.PARTITIONED
-    ):  # until then, or until nobody else is; and asked again
-        held = max(event.at, bounds(state, agent).absence_held) + HINT_PAUSE
-        _ask_at(state, agent, min(held, event.at + state.limits.probe_period))
-    return effects + assess(state, agent, event.at)
+        return _probe(state, agent, Purpose.HINT, wait + state.path.allowance) + _scout(state, at)
+    if verdict(state, agent, at)[0] is Verdict.PARTITIONED:  # until then it is asked again, and once more
+        held = max(at, bounds(state, agent).absence_held) + HINT_PAUSE
+        _ask_at(state, agent, min(held, at + state.limits.probe_period))
+    return assess(state, agent, at)
 
 
 def _scout(state: RegistryState, at: float) -> list[Effect]:

@@ -94,7 +94,7 @@ class Protection:
         Args:
             at: The instant now.
             late: How many agents are late.
-            unreachable: How many were not there when asked, and not heard of since.
+            unreachable: How many did not answer or were not there when asked, and were not heard of since.
             live: How many there are that should not be.
             hindrance: What hinders this replica itself from judging.
         """

@@ -101,7 +101,7 @@ class Record:
     """The last commands that changed it, oldest first, by the names that their senders gave them. One of these that
     comes again, however late and to whichever replica, has been carried out."""
     flaps: Mapping[str, float] | None = None
-    """How often it came back after it had been given up, see `flapping`; None if it never did."""
+    """How often it came back after it was gone, silent or hung, see `flapping`; None if it never did."""
     change: Change | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a newer version, kept as they are."""

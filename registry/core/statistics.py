@@ -19,6 +19,6 @@ class Statistics:
         self.canaries_failed = 0
         self.scaling_orders = 0
         self.returns = 0
-        """Agents that came back after they had been given up."""
+        """Times that an agent came back after it was gone, silent or hung."""
         self.write_conflicts = 0
         self.refused: Counter[str] = Counter()

@@ -141,11 +141,17 @@ class Fleet:
 
     async def _stats(self) -> dict[str, Any]:
         """Return what the registry says of itself, once it is there."""
-        while True:
+        said: dict[str, Any] = {}
+
+        async def answers() -> bool:
             try:
-                return await stats(self.nc)
+                said.update(await stats(self.nc))
             except nats.errors.Error:
-                await asyncio.sleep(0.05)
+                return False
+            return True
+
+        await eventually(answers, within=60.0)
+        return said
 
     async def moves(self) -> dict[str, list[str]]:
         """Return what was told of each agent beyond its registration, as status/reason."""
