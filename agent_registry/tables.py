@@ -25,7 +25,7 @@ from agent_registry.wording import (
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.discovery import AgentInfo, Evidence, Vocabulary
-    from agents_sdk.protocol.scaling import CapabilityScaling
+    from agents_sdk.protocol.scaling import CapabilityScaling, ScalingOrder
     from agents_sdk.protocol.statistics import Statistics
 
 
@@ -257,6 +257,13 @@ def vocabulary_table(vocabulary: Vocabulary, width: int) -> Table:
     return fitted((Column("CAPABILITY"), Column("AGENTS", right=True), Column("")), rows, width)
 
 
+def order_text(order: ScalingOrder) -> str:
+    """Return an open order in a few words."""
+    attempt = f", attempt {order.attempt}" if order.attempt > 1 else ""
+    named = f" {order.agents[0]}" if len(order.agents) == 1 else f" {len(order.agents)}" if order.agents else ""
+    return f"{order.action}{named}{attempt}"
+
+
 def scaling_table(capabilities: Iterable[CapabilityScaling], width: int) -> Table:
     """Return what the scaler sees and wants, and why."""
     bars = width >= WIDE
@@ -282,7 +289,7 @@ def scaling_table(capabilities: Iterable[CapabilityScaling], width: int) -> Tabl
                 f"{policy.min_agents}-{policy.max_agents}",
                 load_text(item.observed.mean_load, bars),
                 f"{policy.high_load:g}/{policy.low_load:g}",
-                ", ".join(order.action for order in item.orders) or "-",
+                ", ".join(order_text(order) for order in item.orders) or "-",
                 item.reason,
             )
         )

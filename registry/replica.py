@@ -19,6 +19,7 @@ from registry.core.events import (
     Disconnected,
     Event,
     LeadershipChanged,
+    OrdersChanged,
     PoliciesReplaced,
     PolicyChanged,
     PulseHeard,
@@ -29,7 +30,7 @@ from registry.core.limits import LATE
 from registry.core.path import TICK
 from registry.core.status import Status
 from registry.settings import Settings
-from registry.shell import observability
+from registry.shell import observability, orders, policies
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus, NobodyThereError, UnreachableError
 from registry.shell.clock import monotonic, new_replica_id, uptime, wall
@@ -40,7 +41,6 @@ from registry.shell.election import Election
 from registry.shell.entry import Entry
 from registry.shell.logs import get_logger
 from registry.shell.micro import MicroService
-from registry.shell.policies import capability_of, policy_in
 from registry.shell.projector import KEY as MARK_KEY
 from registry.shell.projector import Projector
 from registry.shell.pulse import Pulse
@@ -260,17 +260,20 @@ class Replica:
         return None if answer.headers else answer.data
 
     async def _control_heard(self, entry: Entry) -> None:
-        """Take note of the leader's lease, of how far events are published, of policies."""
+        """Take note of the leader's lease, of how far events are published, of policies and orders."""
         if entry.key == LEADER_KEY:
             self.election.noticed(entry)
             return
         if entry.key == MARK_KEY:
             self.projector.noticed(entry)
             return
-        capability = capability_of(entry.key)
+        capability = policies.capability_of(entry.key)
         if capability is not None:
-            policy, readable = policy_in(entry)
+            policy, readable = policies.policy_in(entry)
             await self.dispatch(PolicyChanged(monotonic(), capability, policy, entry.revision, readable))
+        capability = orders.capability_of(entry.key)
+        if capability is not None:
+            await self.dispatch(OrdersChanged(monotonic(), capability, orders.orders_in(entry), entry.revision))
 
     async def _control_replaced(self) -> None:
         await self.dispatch(PoliciesReplaced(monotonic()))

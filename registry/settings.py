@@ -30,7 +30,8 @@ _OF_POLICY = {
     "high_load": "scale_up_load",
     "low_load": "scale_down_load",
     "health_degraded": "replace_below_health",
-    "stabilisation": "scale_down_stabilisation",
+    "stabilisation_down": "scale_down_stabilisation",
+    "stabilisation_up": "scale_up_stabilisation",
 }
 """Field of the default scaling policy to the setting that fills it."""
 
@@ -108,6 +109,8 @@ class Settings(BaseSettings):
     """`request-info` trusts the `Nats-Request-Info` header; only behind a service import with `share: true`."""
     auto_scaling_enabled: bool = True
     """Whether scaling orders are issued."""
+    auto_scaling_dry_run: bool = False
+    """Whether orders are only shown, by `agent-registry scaling`; a capability's own policy may say otherwise."""
     min_agents_per_capability: Annotated[int, Field(ge=0)] = 2
     """Fewer agents than this are ordered up."""
     max_agents_per_capability: Annotated[int, Field(ge=1)] = 10
@@ -118,6 +121,9 @@ class Settings(BaseSettings):
     """Mean load below which agents are removed; lower keeps more spare."""
     replace_below_health: Annotated[float, Field(ge=0.0, le=1.0)] = 0.6
     """Agents with a health below are replaced; higher replaces sooner."""
+    scale_up_stabilisation: Annotated[float, Field(ge=0.0)] = 0.0
+    """Seconds for which load must stay high before agents are added; more ignores longer peaks. Full agents
+    never wait for it."""
     scale_down_stabilisation: Annotated[float, Field(ge=0.0)] = 300.0
     """Seconds for which load must stay low before an agent is removed; more flaps less and saves later."""
     scaling_interval: Seconds = 5.0
@@ -171,7 +177,9 @@ def default_policy(settings: Settings) -> Policy:
         low_load=settings.scale_down_load,
         health_degraded=settings.replace_below_health,
         target_load=round((settings.scale_up_load + settings.scale_down_load) / 2, 4),
-        stabilisation=settings.scale_down_stabilisation,
+        stabilisation_up=settings.scale_up_stabilisation,
+        stabilisation_down=settings.scale_down_stabilisation,
+        dry_run=settings.auto_scaling_dry_run,
     )
 
 

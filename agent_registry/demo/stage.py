@@ -116,7 +116,7 @@ class Stage:
                 ROLES[role],
                 min_agents=fewest,
                 max_agents=most,
-                stabilisation=round(STABILISATION * self._pace, 1),
+                stabilisation_down=round(STABILISATION * self._pace, 1),
                 order_timeout=round(max(2.0, ORDER_TIMEOUT * self._pace), 1),
             )
 

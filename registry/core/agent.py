@@ -35,6 +35,7 @@ class Agent:
         "metrics",
         "probe_at",
         "record",
+        "reserved",
         "revision",
         "rhythm",
         "seq",
@@ -61,6 +62,8 @@ class Agent:
         self.seq = -1
         self.signs = 0
         """Signs of life, counted."""
+        self.reserved = 0
+        """Slots of it that are reserved."""
         self.busy_until = 0.0
         """Instant until which its silence means that it is busy."""
         self.lapse_at = 0.0

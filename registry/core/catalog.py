@@ -86,6 +86,10 @@ class Catalog:
         view = self._view(query)
         return view.best(query.limit, query.exclude, self._random), view.total(query.exclude)
 
+    def of_capability(self, capability: str) -> list[Agent]:
+        """Return every agent that has a capability, whatever its status."""
+        return [self.agents[agent_id] for agent_id in self.by_capability.get(capability, ())]
+
     def near_misses(self, query: Query) -> list[tuple[str, list[str]]]:
         """Return agents that have the capabilities asked for but are left out, each with the reasons."""
         candidates = (self.agents[agent_id] for agent_id in sorted(self._candidates(query, capabilities_only=True)))

@@ -9,6 +9,7 @@ from typing import Any
 from registry.core.agent import Agent
 from registry.core.errors import RefusedError
 from registry.core.events import Purpose
+from registry.core.order import Orders
 from registry.core.record import Record
 
 
@@ -105,6 +106,8 @@ class PublishOrder:
     """Publish a scaling order."""
 
     order: Mapping[str, Any]
+    perhaps_again: bool = False
+    """Whether an earlier leader may have published it: then only if the stream does not have it."""
 
 
 @dataclass(slots=True)
@@ -116,6 +119,18 @@ class Announce:
     number: int
     """Tells it apart from others of its kind in the same epoch."""
     details: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class PutOrders:
+    """Write a capability's orders if their revision is still `expected`; 0 means that it never had any.
+
+    Ends in `OrdersCommitted` or `OrdersUncertain`.
+    """
+
+    capability: str
+    orders: Orders
+    expected: int
 
 
 @dataclass(slots=True)
@@ -148,6 +163,7 @@ Effect = (
     | TellAgent
     | PublishOrder
     | Announce
+    | PutOrders
     | PutPolicy
     | ReadPolicy
 )

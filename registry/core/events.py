@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from registry.core.order import Orders
 from registry.core.record import Record
 
 
@@ -337,6 +338,33 @@ class PolicyChanged:
 
 
 @dataclass(slots=True)
+class OrdersCommitted:
+    """The bucket acknowledged the orders of a capability that were on their way."""
+
+    at: float
+    capability: str
+    revision: int
+
+
+@dataclass(slots=True)
+class OrdersUncertain:
+    """They lost against others, or the outcome is unknown: the bucket's log will tell."""
+
+    at: float
+    capability: str
+
+
+@dataclass(slots=True)
+class OrdersChanged:
+    """The bucket's log has orders of a capability, written by whomever; what cannot be read counts as none."""
+
+    at: float
+    capability: str
+    orders: Orders
+    revision: int
+
+
+@dataclass(slots=True)
 class Connected:
     """NATS is there again, or for the first time."""
 
@@ -403,6 +431,9 @@ Event = (
     | PolicyRead
     | PolicyReadFailed
     | PolicyChanged
+    | OrdersCommitted
+    | OrdersUncertain
+    | OrdersChanged
     | Connected
     | Disconnected
     | PulseHeard

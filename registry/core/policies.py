@@ -111,13 +111,11 @@ class Policies:
         elif own is not None:
             self.own[capability] = own
 
-    def begin_anew(self) -> list[str]:
-        """Know no policy; return the capabilities that had one."""
-        known = list(self.own)
+    def begin_anew(self) -> None:
+        """Know no policy."""
         self.own.clear()
         self._revisions.clear()
         self._unreadable.clear()
-        return known
 
     def _over_default(self, own: Fields) -> Policy:
         """Return a policy; a target that it does not set lies in the middle of its bounds."""

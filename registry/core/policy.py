@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from registry.core.errors import invalid
 
+MIN_STEP_UP = 4
+"""Without a `step_up` one order adds as many agents as there are, or so many if that is more: what Kubernetes' HPA does
+in 15 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a capability is scaled. The defaults are the API reference's; durations are seconds."""
+    """How a capability is scaled. The first five defaults are the API reference's; durations are seconds."""
 
     min_agents: int = 2
     max_agents: int = 10
@@ -17,8 +21,53 @@ class Policy:
     low_load: float = 0.3
     health_degraded: float = 0.6
     target_load: float = 0.55
-    stabilisation: float = 300.0
+    """The mean load that a change of the number aims at."""
+    tolerance: float = 0.1
+    """A mean load that is off the target by no more than this share of it is right, as in Kubernetes' HPA. It matters
+    when the thresholds are closer to the target than that."""
+    window: float = 0.0
+    """The load is the mean of what was seen within it, by two looks at least: one may have seen a spike. More evens out
+    the loads of agents that do few things at a time."""
+    stabilisation_up: float = 0.0
+    """More are ordered when all looks within it asked for more, at least as many as the least of them."""
+    stabilisation_down: float = 300.0
+    """Fewer are ordered when all looks within it asked for fewer: down to the most of them, as in HPA."""
+    panic_load: float = 0.95
+    """At this mean load, and above `high_load`, agents are full, and what they could not take is unknown: no
+    stabilisation then, and no step limit."""
+    step_up: int | None = None
+    """At most so many agents are added by one order; None for as many as there are, or `MIN_STEP_UP`."""
+    step_down: int | None = None
+    """At most so many agents are removed by one order; None for half of them."""
+    warm_up: float = 30.0
+    """For so long after it registered an agent takes its share only by and by: it is capacity, but its load is not
+    averaged."""
+    queue_weight: float = 1.0
+    """What a piece of work that waits (metric `queue_depth`) counts as, against one that is done (a slot of load)."""
+    replace_share: float = 0.1
+    """Share of the agents that is replaced at a time; one at least."""
     order_timeout: float = 120.0
+    """After this an order expires, and is issued again if it still has a reason."""
+    dry_run: bool = False
+    """Whether what would be ordered is only shown."""
+
+    @property
+    def up_above(self) -> float:
+        """The mean load above which there are too few agents."""
+        return max(self.high_load, self.target_load * (1 + self.tolerance))
+
+    @property
+    def down_below(self) -> float:
+        """The mean load below which there are too many."""
+        return min(self.low_load, self.target_load * (1 - self.tolerance))
+
+    def most_added(self, count: int) -> int:
+        """Return how many agents one order adds at most, to so many."""
+        return max(count, MIN_STEP_UP) if self.step_up is None else self.step_up
+
+    def most_removed(self, count: int) -> int:
+        """Return how many agents one order removes at most, of so many."""
+        return max(1, count // 2) if self.step_down is None else self.step_down
 
     def check(self) -> None:
         """Refuse a policy that contradicts itself or must oscillate.

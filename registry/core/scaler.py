@@ -2,85 +2,62 @@
 
 Level-triggered: every look at a capability computes a desired number from its whole state, so a lost order costs
 nothing. One order at a time for each capability. While it is open nothing is repeated, and what is less urgent waits;
-what is more urgent takes its place. When it expires it is issued again, if it still has a reason.
+what is more urgent takes its place. It ends when its effect is seen. When it expires it is issued again, if it still
+has a reason.
+
+Orders are durable before they are published: a look that opens or ends one has `Orders` written, guarded by the
+revision that they were decided on, and the event follows the acknowledgement. Whoever leads next finds them in the
+control bucket's log and goes on from there. What was seen is not durable: a new leader watches for the whole
+stabilisation before it removes anybody.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from heapq import nsmallest
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from registry.core.agent import Agent
+from registry.core.decision import Decision, History, decide_by_bounds, decide_by_health, decide_by_load
+from registry.core.effects import Effect, PublishOrder, PutOrders
+from registry.core.observation import Sample, observe, to_wire
+from registry.core.order import Order, Orders
+from registry.core.ordering import Moment, Situation, closed, issue, new_order
 from registry.core.policies import Policies
 from registry.core.policy import Policy
-from registry.core.record import EVENT_VERSION
-from registry.core.status import DISCOVERABLE, Status
+from registry.core.victims import Spare, is_replaceable, is_serving, victims
 
-FRESH = 3
-"""A load report older than this many heartbeat intervals does not count."""
-
-URGENCY = {"scale_down": 0, "replace": 1, "scale_up": 2}
-"""An order gives way to a more urgent one: too many agents cost money, an unfit one serves badly, missing ones not."""
-
-MAX_NAMED = 100
-"""At most this many agents are named in one order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What is seen of a capability. `mean_load` is None when too few loads are fresh."""
-
-    agents: int
-    pending: int
-    mean_load: float | None
-    mean_health: float | None
-    sample_age: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What should be done: an action or None, how many agents there should be, why, and whom to replace."""
-
-    action: str | None
-    desired: int
-    reason: str
-    agents: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Order:
-    """An order that has been issued. Times are Unix seconds on the wire and instants here."""
-
-    order_id: str
-    action: str
-    desired: int
-    agents: tuple[str, ...]
-    generation: int
-    attempt: int
-    expires: float
-    wire: dict[str, Any] = field(default_factory=dict)
-
-    def gives_way(self, decision: Decision) -> bool:
-        """Return whether a decision cannot wait until this order is carried out or expires."""
-        mine, other = URGENCY[self.action], URGENCY[decision.action or ""]
-        # A replacement starts before the agent that it replaces leaves: then there are more, and more are not wanted.
-        return other > mine or (other == mine and self.action != "replace" and decision.desired > self.desired)
+AgentsOf = Callable[[str], list[Agent]]
+"""Returns every agent that has a capability."""
 
 
 @dataclass(slots=True)
 class Scaling:
-    """What the scaler remembers of a capability."""
+    """What is known of a capability's scaling."""
 
-    observation: Observation = Observation(0, 0, None, None, None)
+    orders: Orders = field(default_factory=Orders)
+    """As the bucket has them."""
+    revision: int = 0
+    writing: Orders | None = None
+    """On their way to the bucket."""
+    told: set[str] = field(default_factory=set)
+    """Open orders that this leader has published."""
+    history: History = field(default_factory=History)
+    sample: Sample | None = None
     desired: int = 0
     reason: str = "not looked at yet"
-    order: Order | None = None
-    generation: int = 0
-    low_since: float | None = None
-    """Instant since which the load has been low."""
+    surplus: int = 0
+    """How many agents there are too many now."""
+
+    @property
+    def pending(self) -> int:
+        """Agents that were ordered and are not there yet."""
+        order = self.orders.open
+        if order is None or order.action != "scale_up" or self.sample is None:
+            return 0
+        return max(0, order.desired - self.sample.agents)
 
 
 class Scaler:
@@ -98,205 +75,200 @@ class Scaler:
         self._new_id = new_id
         self._scalings: dict[str, Scaling] = {}
 
-    def look(
-        self, capability: str, agents: Iterable[Agent], at: float, wall: float, epoch: int, settled: bool = True
-    ) -> dict[str, Any] | None:
-        """Observe a capability, decide, and return the order to publish, if one is due.
-
-        Args:
-            capability: Its name.
-            agents: Every agent that has it.
-            at: The instant now.
-            wall: Unix time now.
-            epoch: Of the leader that decides.
-            settled: Whether loads are believed: after a start or an outage agents say for a moment what is not so any
-                more.
-        """
-        policy, agents = self.policies.of(capability), list(agents)
+    def look(self, capability: str, agents_of: AgentsOf, now: Moment) -> list[Effect]:
+        """Observe a capability, decide, and have the orders written that follow."""
         scaling = self._scalings.setdefault(capability, Scaling())
-        serving = [agent for agent in agents if agent.status in DISCOVERABLE]
-        self._close(scaling, agents, len(serving))
-        scaling.observation = observe(serving, scaling.order, at)
-        fault = self.policies.fault(capability)
-        if fault is None:
-            decision = self._decide(scaling, policy, agents, serving, at, settled)
+        policy, agents = self.policies.of(capability), agents_of(capability)
+        serving = [agent for agent in agents if is_serving(agent)]
+        scaling.sample = observe(serving, policy, now.at, now.wall)
+        situation = Situation(capability, policy, self.policies.revision(capability), agents, scaling.sample, now)
+        decision = self._decide(scaling, situation)
+        scaling.desired, scaling.reason, scaling.surplus = decision.desired, decision.reason, decision.surplus
+        if scaling.writing is not None:
+            return []
+        orders = closed(scaling.orders, situation)
+        if orders.outcome == "fulfilled" and orders.ended is scaling.orders.open:
+            scaling.history.changed()
+        if not self.enabled or policy.dry_run:
+            scaling.reason = f"{'dry run' if self.enabled else 'auto-scaling is off'}; would be: {decision.reason}"
         else:
-            decision = Decision(None, len(serving), f"nothing done: {fault}")
-        scaling.desired, scaling.reason = decision.desired, decision.reason
-        open_order = scaling.order if scaling.order is not None and at < scaling.order.expires else None
-        if not self.enabled:
-            scaling.reason = f"auto-scaling is off; would be: {decision.reason}"
-        elif decision.action is not None and open_order is not None and not open_order.gives_way(decision):
-            scaling.reason = f"order {open_order.order_id} is open; {decision.reason}"
-        elif decision.action is not None:
-            order = self._issue(scaling, decision, serving, at, policy.order_timeout)
-            if decision.action == "scale_down":
-                scaling.low_since = at  # the next step down waits its own time
-            order.wire = {
-                "v": EVENT_VERSION,
-                "order_id": order.order_id,
-                "capability": capability,
-                "action": order.action,
-                "observed": asdict(scaling.observation),
-                "desired": order.desired,
-                "delta": order.desired - scaling.observation.agents,
-                "agents": order.agents,
-                "reason": decision.reason,
-                "generation": order.generation,
-                "attempt": order.attempt,
-                "issued_at": wall,
-                "expires_at": round(wall + policy.order_timeout, 3),
-                "epoch": epoch,
-            }
-            return order.wire
-        if open_order is None and scaling.order is not None:  # nobody carried it out, and its reason has gone
-            scaling.order = None
-            scaling.observation = observe(serving, None, at)
-        return None
+            if decision.action is not None:
+                orders = self._ordered(scaling, orders, decision, situation, agents_of)
+            orders = self._moving(scaling, orders, situation, agents_of)
+        if orders.open is not None:
+            scaling.desired = orders.open.desired
+        if orders == scaling.orders:
+            return self._tell(scaling, anew=False)
+        scaling.writing = orders
+        return [PutOrders(capability, orders, scaling.revision)]
 
-    def _close(self, scaling: Scaling, agents: list[Agent], count: int) -> None:
-        """Forget an order whose effect is there."""
-        order = scaling.order
-        if order is None:
-            return
-        present = {agent.agent_id for agent in agents if _replaceable(agent)}
-        fulfilled = {
-            "scale_up": count >= order.desired,
-            "scale_down": count <= order.desired,
-            "replace": present.isdisjoint(order.agents),
-        }[order.action]
-        if fulfilled:
-            scaling.order = None
+    def committed(self, capability: str, revision: int) -> list[Effect]:
+        """Take the orders that the bucket acknowledged, and publish those that are new."""
+        scaling = self._scalings[capability]
+        orders, scaling.writing = scaling.writing, None
+        if orders is None or revision < scaling.revision:
+            return []
+        scaling.orders, scaling.revision = orders, revision
+        return self._tell(scaling, anew=True)
 
-    def _decide(
-        self, scaling: Scaling, policy: Policy, agents: list[Agent], serving: list[Agent], at: float, settled: bool
-    ) -> Decision:
-        """Decide: first the bounds, then the unfit, then the load."""
-        count, load = len(serving), scaling.observation.mean_load
-        if load is None or load >= policy.low_load:
-            scaling.low_since = None
-        elif scaling.low_since is None:
-            scaling.low_since = at
-        if count < policy.min_agents:
-            why = f"{_agents(count)}, fewer than min_agents {policy.min_agents}"
-            return Decision("scale_up", policy.min_agents, why)
-        if count > policy.max_agents:
-            why = f"{_agents(count)}, more than max_agents {policy.max_agents}"
-            return Decision("scale_down", policy.max_agents, why)
-        unfit = [agent for agent in agents if agent.health < policy.health_degraded and _replaceable(agent)]
-        if unfit:
-            worst = min(unfit, key=lambda agent: (agent.health, agent.agent_id))
-            why = f"{worst.agent_id} has health {worst.health:g}, below {policy.health_degraded:g}"
-            return Decision("replace", count, why, (worst.agent_id,))
-        if load is None:
-            return Decision(None, count, "nothing done: fewer than half of the agents have a fresh load report")
-        if not settled:
-            return Decision(None, count, "nothing done: loads count a few seconds after a start, or an outage of NATS")
-        return self._decide_by_load(scaling, policy, serving, load, at)
+    def failed(self, capability: str) -> None:
+        """Give up on a write that lost, or whose outcome is unknown: the log tells, and the next look decides anew."""
+        self._scalings[capability].writing = None
 
-    def _decide_by_load(
-        self, scaling: Scaling, policy: Policy, serving: list[Agent], load: float, at: float
-    ) -> Decision:
-        count = len(serving)
-        if load > policy.high_load:
-            above = f"mean load {load:.2f} is above {policy.high_load:g}"
-            # An agent that has not reported adds no load: else those that just came, because of the last order, would.
-            carried = sum(agent.load for agent in reporting(serving, at))
-            needed = math.ceil(round(carried / policy.target_load, 6))
-            desired = min(policy.max_agents, max(count + 1, needed))
-            if desired == count:
-                return Decision(None, count, f"nothing done: {above}, but max_agents {policy.max_agents} is reached")
-            return Decision("scale_up", desired, above)
-        if scaling.low_since is not None and count > policy.min_agents:
-            low_for = at - scaling.low_since
-            below = f"mean load {load:.2f} is below {policy.low_load:g}"
-            if low_for < policy.stabilisation:
-                return Decision(None, count, f"nothing done: {below} for {low_for:.0f} s of {policy.stabilisation:g} s")
-            why = f"{below} for {policy.stabilisation:g} s"
-            return Decision("scale_down", count - 1, why)
-        return Decision(None, count, f"nothing done: mean load {load:.2f} of {_agents(count)} is right")
+    def learn(self, capability: str, orders: Orders, revision: int) -> None:
+        """Take what the bucket has at a revision, unless something newer is known."""
+        scaling = self._scalings.setdefault(capability, Scaling())
+        if revision > scaling.revision:
+            scaling.orders, scaling.revision = orders, revision
 
-    def _issue(self, scaling: Scaling, decision: Decision, serving: list[Agent], at: float, timeout: float) -> Order:
-        """Open an order; the same decision after an expiry is its next attempt."""
-        last, action, named = scaling.order, decision.action or "", decision.agents
-        if action == "scale_down":
-            named = victims(serving, len(serving) - decision.desired)
-        attempt = 1
-        is_same = last is not None and last.action == action and (action != "replace" or last.agents == named)
-        if last is not None and is_same and at >= last.expires:
-            attempt = last.attempt + 1
-        else:
-            scaling.generation += 1
-        scaling.order = Order(
-            self._new_id(), action, decision.desired, named, scaling.generation, attempt, at + timeout
-        )
-        return scaling.order
+    def begin_anew(self) -> None:
+        """Know no orders: the bucket is another one."""
+        for scaling in self._scalings.values():
+            scaling.orders, scaling.revision = Orders(), 0
+
+    def begin(self) -> None:
+        """Begin a leader's term: what was seen in an earlier one does not count, and who published what is unknown."""
+        for capability, scaling in self._scalings.items():
+            self._scalings[capability] = Scaling(scaling.orders, scaling.revision)
+
+    def forget(self, known: Iterable[str]) -> None:
+        """Forget what was seen of capabilities that neither an agent, a policy nor an order speaks of any more."""
+        keep = set(known) | set(self.policies.own) | self.ordered()
+        for capability, scaling in list(self._scalings.items()):
+            if capability not in keep and scaling.writing is None:
+                if scaling.revision:
+                    self._scalings[capability] = Scaling(scaling.orders, scaling.revision)
+                else:
+                    del self._scalings[capability]
+
+    def ordered(self) -> set[str]:
+        """Return the capabilities that have open orders."""
+        return {name for name, scaling in self._scalings.items() if scaling.orders.all_open()}
 
     def report(self, capability: str) -> dict[str, Any]:
         """Return the wire's view of one capability."""
         scaling = self._scalings.get(capability, Scaling())
+        policy = self.policies.of(capability)
         source = "policy" if capability in self.policies.own else "default"
+        sample = scaling.sample or observe((), policy, 0.0, 0.0)
         return {
             "capability": capability,
-            "policy": {"capability": capability, **asdict(self.policies.of(capability)), "source": source},
-            "observed": asdict(scaling.observation),
+            "policy": {"capability": capability, **asdict(policy), "source": source},
+            "observed": to_wire(sample, scaling.pending),
             "desired": scaling.desired,
-            "orders": [] if scaling.order is None else [scaling.order.wire],
+            "orders": [order.to_wire() for order in scaling.orders.all_open()],
+            "last_order": scaling.orders.last(),
             "reason": scaling.reason,
         }
 
-    def begin(self) -> None:
-        """Begin a leader's term: what was seen and ordered in an earlier one does not count."""
-        self._scalings.clear()
+    def _decide(self, scaling: Scaling, situation: Situation) -> Decision:
+        """Decide: first the bounds, then the unfit, then the load."""
+        policy, sample = situation.policy, situation.sample
+        fault = self.policies.fault(situation.capability)
+        if fault is not None:
+            return Decision(None, sample.agents, f"nothing done: {fault}")
+        leaving = self._leaving(situation.capability)
+        gone = sum(agent.agent_id in leaving for agent in situation.serving)
+        by_load = decide_by_load(policy, scaling.history, sample, gone)
+        if not situation.now.settled and by_load.action is not None:
+            early = "nothing done: loads count a few seconds after a start, or an outage of NATS"
+            by_load = Decision(None, sample.agents, early)
+        by_bounds = decide_by_bounds(policy, sample.agents)
+        if by_bounds is not None:
+            # Too few that are full at the same time: as many as the load asks for, in one order.
+            is_more = by_load.action == by_bounds.action == "scale_up" and by_load.desired > by_bounds.desired
+            return by_load if is_more else by_bounds
+        known = [agent for agent in situation.agents if is_replaceable(agent)]
+        by_health = decide_by_health(policy, sample.agents, known)
+        if by_health is not None and by_load.action != "scale_up":
+            return by_health
+        return by_load
 
-    def withdraw(self, capability: str) -> None:
-        """Take back a capability's open order: it was decided by another policy."""
-        if capability in self._scalings:
-            self._scalings[capability].order = None
+    def _ordered(
+        self, scaling: Scaling, orders: Orders, decision: Decision, situation: Situation, agents_of: AgentsOf
+    ) -> Orders:
+        """Return the orders with that of a decision, if it is due."""
+        is_open = orders.open
+        if is_open is not None and not is_open.gives_way(decision.action or "", decision.desired):
+            scaling.reason = f"order {is_open.order_id} is open; {decision.reason}"
+            return orders
+        if decision.action == "scale_down":
+            named = self._victims(situation, decision.desired, agents_of)
+            if not named:
+                scaling.reason = f"nothing done: {decision.reason}; but other capabilities need each of them"
+                return orders
+            desired = max(decision.desired, situation.sample.agents - len(named))
+            decision = replace(decision, desired=desired, agents=named)
+        if is_open is not None:
+            orders = orders.end("superseded", situation.now.wall)
+        return issue(orders, scaling.orders, decision, situation, scaling.pending, self._new_id)
 
-    def forget(self, known: Iterable[str]) -> None:
-        """Forget capabilities that neither an agent nor a policy speaks of any more."""
-        keep = set(known) | set(self.policies.own)
-        for capability in [name for name in self._scalings if name not in keep]:
-            del self._scalings[capability]
+    def _moving(self, scaling: Scaling, orders: Orders, situation: Situation, agents_of: AgentsOf) -> Orders:
+        """Return the orders with a proposal to move agents here, if some are missing here and superfluous elsewhere.
 
+        Those may come who are of a type that has this capability in other agents.
+        """
+        here, policy = situation.capability, situation.policy
+        short = orders.open.desired - situation.sample.agents if orders.open is not None else 0
+        if orders.move is not None or orders.open is None or orders.open.action != "scale_up" or short <= 0:
+            return orders
+        types = {agent.record.agent_type for agent in situation.agents}
+        for there, other in self._scalings.items():
+            if there == here or not other.surplus:
+                continue
+            leaving = self._leaving()
+            able = [
+                agent
+                for agent in agents_of(there)
+                if is_serving(agent)
+                and agent.record.agent_type in types
+                and here not in agent.record.capabilities
+                and agent.agent_id not in leaving
+            ]
+            count = min(short, other.surplus)
+            named = victims(able, count, policy, there, self._spares(agents_of))
+            if named:
+                why = f"{there} has {other.surplus} too many that could take on {here}"
+                move = Decision("rebalance", orders.open.desired, why, named)
+                order = new_order(move, situation, scaling.pending, orders.generation + 1, 1, self._new_id())
+                return replace(orders, move=order, generation=order.generation)
+        return orders
 
-def observe(serving: list[Agent], order: Order | None, at: float) -> Observation:
-    """Return what is seen of the agents that serve a capability. Loads count only while fresh, and only if most are."""
-    fresh, count = reporting(serving, at), len(serving)
-    enough = bool(fresh) and len(fresh) * 2 >= count
-    pending = max(0, order.desired - count) if order is not None and order.action == "scale_up" else 0
-    return Observation(
-        agents=count,
-        pending=pending,
-        mean_load=round(sum(agent.load for agent in fresh) / len(fresh), 4) if enough else None,
-        mean_health=round(sum(agent.health for agent in serving) / count, 4) if count else None,
-        sample_age=round(max(at - (agent.load_at or 0.0) for agent in fresh), 3) if enough else None,
-    )
+    def _victims(self, situation: Situation, desired: int, agents_of: AgentsOf) -> tuple[str, ...]:
+        leaving = self._leaving(but=situation.capability)
+        staying = [agent for agent in situation.serving if agent.agent_id not in leaving]
+        count = len(staying) - desired
+        return victims(staying, count, situation.policy, situation.capability, self._spares(agents_of))
 
+    def _leaving(self, but: str | None = None) -> set[str]:
+        """Return the agents that open orders take away from a capability, those of one left out."""
+        return {
+            agent_id
+            for capability, scaling in self._scalings.items()
+            if capability != but
+            for order in (scaling.writing or scaling.orders).all_open()
+            if order.action in ("scale_down", "rebalance")
+            for agent_id in order.agents
+        }
 
-def reporting(serving: list[Agent], at: float) -> list[Agent]:
-    """Return the agents whose load report is fresh."""
-    return [
-        agent
-        for agent in serving
-        if agent.load_at is not None and at - agent.load_at <= FRESH * agent.record.heartbeat_interval
-    ]
+    def _spares(self, agents_of: AgentsOf) -> Callable[[str], Spare]:
+        """Return what tells how many agents a capability can spare, so that the others carry its load all the same."""
+        leaving = self._leaving()
 
+        @cache
+        def spare(capability: str) -> Spare:
+            policy = self.policies.of(capability)
+            serving = sum(is_serving(agent) and agent.agent_id not in leaving for agent in agents_of(capability))
+            sample = self._scalings.get(capability, Scaling()).sample
+            if sample is None or not sample.reporting:
+                return Spare(serving, serving)  # nobody knows what it carries
+            carried = (sample.carried + sample.missing) / policy.up_above
+            return Spare(serving, max(policy.min_agents, math.ceil(round(carried, 6))))
 
-def victims(serving: list[Agent], count: int) -> tuple[str, ...]:
-    """Name the agents to drain: the least healthy, then the least loaded, then the youngest."""
-    ranked = nsmallest(
-        min(count, MAX_NAMED),
-        serving,
-        key=lambda agent: (agent.health, agent.load, -agent.record.registered_at, agent.agent_id),
-    )
-    return tuple(agent.agent_id for agent in ranked)
+        return spare
 
-
-def _agents(count: int) -> str:
-    return f"{count} agent" if count == 1 else f"{count} agents"
-
-
-def _replaceable(agent: Agent) -> bool:
-    return agent.status in DISCOVERABLE or (agent.status is Status.SUSPENDED and not agent.record.held)
+    def _tell(self, scaling: Scaling, anew: bool) -> list[Effect]:
+        """Publish the open orders that this leader has not published; `anew`: that nobody can have."""
+        untold: list[Order] = [order for order in scaling.orders.all_open() if order.order_id not in scaling.told]
+        scaling.told = {order.order_id for order in scaling.orders.all_open()}
+        return [PublishOrder(order.to_wire(), not anew) for order in untold]

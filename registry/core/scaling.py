@@ -1,4 +1,4 @@
-"""Scaling as others see it: changes of policies, decided here and answered when durable, and the report."""
+"""Scaling as others see it: changes of policies, answered when durable; orders, published when durable; the report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from registry.core.changes import answer, refuse
 from registry.core.effects import Effect, PutPolicy, ReadPolicy
 from registry.core.errors import RefusedError
 from registry.core.events import (
+    OrdersChanged,
+    OrdersCommitted,
+    OrdersUncertain,
     PoliciesReplaced,
     PolicyChanged,
     PolicyCommitted,
@@ -50,8 +53,7 @@ def _decide(state: RegistryState, request: PolicyRequested, attempts: int) -> li
 def policy_committed(state: RegistryState, event: PolicyCommitted) -> list[Effect]:
     """Apply a change that is durable, and answer it."""
     pending = state.scaler.policies.writes.pop(event.capability)
-    if state.scaler.policies.learn(event.capability, pending.policy, event.revision):
-        state.scaler.withdraw(event.capability)
+    state.scaler.policies.learn(event.capability, pending.policy, event.revision)
     return _answered(state, pending) + _resume(state, pending)
 
 
@@ -83,7 +85,6 @@ def policy_read(state: RegistryState, event: PolicyRead) -> list[Effect]:
     # If nothing was heard since it was asked, the bucket is right, also when it went back: restored, or made anew.
     if event.revision > known or event.revision != known == pending.known:
         policies.put(capability, event.policy, event.revision, event.readable)
-        state.scaler.withdraw(capability)
     if event.readable and event.policy == pending.policy:
         return _answered(state, pending) + _resume(state, pending)  # it stands there, whoever wrote it
     try:
@@ -107,23 +108,42 @@ def policy_read_failed(state: RegistryState, event: PolicyReadFailed) -> list[Ef
 
 
 def policy_changed(state: RegistryState, event: PolicyChanged) -> list[Effect]:
-    """Take an entry of the bucket's log, unless it is known already; what another policy ordered is withdrawn."""
-    if state.scaler.policies.learn(event.capability, event.policy, event.revision, event.readable):
-        state.scaler.withdraw(event.capability)
+    """Take an entry of the bucket's log, unless it is known already; the next look withdraws what another ordered."""
+    state.scaler.policies.learn(event.capability, event.policy, event.revision, event.readable)
     return []
 
 
 def policies_replaced(state: RegistryState, _: PoliciesReplaced) -> list[Effect]:
-    """Forget every policy, and withdraw what it ordered; changes on their way lose against the new bucket."""
-    for capability in state.scaler.policies.begin_anew():
-        state.scaler.withdraw(capability)
+    """Forget every policy and every order; what is on its way loses against the new bucket."""
+    state.scaler.policies.begin_anew()
+    state.scaler.begin_anew()
+    return []
+
+
+def orders_committed(state: RegistryState, event: OrdersCommitted) -> list[Effect]:
+    """Publish orders that are durable."""
+    effects = state.scaler.committed(event.capability, event.revision)
+    state.statistics.scaling_orders += len(effects)
+    return effects
+
+
+def orders_uncertain(state: RegistryState, event: OrdersUncertain) -> list[Effect]:
+    """Wait for the log, and decide anew at the next look."""
+    state.statistics.write_conflicts += 1
+    state.scaler.failed(event.capability)
+    return []
+
+
+def orders_changed(state: RegistryState, event: OrdersChanged) -> list[Effect]:
+    """Take an entry of the bucket's log, unless it is known already."""
+    state.scaler.learn(event.capability, event.orders, event.revision)
     return []
 
 
 def scaling_report(state: RegistryState, capability: str | None) -> dict[str, Any]:
     """Return the scaler's view of one capability, or of all that agents have or policies name."""
     if capability is None:
-        names = sorted(set(state.catalog.by_capability) | set(state.scaler.policies.own))
+        names = sorted({*state.catalog.by_capability, *state.scaler.policies.own, *state.scaler.ordered()})
     else:
         state.vocabulary.check((capability,), "capability")
         names = [capability]

@@ -6,7 +6,7 @@ from itertools import islice
 
 from registry.core.canary_runs import canaries_due
 from registry.core.changes import assess, checkpointed, remove, write
-from registry.core.effects import Effect, PublishOrder, SweepRemoval
+from registry.core.effects import Effect, SweepRemoval
 from registry.core.events import (
     Connected,
     Disconnected,
@@ -17,6 +17,7 @@ from registry.core.events import (
 from registry.core.evidence import Verdict
 from registry.core.judgement import verdict
 from registry.core.limits import HELD_LOOK, LAPSE_RETRY, MAX_EXPIRIES, MAX_SWEEPS, SWEEP_RETRY
+from registry.core.ordering import Moment
 from registry.core.probing import hinted, probe_due, protect
 from registry.core.state import RegistryState
 from registry.core.status import Status
@@ -103,17 +104,14 @@ def _scale(state: RegistryState, at: float) -> list[Effect]:
         state.scaling_at = at + state.limits.scaling_interval
         known = {name for name, count in state.catalog.capabilities.items() if count} | set(state.catalog.by_capability)
         state.scaler.forget(known)
-        state.scaling_queue = sorted(known | set(state.scaler.policies.own), reverse=True)
+        state.scaling_queue = sorted(known | set(state.scaler.policies.own) | state.scaler.ordered(), reverse=True)
     work = 0
+    settled = at >= state.leases.amnesty + state.limits.reconnect_grace
+    now = Moment(at, state.wall(at), state.epoch, settled)
     while state.scaling_queue and work < SCALING_WORK:
         capability = state.scaling_queue.pop()
-        agents = [state.agents[agent_id] for agent_id in state.catalog.by_capability.get(capability, ())]
-        work += len(agents) + 1
-        settled = at >= state.leases.amnesty + state.limits.reconnect_grace
-        order = state.scaler.look(capability, agents, at, state.wall(at), state.epoch, settled)
-        if order is not None:
-            state.statistics.scaling_orders += 1
-            effects.append(PublishOrder(order))
+        work += len(state.catalog.by_capability.get(capability, ())) + 1
+        effects += state.scaler.look(capability, state.catalog.of_capability, now)
     return effects
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,6 +16,7 @@ from registry.core.effects import (
     Effect,
     Probe,
     PublishOrder,
+    PutOrders,
     PutPolicy,
     PutRecord,
     ReadPolicy,
@@ -28,6 +29,8 @@ from registry.core.effects import (
 from registry.core.errors import RefusedError
 from registry.core.events import (
     Event,
+    OrdersCommitted,
+    OrdersUncertain,
     Outcome,
     PolicyCommitted,
     PolicyRead,
@@ -48,7 +51,9 @@ from registry.shell.bus_nats import Bus
 from registry.shell.clock import monotonic
 from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
 from registry.shell.logs import get_logger
-from registry.shell.policies import key_of, policy_in
+from registry.shell.orders import key_of as orders_key
+from registry.shell.policies import key_of as policy_key
+from registry.shell.policies import policy_in
 from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
 from registry.shell.store import Store
 from registry.shell.trouble import Trouble
@@ -116,8 +121,9 @@ class Effector:
             Probe: self._spawned(self._probe),
             RunCanary: self._spawned(self._run_canary),
             TellAgent: self._tell,
-            PublishOrder: self._publish_order,
+            PublishOrder: self._spawned(self._publish_order),
             Announce: self._announce,
+            PutOrders: self._spawned(self._put_orders),
             PutPolicy: self._spawned(self._put_policy),
             ReadPolicy: self._spawned(self._read_policy),
         }
@@ -152,6 +158,8 @@ class Effector:
                 await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT, subject))
             case RunCanary():
                 await self._dispatch(canary.ended(effect, None, FAILED))
+            case PutOrders(capability):
+                await self._dispatch(OrdersUncertain(at, capability))
             case PutPolicy(capability):
                 await self._dispatch(PolicyUncertain(at, capability))
             case ReadPolicy(capability):
@@ -278,22 +286,44 @@ class Effector:
         await self._bus.publish(agent_topic(effect.agent_id, effect.topic), orjson.dumps(effect.body))
 
     async def _publish_order(self, effect: PublishOrder) -> None:
-        await self._projector.publish_order(effect.order)
+        if not (effect.perhaps_again and await self._is_published(effect.order)):
+            await self._projector.publish_order(effect.order)
+
+    async def _is_published(self, order: Mapping[str, Any]) -> bool:
+        """Return whether the stream has an order; the newest of its kind is the one that is open."""
+        try:
+            newest = await self._store.newest_event(self._subjects.scaling_event(order["action"], order["capability"]))
+        except StoreError as error:  # orders have ids: one that comes twice is better than one that never comes
+            self._trouble.warning("order_unknown", order_id=order["order_id"], error=str(error))
+            return False
+        return newest == str(order["order_id"])
 
     async def _announce(self, effect: Announce) -> None:
         await self._projector.publish_state(effect.what, effect.epoch, effect.number, effect.details)
 
+    async def _put_orders(self, effect: PutOrders) -> None:
+        capability = effect.capability
+        revision = await self._put_control(orders_key(capability), effect.orders.to_json(), effect.expected)
+        if revision is None:
+            await self._dispatch(OrdersUncertain(monotonic(), capability))
+        else:
+            await self._dispatch(OrdersCommitted(monotonic(), capability, revision))
+
     async def _put_policy(self, effect: PutPolicy) -> None:
         capability = effect.capability
-        try:
-            revision = await self._store.put_control(key_of(capability), effect.policy, effect.expected)
-        except StoreError as error:
-            self._trouble.warning("policy_uncertain", capability=capability, error=str(error))
-            revision = None
+        revision = await self._put_control(policy_key(capability), effect.policy, effect.expected)
         if revision is None:
             await self._dispatch(PolicyUncertain(monotonic(), capability))
         else:
             await self._dispatch(PolicyCommitted(monotonic(), capability, revision))
+
+    async def _put_control(self, key: str, value: Any, expected: int) -> int | None:
+        """Return the revision of a write; None if it lost, or its outcome is unknown."""
+        try:
+            return await self._store.put_control(key, value, expected)
+        except StoreError as error:
+            self._trouble.warning("control_uncertain", key=key, error=str(error))
+            return None
 
     async def _read_policy(self, effect: ReadPolicy) -> None:
         capability, wait = effect.capability, READ_WAIT
@@ -304,7 +334,7 @@ class Effector:
             if not self._bus.connected:
                 break
             try:
-                entry = await self._store.read_control(key_of(capability))
+                entry = await self._store.read_control(policy_key(capability))
             except StoreError as error:
                 self._trouble.warning("read_failed", capability=capability, error=str(error))
                 continue

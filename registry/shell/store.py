@@ -153,6 +153,15 @@ class Store:
         newest = await self._jetstream.newest_led(f"KV_{bucket}", f"$KV.{bucket}.>")
         return 0 if newest is None else newest.seq or 0
 
+    async def newest_event(self, subject: str) -> str | None:
+        """Return the id of the newest event on a subject; None if there is none.
+
+        Raises:
+            StoreError: If the stream cannot be read now.
+        """
+        newest = await self._jetstream.newest(self.events, subject)
+        return None if newest is None or newest.headers is None else newest.headers.get(MESSAGE_ID)
+
     async def follow(self, on_entry: OnEntry, bucket: str | None = None, start: int = 0) -> Any:
         """Hear every entry of a bucket's log: first the newest of each key, or all from `start`, then each as it comes.
 

@@ -70,8 +70,10 @@ def test_scaling_shows_why(do: Do, up: Up) -> None:
 def test_a_policy_is_set_and_reset(do: Do, up: Up) -> None:
     set_ = ("scaling", "set", "research", "--nats", up.url)
     changes = ("--min", "3", "--max", "8", "--high-load", "0.9", "--low-load", "0.2", "--replace-below", "0.5")
-    times = ("--stabilisation", "60", "--order-timeout", "30", "--target-load", "0.6")
-    policy = do(*set_, *changes, *times, "--json").document["capabilities"][0]["policy"]
+    times = ("--stabilisation-down", "60", "--order-timeout", "30", "--target-load", "0.6", "--window", "20")
+    more = ("--stabilisation-up", "5", "--step-up", "2", "--step-down", "1", "--panic-load", "2", "--tolerance", "0.05")
+    rest = ("--warm-up", "10", "--queue-weight", "0.5", "--replace-share", "0.2", "--dry-run")
+    policy = do(*set_, *changes, *times, *more, *rest, "--json").document["capabilities"][0]["policy"]
     assert {name: policy[name] for name in policy if name not in ("capability", "source")} == {
         "min_agents": 3,
         "max_agents": 8,
@@ -79,7 +81,17 @@ def test_a_policy_is_set_and_reset(do: Do, up: Up) -> None:
         "low_load": 0.2,
         "target_load": 0.6,
         "health_degraded": 0.5,
-        "stabilisation": 60.0,
+        "tolerance": 0.05,
+        "window": 20.0,
+        "stabilisation_up": 5.0,
+        "stabilisation_down": 60.0,
+        "panic_load": 2.0,
+        "step_up": 2,
+        "step_down": 1,
+        "warm_up": 10.0,
+        "queue_weight": 0.5,
+        "replace_share": 0.2,
+        "dry_run": True,
         "order_timeout": 30.0,
     }
     assert "3-8" in do("scaling", "--nats", up.url).out

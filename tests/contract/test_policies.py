@@ -17,7 +17,7 @@ from registry.shell.embedded import NatsServer
 from tests.conftest import eventually
 from tests.contract.wire import told
 
-FIELDS = {"min_agents": 3, "max_agents": 20, "high_load": 0.9, "low_load": 0.1, "stabilisation": 60.0}
+FIELDS = {"min_agents": 3, "max_agents": 20, "high_load": 0.9, "low_load": 0.1, "stabilisation_down": 60.0}
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from registry.core.effects import (
     Effect,
     Probe,
     PublishOrder,
+    PutOrders,
     PutPolicy,
     PutRecord,
     ReadPolicy,
@@ -37,6 +38,9 @@ from registry.core.events import (
     Disconnected,
     Event,
     LeadershipChanged,
+    OrdersChanged,
+    OrdersCommitted,
+    OrdersUncertain,
     Outcome,
     PolicyChanged,
     PolicyCommitted,
@@ -60,6 +64,7 @@ from registry.core.events import (
 from registry.core.handler import handle
 from registry.core.health_subject import may_be_asked
 from registry.core.limits import Limits
+from registry.core.order import Orders
 from registry.core.policy import Policy
 from registry.core.query import Query
 from registry.core.record import Record, event_of
@@ -229,6 +234,25 @@ class PolicyBucket:
         return {key: last.policy for key, last in self.last.items() if last.policy is not None}
 
 
+class OrderBucket:
+    """Orders with revisions, compare-and-set and a log."""
+
+    def __init__(self) -> None:
+        self.log: list[OrdersChanged] = []
+        self.last: dict[str, OrdersChanged] = {}
+
+    def put(self, put: PutOrders) -> int:
+        """Write if the revision is as expected; return the new revision, 0 if it was not."""
+        last = self.last.get(put.capability)
+        if put.expected != (0 if last is None else last.revision):
+            return 0
+        orders = Orders.from_json(json.loads(json.dumps(put.orders.to_json())))
+        entry = OrdersChanged(0.0, put.capability, orders, len(self.log) + 1)
+        self.log.append(entry)
+        self.last[put.capability] = entry
+        return entry.revision
+
+
 class Shell:
     """One replica: its state, and what is under way for it.
 
@@ -245,7 +269,7 @@ class Shell:
         self.deaf = False
         self.fates: deque[Fate] = deque()
         """Of the writes to come; acknowledged when empty."""
-        self.todo: list[PutRecord | ReadRecord | PutPolicy | ReadPolicy] = []
+        self.todo: list[PutRecord | ReadRecord | PutPolicy | ReadPolicy | PutOrders] = []
         self.facts: list[Event] = []
         self.probes: list[Probe] = []
         self.canaries: list[RunCanary] = []
@@ -258,6 +282,8 @@ class Shell:
         """How far the log was heard."""
         self.policies_heard = 0
         """How far the log of policies was heard."""
+        self.orders_heard = 0
+        """How far the log of orders was heard."""
         self.journal: list[tuple[Event | Query, list[Any]]] = []
         """Everything that was handled or asked, and what it led to, for a replay."""
         self._known: dict[str, int] = {}
@@ -317,10 +343,16 @@ class Shell:
                     self.world.bucket.sweep(effect.agent_id, effect.revision)
             case Announce():
                 self.announced.append((effect.what, effect.details["cause"]))
-            case PublishOrder():
-                self.orders.append(dict(effect.order))
-            case PutPolicy() | ReadPolicy():
-                self.todo.append(effect)
+            case PublishOrder() | PutOrders() | PutPolicy() | ReadPolicy():
+                self._take_scaling(effect)
+
+    def _take_scaling(self, effect: PublishOrder | PutOrders | PutPolicy | ReadPolicy) -> None:
+        if not isinstance(effect, PublishOrder):
+            assert self.state.leading or not isinstance(effect, PutOrders), "only the leader orders"
+            self.todo.append(effect)
+        elif not (effect.perhaps_again and effect.order["order_id"] in self.world.published):
+            self.world.published.add(effect.order["order_id"])
+            self.orders.append(dict(effect.order))
 
     def _check_write(self, order: PutRecord | ReadRecord) -> None:
         if isinstance(order, PutRecord):
@@ -416,7 +448,10 @@ class Shell:
         if isinstance(order, ReadPolicy):
             self.facts.append(self._read_policy(order.capability))
             return
-        self.facts.append(self._put_policy(order, fate) if isinstance(order, PutPolicy) else self._put(order, fate))
+        if isinstance(order, PutOrders):
+            self.facts.append(self._put_orders(order, fate))
+        else:
+            self.facts.append(self._put_policy(order, fate) if isinstance(order, PutPolicy) else self._put(order, fate))
         self.world.run()
 
     def _put(self, order: PutRecord, fate: Fate) -> Event:
@@ -439,6 +474,16 @@ class Shell:
         if revision and fate is Fate.ACKED:
             return PolicyCommitted(self.world.now, order.capability, revision)
         return PolicyUncertain(self.world.now, order.capability)
+
+    def _put_orders(self, order: PutOrders, fate: Fate) -> Event:
+        revision = 0
+        if fate is Fate.LATE:
+            self.world.late.append(order)
+        elif self.state.path.connected and fate is not Fate.LOST:
+            revision = self.world.ordered.put(order)
+        if revision and fate is Fate.ACKED:
+            return OrdersCommitted(self.world.now, order.capability, revision)
+        return OrdersUncertain(self.world.now, order.capability)
 
     def _read_policy(self, capability: str) -> Event:
         if not self.state.path.connected:
@@ -469,11 +514,20 @@ class Shell:
         self.hear_policies()
 
     def hear_policies(self) -> None:
-        """Hear the rest of the log of policies."""
+        """Hear the rest of the logs of policies and of orders."""
         while self.policies_heard < len(self.world.policies.log):
             entry = self.world.policies.log[self.policies_heard]
             self.policies_heard += 1
             self.handle(replace(entry, at=self.world.now))
+        while self.orders_heard < len(self.world.ordered.log):
+            orders = self.world.ordered.log[self.orders_heard]
+            self.orders_heard += 1
+            self.handle(replace(orders, at=self.world.now))
+
+    @property
+    def _lags(self) -> bool:
+        """Whether there is more of the logs of policies and orders than was heard."""
+        return self.policies_heard < len(self.world.policies.log) or self.orders_heard < len(self.world.ordered.log)
 
     def replay(self) -> None:
         """The same events and queries give the same effects and answers."""
@@ -498,7 +552,7 @@ class Shell:
         if self.manual:
             return False
         if self.todo:
-            is_write = isinstance(self.todo[0], PutRecord | PutPolicy)
+            is_write = isinstance(self.todo[0], PutRecord | PutPolicy | PutOrders)
             self.carry_out(0, self.fates.popleft() if is_write and self.fates else Fate.ACKED)
         elif self.facts:
             self.deliver()
@@ -507,7 +561,7 @@ class Shell:
             self.handle(RevisionAwaited(self.world.now, order.agent_id, order.revision, reached=True))
         elif self.state.path.connected and not self.deaf and self.heard < len(self.world.bucket.log):
             self.hear(1)
-        elif self.state.path.connected and not self.deaf and self.policies_heard < len(self.world.policies.log):
+        elif self.state.path.connected and not self.deaf and self._lags:
             self.hear_policies()
         else:
             return False
@@ -544,8 +598,11 @@ class World:
         self.now = START
         self.bucket = Bucket()
         self.policies = PolicyBucket()
+        self.ordered = OrderBucket()
+        self.published: set[str] = set()
+        """Ids of the orders in the stream."""
         self.shells: list[Shell] = []
-        self.late: list[PutRecord | PutPolicy] = []
+        self.late: list[PutRecord | PutPolicy | PutOrders] = []
         self.epoch = 0
         self.scaling = scaling
         self.policy = policy or Policy()
@@ -615,6 +672,8 @@ class World:
             put = self.late.pop(0)
             if isinstance(put, PutPolicy):
                 self.policies.put(put)
+            elif isinstance(put, PutOrders):
+                self.ordered.put(put)
             else:
                 self.bucket.put(put)
         self.run()

@@ -251,7 +251,7 @@ def test_a_policy_that_contradicts_the_default_scales_nothing(world: World, shel
     assert reason == "nothing done: its policy contradicts itself: min_agents: must be at most max_agents, 5; got 8"
 
 
-FIELDS = st.sampled_from(["min_agents", "max_agents", "stabilisation", "order_timeout"])
+FIELDS = st.sampled_from(["min_agents", "max_agents", "stabilisation_down", "order_timeout"])
 REPLICAS = st.sampled_from([0, 1])
 ANY = st.integers(0, 7)
 

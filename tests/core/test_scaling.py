@@ -7,16 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from registry.core import upkeep
+from registry.core.effects import PutOrders
 from registry.core.events import Verb
 from registry.core.policy import Policy
 from registry.core.scaling import scaling_report
-from tests.core.shell import Shell, World
+from tests.core.shell import Fate, Shell, World
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
     """A world in which orders are issued."""
-    world = World(scaling=True, policy=Policy(stabilisation=60.0))
+    world = World(scaling=True, policy=Policy(stabilisation_down=60.0, warm_up=0.0))
     yield world
     world.check()
 
@@ -85,15 +86,80 @@ def test_who_counts(world: World, shell: Shell):
 
 
 def test_only_the_leader_orders(world: World, shell: Shell):
-    """Followers order nothing; the next leader goes on from what it sees."""
+    """Followers order nothing; the next leader finds the open order, and does not repeat it before it expires."""
     follower = world.replica("two")
     shell.register("a")
     world.advance(10.0, beating=["a"])
     assert (len(shell.orders), len(follower.orders)) == (1, 0)
     shell.follow()
     follower.lead()
+    world.advance(100.0, beating=["a"])
+    assert follower.orders == []
+    assert scaling_report(follower.state, "analysis")["capabilities"][0]["orders"][0]["epoch"] == 1
+    world.advance(20.0, beating=["a"])
+    assert [(o["epoch"], o["generation"], o["attempt"]) for o in follower.orders] == [(2, 1, 2)]
+
+
+def test_an_order_that_is_fulfilled_without_a_leader_is_not_repeated(world: World, shell: Shell):
+    """What was started while nobody led closes the order, also when it expired meanwhile."""
+    follower = world.replica("two")
+    shell.register("a")
     world.advance(10.0, beating=["a"])
-    assert [order["epoch"] for order in follower.orders] == [2]
+    shell.follow()
+    follower.register("b")
+    world.advance(200.0, beating=["a", "b"])
+    follower.lead()
+    world.advance(10.0, beating=["a", "b"])
+    assert follower.orders == []
+    report = scaling_report(follower.state, "analysis")["capabilities"][0]
+    assert (report["orders"], report["last_order"]["outcome"]) == ([], "fulfilled")
+
+
+def test_an_order_is_published_when_it_is_durable(world: World, shell: Shell):
+    """Not before; and if its leader dies between the two, by the next one."""
+    follower = world.replica("two")
+    shell.register("a")
+    shell.manual = True
+    world.advance(5.5)
+    assert shell.orders == []
+    [put] = [put for put in shell.todo if isinstance(put, PutOrders)]
+    shell.todo.remove(put)
+    world.ordered.put(put)  # acknowledged, but it does not live to hear so
+    shell.follow()
+    shell.facts.clear()
+    shell.deaf, shell.manual = True, True
+    follower.lead()
+    world.advance(5.5, beating=["a"])
+    [order] = follower.orders
+    assert (order["order_id"], order["epoch"]) == (put.orders.open.order_id, 1)
+
+
+def test_a_leader_of_the_past_orders_nothing(world: World, shell: Shell):
+    """What it decided before it stood still is refused, for another has ordered meanwhile."""
+    follower = world.replica("two")
+    shell.register("a")
+    shell.manual = shell.deaf = True
+    world.advance(5.5)
+    follower.lead()
+    world.advance(5.5, beating=["a"])
+    assert len(follower.orders) == 1
+    shell.release()
+    assert shell.orders == []
+    shell.follow()
+
+
+@pytest.mark.parametrize("fate", [Fate.LOST, Fate.UNACKED, Fate.LATE])
+def test_orders_of_unknown_outcome(world: World, shell: Shell, fate: Fate):
+    """If the write took place its order is published, else another one is made: one order is open, and was told."""
+    shell.register("a")
+    world.run()
+    shell.fates.append(fate)
+    world.advance(5.5, beating=["a"])
+    world.land_late()
+    world.advance(10.0, beating=["a"])
+    assert len(shell.orders) == 1
+    [order] = scaling_report(shell.state, "analysis")["capabilities"][0]["orders"]
+    assert order["order_id"] == shell.orders[0]["order_id"]
 
 
 def test_low_load_counts_from_the_leader_s_own_term(world: World, shell: Shell):
@@ -111,20 +177,6 @@ def test_low_load_counts_from_the_leader_s_own_term(world: World, shell: Shell):
     assert shell.orders == []
     work(world, agents, 30, load=0.1)
     assert [order["action"] for order in shell.orders] == ["scale_down"]
-
-
-def test_an_open_order_of_an_earlier_term_is_not_open_any_more(world: World, shell: Shell):
-    """Orders belong to a leader's term: one that leads again decides anew, in its new epoch."""
-    follower = world.replica("two")
-    shell.register("a")
-    world.advance(6.0, beating=["a"])
-    shell.follow()
-    follower.lead()
-    world.advance(6.0, beating=["a"])
-    follower.follow()
-    shell.lead()
-    world.advance(6.0, beating=["a"])
-    assert [order["epoch"] for order in shell.orders] == [1, 3]
 
 
 def test_a_policy_change_withdraws_the_order(world: World, shell: Shell):

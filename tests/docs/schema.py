@@ -31,6 +31,7 @@ OBJECTS = {
     "CapabilityScaling": "capability scaling",
     "Connection": "connection",
     "DeclaredCanary": "canary",
+    "EndedOrder": "ended order",
     "Evidence": "evidence",
     "FailingCanary": "failing canary",
     "Judge": "judge",

@@ -28,6 +28,7 @@ from agents_sdk.protocol.fields import MAX_METADATA_BYTES, MAX_NESTING, PATTERN_
 from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Connection, Deregistered, Receipt, Registration
 from agents_sdk.protocol.scaling import (
     CapabilityScaling,
+    EndedOrder,
     Observed,
     PolicyChange,
     ScalingOrder,
@@ -96,6 +97,7 @@ PARTS: list[tuple[str, str, Any]] = [
     ("registry.scaling.get", "A capability scaling:", CapabilityScaling),
     ("registry.scaling.get", "A policy:", ScalingPolicy),
     ("registry.scaling.get", "Observed:", Observed),
+    ("registry.scaling.get", "An ended order:", EndedOrder),
 ]
 """Parts of answers: section, caption of the table, message."""
 
@@ -200,7 +202,7 @@ def test_scaling_policy_s_defaults() -> None:
     table = SECTIONS["registry.scaling.get"].table_after("A policy:")
     for field, meaning in zip(table.column("field"), table.column("meaning"), strict=True):
         default = ScalingPolicy.model_fields[unquoted(field)].default
-        if isinstance(default, int | float):
+        if isinstance(default, int | float) and not isinstance(default, bool):
             assert re.search(rf"; {default:g}(,|$)", meaning), f"{field}: {meaning}"
 
 
