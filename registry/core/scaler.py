@@ -190,7 +190,8 @@ class Scaler:
         """Return the orders with that of a decision, if it is due."""
         is_open = orders.open
         if is_open is not None and not is_open.gives_way(decision.action or "", decision.desired):
-            scaling.reason = f"order {is_open.order_id} is open; {decision.reason}"
+            again = f", attempt {is_open.attempt}: nobody carried out those before" if is_open.attempt > 1 else ""
+            scaling.reason = f"order {is_open.order_id} is open{again}; {decision.reason}"
             return orders
         if decision.action == "scale_down":
             named = self._victims(situation, decision.desired, agents_of)

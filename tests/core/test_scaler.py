@@ -557,6 +557,8 @@ def test_expired_order_is_attempted_again():
         assert order is not None
         assert (order["order_id"], order["generation"], order["attempt"]) == (f"o{attempt}", 1, attempt)
         assert looker.report()["last_order"]["outcome"] == "expired"
+    looker.look(fleet(1), after=5.0)
+    assert looker.reason.startswith("order o3 is open, attempt 3: nobody carried out those before; 1 agent")
 
 
 def test_expired_order_gives_way_to_another_decision():
