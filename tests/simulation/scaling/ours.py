@@ -83,6 +83,11 @@ class Replica(Scaler):
             self._take(order["action"], order["desired"], order["agents"])
         return None
 
+    @property
+    def agents(self) -> int:
+        """Agents that the core knows."""
+        return len(self._state.agents)
+
     def _take(self, action: str, desired: int, agents: tuple[str, ...]) -> None:
         if action in ("scale_up", "scale_down"):
             victims = tuple(int(agent[1:]) for agent in agents)

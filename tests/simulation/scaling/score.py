@@ -1,7 +1,8 @@
 """What a rule made of a trace, in numbers.
 
 Under- and over-provisioning are those of the SPEC Research Group's elasticity metrics (Herbst et al., "Ready for
-rain?", SPEC-RG-2016-01; Bauer et al., "Chamulteon", ICDCS'19), against the agents that keep the demand at the target load.
+rain?", SPEC-RG-2016-01; Bauer et al., "Chamulteon", ICDCS'19), against the agents that keep the demand at the target
+load.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ class History:
         asked: Every number that was asked for, with when, in the lead as well.
         done: Pieces of work that were finished, those of the lead included.
         in_flight: The same of those that were begun and not finished.
+        waiting: The same of those that were not begun.
         paid: Agent-seconds, from each agent's order until it was gone.
     """
 
@@ -48,6 +49,7 @@ class History:
     asked: list[tuple[float, int]] = field(default_factory=list)
     done: int = 0
     in_flight: int = 0
+    waiting: int = 0
     paid: float = 0.0
 
 
@@ -88,7 +90,7 @@ class World:
     def _close(self) -> History:
         fleet, history, until = self._fleet, self._history, self._trace.duration
         history.waits.extend(until - arrived for arrived, _ in fleet.queue if arrived >= 0.0)
-        history.in_flight = fleet.in_flight
+        history.in_flight, history.waiting = fleet.in_flight, len(fleet.queue)
         history.paid += fleet.paid(until)
         return history
 
