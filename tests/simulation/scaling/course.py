@@ -9,7 +9,7 @@ from tests.simulation.scaling.score import needed
 from tests.simulation.scaling.setting import TARGET
 from tests.simulation.scaling.world import History
 
-POINTS = 240
+POINTS = 180
 """So many for a trace."""
 
 
