@@ -24,7 +24,7 @@ help:
 	@echo 'make test        run the tests (ARGS="-k lease", JOBS=$(JOBS))'
 	@echo 'make check       formatting, lint, types, import rules'
 	@echo 'make bench       measure against the raw client'
-	@echo 'make simulate    how soon the dead are found, beside other systems (ARGS="--seed 2 --agents 500")'
+	@echo 'make simulate    how soon the dead are found, and how it scales, beside other systems (ARGS="--only scaling")'
 	@echo 'make robustness  minutes of faults from a random seed (ARGS="--seed 7 --seconds 120")'
 	@echo 'Each makes $(VENV) first, from Python 3.11 or newer (PYTHON=$(PYTHON)).'
 
