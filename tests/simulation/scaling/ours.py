@@ -10,12 +10,13 @@ from itertools import count
 from random import Random
 
 from registry.core.capabilities import Vocabulary
-from registry.core.effects import Effect, PublishOrder, PutRecord
+from registry.core.effects import Effect, PublishOrder, PutOrders, PutRecord
 from registry.core.events import (
     CommandRequested,
     Connected,
     Event,
     LeadershipChanged,
+    OrdersCommitted,
     PulseHeard,
     RegisterRequested,
     TelemetryReceived,
@@ -78,6 +79,8 @@ class Replica(Scaler):
         """Carry out what bears on scaling; return how it ended, if that is waited for."""
         if isinstance(effect, PutRecord):
             return WriteCommitted(at, effect.record.agent_id, effect.record.write_id, next(self._revisions))
+        if isinstance(effect, PutOrders):
+            return OrdersCommitted(at, effect.capability, next(self._revisions))
         if isinstance(effect, PublishOrder):
             order = effect.order
             self._take(order["action"], order["desired"], order["agents"])
