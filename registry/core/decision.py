@@ -71,8 +71,8 @@ class History:
     def asked(self, within: float, at: float) -> list[int]:
         """Return how many agents the looks within so many seconds asked for."""
         runs = list(self._asked)
-        ends = [begun for begun, _ in runs[1:]] + [at]
-        return [number for (_, number), end in zip(runs, ends, strict=True) if end >= at - within]
+        ends = [begun for begun, _ in runs[1:]] + [math.inf]
+        return [number for (_, number), end in zip(runs, ends, strict=True) if end > at - within]
 
 
 def decide_by_bounds(policy: Policy, count: int) -> Decision | None:

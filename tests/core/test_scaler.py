@@ -124,6 +124,14 @@ def test_high_load(size: int, load: float, desired: int):
     assert order["reason"] == f"mean load {load:.2f} is above 0.8"
 
 
+def test_what_was_right_before_does_not_count():
+    """As many as this look asks for, whatever the one before did."""
+    looker = Looker()
+    assert looker.watch_for(fleet(4, load=0.6), 30.0) == []
+    [order] = looker.watch_for(fleet(4, load=0.94), 10.0)
+    assert (order["desired"], order["delta"]) == (7, 3)
+
+
 def test_one_look_is_no_reason():
     """A spike that one look saw scales nothing; it counts with what the next one sees."""
     looker = Looker()
