@@ -90,7 +90,7 @@ def set_policy(
     low_load: Annotated[float | None, _share("--low-load", "Scale down below this mean load.")] = None,
     target_load: Annotated[float | None, _share("--target-load", "Mean load to aim at.")] = None,
     tolerance: Annotated[float | None, _share("--tolerance", "Loads off the target by this share are right.")] = None,
-    window: Annotated[float | None, _seconds("--window", "Loads are averaged over this, two looks at least.")] = None,
+    looks: Annotated[int | None, _number("--looks", "Loads are averaged over so many looks.", least=2)] = None,
     stabilisation_up: Annotated[
         float | None, _seconds("--stabilisation-up", "How long load must stay high before scaling up.")
     ] = None,
@@ -125,7 +125,7 @@ def set_policy(
         "low_load": low_load,
         "target_load": target_load,
         "tolerance": tolerance,
-        "window": window,
+        "looks": looks,
         "stabilisation_up": stabilisation_up,
         "stabilisation_down": stabilisation_down,
         "panic_load": panic_load,

@@ -35,7 +35,7 @@ class PolicyChange(Command):
     health_degraded: Score | None = None
     target_load: Score | None = None
     tolerance: Share | None = None
-    window: Duration | None = None
+    looks: Annotated[int, Field(strict=True, ge=2, le=1_000)] | None = None
     stabilisation_up: Duration | None = None
     stabilisation_down: Annotated[
         Duration | None, Field(validation_alias=AliasChoices("stabilisation_down", "stabilisation"))
@@ -68,14 +68,14 @@ class ScalingPolicy(Reply):
     """The mean load to aim at, between low and high."""
     tolerance: float = 0.1
     """A mean load off the target by no more than this share of it is right, wherever the thresholds are."""
-    window: float = 0.0
-    """Seconds over which loads are averaged; two looks at least."""
+    looks: int = 4
+    """Looks over which loads are averaged."""
     stabilisation_up: float = 0.0
     """Seconds for which load must stay high before scaling up."""
     stabilisation_down: float = 300.0
     """Seconds for which load must stay low before scaling down."""
-    panic_load: float = 0.95
-    """Mean load from which on agents are full: it scales up at once, without a step limit."""
+    panic_load: float = 0.9
+    """Mean load from which on agents are full: two looks are enough, and there is no step limit."""
     step_up: int | None = None
     """Agents that one order adds at most; None for as many as there are, or four."""
     step_down: int | None = None

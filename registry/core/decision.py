@@ -39,14 +39,13 @@ class History:
         self._asked: deque[tuple[float, int]] = deque()
         """Since which instant so many agents were asked for, oldest first."""
 
-    def see(self, sample: Sample, window: float) -> None:
-        """Take what a look saw; forget all if it could not see what agents carry."""
+    def see(self, sample: Sample, most: int) -> None:
+        """Take what a look saw, and keep the newest; forget all if it could not see what agents carry."""
         if not sample.reporting:
             self.samples.clear()
             self._asked.clear()
             return
-        kept = [seen for seen in self.samples if seen.at > sample.at - window]
-        self.samples = [*(kept or self.samples[1 - MIN_SAMPLES :]), sample]
+        self.samples = [*self.samples[1 - most :], sample]
 
     def changed(self) -> None:
         """Forget what was seen of agents of which there are more or fewer now."""
@@ -115,7 +114,7 @@ def decide_by_load(policy: Policy, history: History, newest: Sample, leaving: in
         leaving: Agents that serve, and that an order for another capability takes away.
     """
     count = newest.agents
-    history.see(newest, policy.window)
+    history.see(newest, policy.looks)
     if not newest.reporting:
         return Decision(None, count, "nothing done: nobody has a fresh load report")
     if len(history.samples) < MIN_SAMPLES:

@@ -25,16 +25,16 @@ class Policy:
     tolerance: float = 0.1
     """A mean load that is off the target by no more than this share of it is right, as in Kubernetes' HPA. It matters
     when the thresholds are closer to the target than that."""
-    window: float = 0.0
-    """The load is the mean of what was seen within it, by two looks at least: one may have seen a spike. More evens out
-    the loads of agents that do few things at a time."""
+    looks: int = 4
+    """The load is the mean of what so many looks saw; two at least, for one may have seen a spike. Those before the
+    last order was carried out do not count. More evens out the loads of agents that do few things at a time."""
     stabilisation_up: float = 0.0
     """More are ordered when all looks within it asked for more, at least as many as the least of them."""
     stabilisation_down: float = 300.0
     """Fewer are ordered when all looks within it asked for fewer: down to the most of them, as in HPA."""
-    panic_load: float = 0.95
-    """At this mean load, and above `high_load`, agents are full, and what they could not take is unknown: no
-    stabilisation then, and no step limit."""
+    panic_load: float = 0.9
+    """When the last two looks saw this mean load, and it is above `high_load`, agents are full, and what they could not
+    take is unknown: no further looks then, no stabilisation, and no step limit."""
     step_up: int | None = None
     """At most so many agents are added by one order; None for as many as there are, or `MIN_STEP_UP`."""
     step_down: int | None = None

@@ -70,7 +70,7 @@ def test_scaling_shows_why(do: Do, up: Up) -> None:
 def test_a_policy_is_set_and_reset(do: Do, up: Up) -> None:
     set_ = ("scaling", "set", "research", "--nats", up.url)
     changes = ("--min", "3", "--max", "8", "--high-load", "0.9", "--low-load", "0.2", "--replace-below", "0.5")
-    times = ("--stabilisation-down", "60", "--order-timeout", "30", "--target-load", "0.6", "--window", "20")
+    times = ("--stabilisation-down", "60", "--order-timeout", "30", "--target-load", "0.6", "--looks", "5")
     more = ("--stabilisation-up", "5", "--step-up", "2", "--step-down", "1", "--panic-load", "2", "--tolerance", "0.05")
     rest = ("--warm-up", "10", "--queue-weight", "0.5", "--replace-share", "0.2", "--dry-run")
     policy = do(*set_, *changes, *times, *more, *rest, "--json").document["capabilities"][0]["policy"]
@@ -82,7 +82,7 @@ def test_a_policy_is_set_and_reset(do: Do, up: Up) -> None:
         "target_load": 0.6,
         "health_degraded": 0.5,
         "tolerance": 0.05,
-        "window": 20.0,
+        "looks": 5,
         "stabilisation_up": 5.0,
         "stabilisation_down": 60.0,
         "panic_load": 2.0,

@@ -558,8 +558,8 @@ async def test_a_policy_is_changed_field_by_field_and_reset(registry: Replica, n
     defaults = (await told(nc, "registry.scaling.get", {"capability": "research"}))["capabilities"][0]["policy"]
     assert defaults == {
         "capability": "research", "min_agents": 2, "max_agents": 10, "high_load": 0.8, "low_load": 0.3,
-        "health_degraded": 0.6, "target_load": 0.55, "tolerance": 0.1, "window": 0.0, "stabilisation_up": 0.0,
-        "stabilisation_down": 300.0, "panic_load": 0.95, "step_up": None, "step_down": None, "warm_up": 30.0,
+        "health_degraded": 0.6, "target_load": 0.55, "tolerance": 0.1, "looks": 4, "stabilisation_up": 0.0,
+        "stabilisation_down": 300.0, "panic_load": 0.9, "step_up": None, "step_down": None, "warm_up": 30.0,
         "queue_weight": 1.0, "replace_share": 0.1, "order_timeout": 120.0, "dry_run": False, "source": "default",
     }  # fmt: skip
     await told(nc, "registry.scaling.set", {"capability": "research", "max_agents": 4})

@@ -26,11 +26,15 @@ def fleet(size: int, load: float | None = 0.5, **fields: Any) -> list[Agent]:
 
 
 class Looker:
-    """A scaler, looked at whenever the test says; what it has written is acknowledged at once."""
+    """A scaler, looked at whenever the test says; what it has written is acknowledged at once.
+
+    Two looks count and not four, and agents are full later, unless a test says otherwise: most are about other things.
+    """
 
     def __init__(self, enabled: bool = True, **policy: Any) -> None:
         ids = count(1)
-        self.scaler = Scaler(enabled, Policy(**policy), lambda: f"o{next(ids)}")
+        fields: dict[str, Any] = {"looks": 2, "panic_load": 0.95, **policy}
+        self.scaler = Scaler(enabled, Policy(**fields), lambda: f"o{next(ids)}")
         self.at = NOW
         self.revisions = count(1)
 
@@ -142,11 +146,19 @@ def test_one_look_is_no_reason():
     assert looker.look(fleet(2, load=0.9), after=5.0) is not None
 
 
-def test_window():
-    """Within a longer window one peak among many does not count, nor the mean that it makes."""
-    looker = Looker(window=30.0)
+def test_looks():
+    """The load is the mean of so many looks, so that one peak among them does not count."""
+    looker = Looker(looks=4)
     assert looker.watch_for(fleet(4, load=0.6), 30.0) == []
-    assert looker.watch_for(fleet(4, load=0.9), 20.0) == []
+    assert looker.watch_for(fleet(4, load=0.88), 10.0) == []
+    assert len(looker.watch_for(fleet(4, load=0.88), 5.0)) == 1
+
+
+def test_full_agents():
+    """When the agents are full two looks are enough, whatever was before."""
+    looker = Looker(looks=4, panic_load=0.9)
+    assert looker.watch_for(fleet(4, load=0.5), 30.0) == []
+    assert looker.watch_for(fleet(4, load=0.9), 5.0) == []
     assert len(looker.watch_for(fleet(4, load=0.9), 5.0)) == 1
 
 
