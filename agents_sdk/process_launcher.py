@@ -146,6 +146,11 @@ class ProcessLauncher:
             if held is not None:
                 held.close()
 
+    @property
+    def agents(self) -> list[str]:
+        """Every agent whose process runs or is about to be started again, those that are ending included."""
+        return list(self._kept)
+
     async def start(self, agent_id: str, capability: str) -> str:
         """Start an agent's process, unless one runs under this id; see `Launcher.start`."""
         if re.fullmatch(AGENT_ID_PATTERN, agent_id) is None:
