@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from agents_sdk.act import Act, Phase
 from agents_sdk.launcher import Launcher, LauncherFullError
 from agents_sdk.leaving import Leaving
+from agents_sdk.protocol.fields import AGENT_ID_PATTERN
 from agents_sdk.protocol.vocabulary import AgentStatus
 from agents_sdk.roster import Roster
 
@@ -110,7 +112,7 @@ class Carrier:
 
     async def _fill(self, act: Act, roster: Roster, leaving: frozenset[str]) -> str:
         """Start agents until as many serve as are wanted, `leaving` not counted; return why they do not, or nothing."""
-        order, patience = act.order, time.monotonic() + START_TIMEOUT
+        order, patience = act.order, time.monotonic() + min(START_TIMEOUT, (act.order.expires_at - time.time()) / 2)
         filling = _Filling(act, roster, leaving)
         while True:
             if filling.enough:
@@ -131,7 +133,7 @@ class Carrier:
                 return await self._lacking(filling)
             if time.monotonic() > patience:
                 patience = time.monotonic() + START_TIMEOUT
-                await self._stop_hung(filling, coming)
+                await self._doubt(filling, coming)
             await roster.change(LOOK_INTERVAL)
 
     async def _is_doubtful(self, filling: _Filling) -> bool:
@@ -159,11 +161,15 @@ class Carrier:
             if started:
                 self._say(f"starts {', '.join(started)} for {act.order.capability}")
 
-    async def _stop_hung(self, filling: _Filling, coming: frozenset[str]) -> None:
-        for agent_id in coming:
-            if filling.roster.status(agent_id) is AgentStatus.OFFLINE:
-                self._say(f"{agent_id} runs, but has been offline for {START_TIMEOUT:g} s: it is stopped")
+    async def _doubt(self, filling: _Filling, coming: frozenset[str]) -> None:
+        """Stop who runs and has been offline for long, for it hangs; say why others that run are not there."""
+        for agent_id in sorted(coming):
+            status = filling.roster.status(agent_id)
+            if status is AgentStatus.OFFLINE:
+                self._say(f"{agent_id} runs, but stays offline: it is stopped")
                 await self._launcher.stop(agent_id)
+            elif status is None:
+                self._say(await self._why_silent(agent_id, filling.act.order.capability))
 
     async def _lacking(self, filling: _Filling) -> str:
         """Return, and say, why there are fewer than are wanted."""
@@ -181,6 +187,8 @@ class Carrier:
         return words
 
     async def _why_silent(self, agent_id: str, capability: str) -> str:
+        if re.fullmatch(AGENT_ID_PATTERN, agent_id) is None:  # it has no name yet
+            return f"{agent_id} has not come up"
         known = await self._registry.get_agent_info(agent_id)
         if known is None:
             return (

@@ -13,6 +13,7 @@ from nats.aio.client import Client
 
 from agents_sdk.caller import Caller, candidates_query
 from agents_sdk.connection import Connection
+from agents_sdk.consumers import HELD_ACK_WAIT
 from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
 from agents_sdk.directory import Change
 from agents_sdk.feed import Event, Feed, Held
@@ -328,7 +329,7 @@ class RegistryClient:
             InvalidRequestError: If there is no such kind, or the durable exists and reads others.
             UnavailableError: If JetStream cannot be reached, or the client is closed.
         """
-        return Feed(self._connection, self._requester.subjects, kinds).held(durable)
+        return Feed(self._connection, self._requester.subjects, kinds).held(durable, HELD_ACK_WAIT)
 
     async def call(
         self,

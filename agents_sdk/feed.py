@@ -16,7 +16,7 @@ from nats.js.errors import NotFoundError, ServiceUnavailableError
 from pydantic import ValidationError
 
 from agents_sdk.connection import Connection, Subscription
-from agents_sdk.consumers import Consumer, Durable, Ordered, next_message
+from agents_sdk.consumers import ACK_WAIT, Consumer, Durable, Ordered, next_message
 from agents_sdk.denials import PUBLISH
 from agents_sdk.link import ClosedError
 from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
@@ -117,7 +117,7 @@ class Feed:
             InvalidRequestError: If there is a consumer of that name, and it reads other kinds.
             UnavailableError: If JetStream cannot be reached.
         """
-        async with aclosing(self.held(name)) as events:
+        async with aclosing(self.held(name, ACK_WAIT)) as events:
             async for held in events:
                 try:
                     yield held.event
@@ -125,15 +125,19 @@ class Feed:
                     held.let_go()
                 await held.acknowledge()
 
-    async def held(self, name: str) -> AsyncGenerator[Held, None]:
+    async def held(self, name: str, ack_wait: float) -> AsyncGenerator[Held, None]:
         """Yield the same events, each to be acknowledged by itself, several at a time if need be.
+
+        Args:
+            name: Name of the durable.
+            ack_wait: Seconds after which what nobody holds any more comes again.
 
         Raises:
             ClosedError: When the connection is closed.
             InvalidRequestError: If there is a consumer of that name, and it reads other kinds.
             UnavailableError: If JetStream cannot be reached.
         """
-        consumer = Durable(self._subjects, self._patterns, name)
+        consumer = Durable(self._subjects, self._patterns, name, ack_wait)
         async with aclosing(self._messages(consumer)) as msgs:
             async for msg in msgs:
                 event = self._decode(msg)

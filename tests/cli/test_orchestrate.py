@@ -216,7 +216,7 @@ async def test_killed_while_one_drains_the_next_one_sees_it_off(client: Registry
     names = await there_are(client, 2)
     calls = [
         asyncio.create_task(
-            client.call("trading", "work", {"seconds": 6}, timeout=30, query=ServiceQuery(exclude={other}))
+            client.call("trading", "work", {"seconds": 14}, timeout=30, query=ServiceQuery(exclude={other}))
         )
         for other in names
     ]

@@ -375,7 +375,7 @@ async def test_an_older_order_and_one_that_came_before_are_left_alone(stream: St
 
 
 async def test_a_held_order_is_nobody_elses(client: RegistryClient, nc: Client, monkeypatch) -> None:
-    monkeypatch.setattr("agents_sdk.consumers.ACK_WAIT", 0.3)
+    monkeypatch.setattr("agents_sdk.client.HELD_ACK_WAIT", 0.3)
     words: list[bytes] = []
 
     async def hear(msg: Msg) -> None:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 WORKER = """
     import os, signal, sys, time
     signal.signal(signal.SIGTERM, lambda *_: (print("told to end", flush=True), sys.exit(0)))
-    told = [os.environ[f"AGENT_REGISTRY_{name}"] for name in ("AGENT_ID", "CAPABILITY")]
+    told = [os.environ["AGENT_REGISTRY_" + name] for name in ("AGENT_ID", "CAPABILITY")]
     print("up", *sys.argv[1:], *told, flush=True)
     while True: time.sleep(60)
 """
