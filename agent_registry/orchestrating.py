@@ -107,7 +107,7 @@ async def _orchestrate(
                 names or None,
                 durable=durable,
                 say=tell,
-                watch=_watch_json if as_json else lambda _: None,
+                watch=_watch_json if as_json else _watch,
             )
             try:
                 async with launcher:
@@ -182,6 +182,18 @@ def _tell(words: str) -> None:
 
 def _tell_json(words: str) -> None:
     emit_line({"event": "said", "at": time.time(), "words": words})
+
+
+def _watch(act: Act) -> None:
+    """Tell an order when it is taken up; what is done about it the orchestrator says."""
+    from agents_sdk.act import Phase
+
+    order = act.order
+    if act.phase is Phase.WAITING:
+        named = f" ({', '.join(order.agents)})" if order.agents else ""
+        _tell(
+            f"order: {order.action} {order.capability} {order.observed.agents} → {order.desired}{named}: {order.reason}"
+        )
 
 
 def _watch_json(act: Act) -> None:

@@ -172,7 +172,7 @@ class Carrier:
                 self._say(await self._why_silent(agent_id, filling.act.order.capability))
 
     async def _lacking(self, filling: _Filling) -> str:
-        """Return, and say, why there are fewer than are wanted."""
+        """Return why there are fewer than are wanted."""
         act, order = filling.act, filling.act.order
         if act.is_superseded:
             return SUPERSEDED
@@ -183,7 +183,6 @@ class Carrier:
             words += f"; {await self._why_silent(silent[0], order.capability)}"
         elif filling.failed(frozenset(running)):
             words += f"; {', '.join(sorted(filling.failed(frozenset(running))))} ended"
-        self._say(f"{order.capability}: {words}")
         return words
 
     async def _why_silent(self, agent_id: str, capability: str) -> str:

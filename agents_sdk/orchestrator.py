@@ -190,6 +190,7 @@ class Orchestrator:
     def _begin(self, order: ScalingOrder, held: Held | None) -> _Lane:
         act = Act(order, self._watch)
         self._acts.append(act)
+        act.enter(Phase.WAITING)
         before = self._lanes.get(order.capability)
         if before is not None:
             before.act.supersede()
@@ -213,12 +214,12 @@ class Orchestrator:
             raise
         if lane.held is not None:
             await lane.held.acknowledge()
+        self._say(f"{act.order.capability}: {outcome}")
         act.end(outcome)
 
     async def _until_done(self, act: Act) -> str:
         """Carry an order out, again if it fails, until that is done or moot; return how it ended."""
         order, backoff = act.order, Backoff(0.5, 10.0)
-        self._say(f"order: {order.action} {order.capability} {_what(order)}: {order.reason}")
         while not act.is_moot:
             try:
                 return await self._do(act)
@@ -249,8 +250,7 @@ class Orchestrator:
                     return await carrier.replace(act)
                 case ScalingAction.REBALANCE:
                     pass  # moves what is tied to one agent, which only its application knows
-        self._say(f"nothing is done: {order.action} has no handler")
-        return "has no handler"
+        return f"nothing done, {order.action} has no handler"
 
 
 async def _handled(handler: OrderHandler, act: Act) -> str:
@@ -278,8 +278,3 @@ def _is_newer(order: ScalingOrder, known: ScalingOrder) -> bool:
 
 def _age(order: ScalingOrder) -> tuple[int, int, int]:
     return order.epoch, order.generation, order.attempt
-
-
-def _what(order: ScalingOrder) -> str:
-    named = f" ({', '.join(order.agents)})" if order.agents else ""
-    return f"{order.observed.agents} → {order.desired}{named}"

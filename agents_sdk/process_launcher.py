@@ -219,7 +219,7 @@ class ProcessLauncher:
                     return
                 how = f"{agent_id} {_how(code)}{self._last_words(agent_id)}"
                 if restarts >= self._max_restarts:
-                    self._say(f"{how}; given up after {restarts} restarts")
+                    self._say(f"{how}; given up after {restarts} restarts" if restarts else how)
                     return
                 pause, restarts = backoff.next(), restarts + 1
                 self._say(f"{how}; starts again in {pause:.1f} s, restart {restarts} of {self._max_restarts}")
