@@ -191,7 +191,7 @@ class Carrier:
         known = await self._registry.get_agent_info(agent_id)
         if known is None:
             return (
-                f"{agent_id} runs, but nobody has registered under that id: "
+                f"{agent_id} runs, but nobody has registered under that id: if it has started by now, "
                 "its program must take AGENT_REGISTRY_AGENT_ID, or {agent_id}, and give itself no other"
             )
         has = ", ".join(sorted(map(str, known.capabilities)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from agents_sdk.launcher import Launcher
@@ -43,62 +43,68 @@ class Leaving:
             RegistryError: If the registry refuses to tell one.
             LaunchError: If one cannot be stopped.
         """
-        going = [self._begin(agent_id, capability, reason) for agent_id in agent_ids]
-        results = await asyncio.gather(*map(asyncio.shield, going), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        named = list(agent_ids)
+        fresh = [agent_id for agent_id in named if agent_id not in self._going]
+        if fresh:
+            task = asyncio.create_task(self._see_off(fresh, capability, reason))
+            self._going |= dict.fromkeys(fresh, task)
+            task.add_done_callback(lambda _: [self._going.pop(agent_id) for agent_id in fresh])
+        await _all(asyncio.shield(task) for task in {self._going[agent_id] for agent_id in named})
 
     async def close(self) -> None:
         """Wait for nobody any more."""
-        for task in self._going.values():
+        going = set(self._going.values())
+        for task in going:
             task.cancel()
-        await asyncio.gather(*self._going.values(), return_exceptions=True)
+        await asyncio.gather(*going, return_exceptions=True)
 
-    def _begin(self, agent_id: str, capability: str, reason: str) -> asyncio.Task[None]:
-        task = self._going.get(agent_id)
-        if task is None:
-            task = self._going[agent_id] = asyncio.create_task(self._see_off(agent_id, capability, reason))
-            task.add_done_callback(lambda _: self._going.pop(agent_id, None))
-        return task
-
-    async def _see_off(self, agent_id: str, capability: str, reason: str) -> None:
+    async def _see_off(self, agent_ids: list[str], capability: str, reason: str) -> None:
         deadline, backoff = time.monotonic() + self._drain_timeout, Backoff(0.2, 5.0)
         while True:
             try:
-                await self._drain(agent_id, capability, reason, deadline)
-                break
-            except UnavailableError:
+                async with Roster(self._registry, capability) as roster:
+                    await _all(self._see_one_off(agent_id, roster, reason, deadline) for agent_id in agent_ids)
+                return
+            except UnavailableError:  # who has left by then is not there any more, and stopped
                 pause = backoff.next()
                 if time.monotonic() + pause > deadline:
                     raise
                 await asyncio.sleep(pause)
+
+    async def _see_one_off(self, agent_id: str, roster: Roster, reason: str, deadline: float) -> None:
+        await self._drain(agent_id, roster, reason, deadline)
         await self._launcher.stop(agent_id)
 
-    async def _drain(self, agent_id: str, capability: str, reason: str, deadline: float) -> None:
+    async def _drain(self, agent_id: str, roster: Roster, reason: str, deadline: float) -> None:
         """Tell an agent to drain, and wait until it is gone or its time has passed.
 
         Raises:
             RegistryError: If the registry cannot be asked, or refuses.
         """
-        async with Roster(self._registry, capability) as roster:
-            before = roster.agents.get(agent_id)
-            if before is None:
+        before = roster.agents.get(agent_id)
+        if before is None:
+            return
+        try:
+            await self._registry.drain_agent(agent_id, reason)
+        except (NotFoundError, ConflictError) as error:
+            self._say(f"need not drain {agent_id}: {error.message}")  # it has left, or is offline
+            return
+        self._say(f"drains {agent_id}")
+        while (now := roster.agents.get(agent_id)) is not None:
+            # Another incarnation is one that was started again in its place: it goes when it is stopped.
+            if now.status is AgentStatus.OFFLINE or now.incarnation != before.incarnation:
+                self._say(f"{agent_id} has not left in order: it is {now.status}")
                 return
-            try:
-                await self._registry.drain_agent(agent_id, reason)
-            except (NotFoundError, ConflictError) as error:
-                self._say(f"need not drain {agent_id}: {error.message}")  # it has left, or is offline
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._say(f"{agent_id} has not left within {self._drain_timeout:g} s")
                 return
-            self._say(f"drains {agent_id}")
-            while (now := roster.agents.get(agent_id)) is not None:
-                # Another incarnation is one that was started again in its place: it goes when it is stopped.
-                if now.status is AgentStatus.OFFLINE or now.incarnation != before.incarnation:
-                    self._say(f"{agent_id} has not left in order: it is {now.status}")
-                    return
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    self._say(f"{agent_id} has not left within {self._drain_timeout:g} s")
-                    return
-                await roster.change(left)
-            self._say(f"{agent_id} has left")
+            await roster.change(left)
+        self._say(f"{agent_id} has left")
+
+
+async def _all(works: Iterable[Awaitable[None]]) -> None:
+    """Have all of them done, then raise what one of them raised."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

@@ -88,7 +88,7 @@ class Orchestrator:
             raise ValueError(f"capabilities: must be several names; got {capabilities!r}")  # noqa: TRY004 - as elsewhere
         self._registry = registry
         self._carrier = None if launcher is None else Carrier(registry, launcher, drain_timeout, say)
-        self._capabilities = None if capabilities is None else frozenset(capabilities)
+        self._capabilities = None if capabilities is None else frozenset(map(str.lower, capabilities))
         self._durable = durable
         self._say = say
         self._watch = watch

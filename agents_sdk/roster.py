@@ -33,6 +33,7 @@ class Roster:
         self._changes = registry.watch(ServiceQuery({capability}, statuses=set(AgentStatus)))
         self._following: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        """Set with the next change; then another takes its place, so that no waiter misses one for another's sake."""
 
     async def __aenter__(self) -> Self:
         """Wait for the first listing.
@@ -71,12 +72,11 @@ class Roster:
             RegistryError: If the registry tells nothing any more.
         """
         assert self._following is not None
-        told = asyncio.create_task(self._changed.wait())
+        told = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait((told, self._following), timeout=within, return_when=asyncio.FIRST_COMPLETED)
         finally:
             told.cancel()
-        self._changed.clear()
         if self._following.done():
             self._following.result()
 
@@ -91,4 +91,5 @@ class Roster:
                         self.agents[agent.agent_id] = agent
                     case Left(agent_id=agent_id):
                         self.agents.pop(agent_id, None)
-                self._changed.set()
+                changed, self._changed = self._changed, asyncio.Event()
+                changed.set()
