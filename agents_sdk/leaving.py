@@ -100,7 +100,6 @@ class Leaving:
                 self._say(f"{agent_id} has not left within {self._drain_timeout:g} s")
                 return
             await roster.change(left)
-        self._say(f"{agent_id} has left")
 
 
 async def _all(works: Iterable[Awaitable[None]]) -> None:

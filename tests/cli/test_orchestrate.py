@@ -153,7 +153,7 @@ async def test_from_zero_up_then_down_with_work_in_flight_and_an_end_in_order(
     (goes,) = set(names) - {stays}
     assert await client.call("trading", "work", timeout=10) == stays
     assert sorted([await call for call in calls]) == names, "work in flight is finished"
-    await told(run, f"{goes} has left")
+    await told(run, f"trading: {goes} left")
     (pid,) = fleet.pids()[goes]
     await eventually(lambda: not is_alive(pid))
     await fulfilled(client)
@@ -233,7 +233,7 @@ async def test_killed_while_one_drains_the_next_one_sees_it_off(client: Registry
     (stays,) = await there_are(client, 1)
     assert sorted([await call for call in calls]) == names
     (goes,) = set(names) - {stays}
-    await told(second, f"{goes} has left")
+    await told(second, f"trading: {goes} left")
     (pid,) = fleet.pids()[goes]
     await eventually(lambda: not is_alive(pid))
     await ends(second)
@@ -255,6 +255,24 @@ async def test_a_restart_of_registry_and_nats_in_between_is_no_matter(up: Up, fl
             assert [len(pids) for pids in fleet.pids().values()] == [1, 1, 1]
             await ends(run)
             assert fleet.alive() == []
+
+
+async def test_a_second_signal_ends_everything_at_once(client: RegistryClient, fleet: Fleet) -> None:
+    await client.set_scaling("trading", min_agents=1)
+    run = fleet.run()
+    await there_are(client, 1)
+    call = asyncio.create_task(client.call("trading", "work", {"seconds": 25}, timeout=30, at_most_once=True))
+
+    async def it_works() -> bool:
+        return any(agent.load_factor > 0 for agent in await client.discover_agents(ANYONE))
+
+    await eventually(it_works)
+    run.process.send_signal(signal.SIGINT)
+    await told(run, "ending: trading-1-0 finish their work; a second signal ends them at once")
+    run.process.send_signal(signal.SIGINT)
+    assert await asyncio.to_thread(run.process.wait, 10) == -signal.SIGINT
+    await eventually(lambda: fleet.alive() == [])
+    call.cancel()
 
 
 async def test_no_more_run_than_may(client: RegistryClient, fleet: Fleet) -> None:
