@@ -442,6 +442,29 @@ def test_handlers_are_for_actions_that_there_are(nats_server: NatsServer) -> Non
         Orchestrator(RegistryClient(nats_server.url), capabilities="trading")
 
 
+async def test_a_newer_order_counts_who_is_being_started_for_an_older_one(
+    client: RegistryClient, fleet: Beginning, said: list[str], monkeypatch
+) -> None:
+    begin, asked, gate = fleet.start, asyncio.Event(), asyncio.Event()
+
+    async def start(agent_id: str, capability: str) -> str:
+        asked.set()
+        await gate.wait()
+        return await begin(agent_id, capability)
+
+    monkeypatch.setattr(fleet, "start", start)
+    following = Orchestrator(client, fleet, say=said.append)
+    older = asyncio.create_task(following.carry_out(order(ScalingAction.SCALE_UP, 1)))
+    await asked.wait()
+    newer = asyncio.create_task(following.carry_out(order(ScalingAction.SCALE_UP, 1, order_id="o2", generation=2)))
+    await eventually(lambda: len(following.acts) == 2)
+    gate.set()
+    assert (await older).outcome == "superseded by a newer order"
+    await fleet.register("trading-1-0")
+    assert (await newer).outcome == "1 serve"
+    assert fleet.started == ["trading-1-0"]
+
+
 async def test_a_newer_order_begins_while_who_was_told_to_go_is_still_at_work(
     client: RegistryClient, fleet: Beginning, said: list[str]
 ) -> None:
