@@ -68,14 +68,16 @@ def orchestrate(
 ) -> None:
     """Start and stop agents on this machine as the registry's scaling orders say, until Ctrl-C.
 
-    COMMAND is run without a shell, once for each agent. The variables AGENT_REGISTRY_AGENT_ID, which an agent of the
-    SDK takes for its id, and AGENT_REGISTRY_CAPABILITY say who it is to be; NATS_URL says where NATS is.
+    COMMAND is run without a shell, once for each agent. In its environment are
+    AGENT_REGISTRY_AGENT_ID, which an agent of the SDK takes for its id,
+    AGENT_REGISTRY_CAPABILITY and NATS_URL.
 
-    Who is too many is drained first, and stopped when it has left. Who crashes is started again. Ctrl-C and SIGTERM end
-    the agents in order. If this process is killed they work on, and who runs the same command again finds them.
+    Who is too many is drained first, and stopped when it has left.
+    Who crashes is started again. Ctrl-C and SIGTERM end all in order.
+    If this is killed they work on, and the same command finds them again.
 
-    With --json: one object a line, told apart by their field `event`: `act` whenever an order comes to another phase,
-    and `said` for what people are told.
+    With --json: one object a line, told apart by their field `event`: `act`
+    when an order comes to another phase, `said` for what people are told.
     """
     names = sorted({name.strip().lower() for name in capabilities or ()})
     durable = "-".join(["orchestrator", *names])
