@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent_registry import lookup, operate, program, scaling, serving, watching
+from agent_registry import lookup, operate, orchestrating, program, scaling, serving, watching
 from agent_registry.backup import exporting, importing
 from agent_registry.demo import command as demo
 from agent_registry.doctor import command as doctor
@@ -43,7 +43,7 @@ def _options(
 
 
 _PANELS = {
-    "Run": (serving.up, serving.serve, demo.demo),
+    "Run": (serving.up, serving.serve, orchestrating.orchestrate, demo.demo),
     "Look": (
         lookup.agents,
         lookup.discover,

@@ -6,12 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agents_sdk.act import Act
     from agents_sdk.agent import Agent
     from agents_sdk.caller import AgentCallError
     from agents_sdk.canary import Canary, is_canary
     from agents_sdk.client import RegistryClient
     from agents_sdk.directory import Change, Changed, Joined, Left, Snapshot
-    from agents_sdk.orchestrator import Fleet, Orchestrator
+    from agents_sdk.launcher import Launcher, LauncherFullError, LaunchError
+    from agents_sdk.orchestrator import Orchestrator
+    from agents_sdk.process_launcher import ProcessLauncher
     from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
     from agents_sdk.protocol.errors import (
         AlreadyRegisteredError,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, Reason, ScalingAction, SortBy
 
 __all__ = [
+    "Act",
     "Agent",
     "AgentCallError",
     "AgentCapability",
@@ -43,17 +47,20 @@ __all__ = [
     "Change",
     "Changed",
     "ConflictError",
-    "Fleet",
     "ForbiddenError",
     "InternalError",
     "InvalidRequestError",
     "Joined",
+    "LaunchError",
+    "Launcher",
+    "LauncherFullError",
     "Left",
     "Listing",
     "NotFoundError",
     "Orchestrator",
     "OverloadedError",
     "PayloadTooLargeError",
+    "ProcessLauncher",
     "Reason",
     "Receipt",
     "RegistryClient",
@@ -74,12 +81,15 @@ __all__ = [
 
 # Where each name lives. Imported on first use: pydantic and nats take longer to import than many a command runs.
 _HOMES = {
+    "act": ("Act",),
     "agent": ("Agent",),
     "caller": ("AgentCallError",),
     "canary": ("Canary", "is_canary"),
     "client": ("RegistryClient",),
     "directory": ("Change", "Changed", "Joined", "Left", "Snapshot"),
-    "orchestrator": ("Fleet", "Orchestrator"),
+    "launcher": ("LaunchError", "Launcher", "LauncherFullError"),
+    "orchestrator": ("Orchestrator",),
+    "process_launcher": ("ProcessLauncher",),
     "protocol.discovery": ("AgentInfo", "Listing", "ServiceQuery"),
     "protocol.errors": (
         "AlreadyRegisteredError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import secrets
 import sys
@@ -38,6 +39,9 @@ from agents_sdk.vitals import Vitals
 DEFAULT_MAX_CONCURRENCY = 64
 DEFAULT_DRAIN_TIMEOUT = 30.0
 
+AGENT_ID_VARIABLE = "AGENT_REGISTRY_AGENT_ID"
+"""Variable that names an agent whose program does not."""
+
 REFUSED = 3
 """Exit code of an agent that the registry refuses or has replaced: to start it again as it is does not help."""
 
@@ -69,7 +73,8 @@ class Agent:
     Args:
         agent_type: Type of agent, for example `trading_agent`.
         capabilities: What it can do; at least one.
-        agent_id: Stable id; made from the type when left out, and new with each process then.
+        agent_id: Stable id. When left out, what the variable `AGENT_REGISTRY_AGENT_ID` says, by which whoever starts a
+            program many times names each; else one made from the type, new with each process.
         tags: Labels to search by.
         metadata: Free-form object, at most 16 KiB as JSON.
         version: Version of its software.
@@ -108,7 +113,7 @@ class Agent:
         takeover: bool = False,
         drain_timeout: float = DEFAULT_DRAIN_TIMEOUT,
     ) -> None:
-        self.agent_id = agent_id if agent_id is not None else _new_id(agent_type)
+        self.agent_id = agent_id if agent_id is not None else os.environ.get(AGENT_ID_VARIABLE) or _new_id(agent_type)
         self.instance_id = secrets.token_hex(8)
         """This life of the agent."""
         self._subjects = Subjects(prefix)

@@ -13,9 +13,10 @@ from nats.aio.client import Client
 
 from agents_sdk.caller import Caller, candidates_query
 from agents_sdk.connection import Connection
+from agents_sdk.consumers import HELD_ACK_WAIT
 from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
 from agents_sdk.directory import Change
-from agents_sdk.feed import Event, Feed
+from agents_sdk.feed import Event, Feed, Held
 from agents_sdk.gather import gather
 from agents_sdk.pages import Pages
 from agents_sdk.protocol.codec import decode_reply, encode
@@ -313,6 +314,22 @@ class RegistryClient:
         """
         feed = Feed(self._connection, self._requester.subjects, kinds)
         return feed.from_now_on() if durable is None else feed.durable(durable)
+
+    def held_events(self, *kinds: str, durable: str) -> AsyncGenerator[Held, None]:
+        """Yield the events of a durable, each to be acknowledged when what it asks for is done.
+
+        `events` acknowledges one when the next one is asked for; here several can be worked on at the same time. What
+        is neither acknowledged nor given back is held for as long as this process and its connection live.
+
+        Args:
+            kinds: As for `events`.
+            durable: As for `events`.
+
+        Raises:
+            InvalidRequestError: If there is no such kind, or the durable exists and reads others.
+            UnavailableError: If JetStream cannot be reached, or the client is closed.
+        """
+        return Feed(self._connection, self._requester.subjects, kinds).held(durable, HELD_ACK_WAIT)
 
     async def call(
         self,

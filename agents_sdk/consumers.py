@@ -24,6 +24,10 @@ INACTIVE = 60.0
 ACK_WAIT = 30.0
 """Seconds after which an event that nobody acknowledges, or holds, comes again."""
 
+HELD_ACK_WAIT = 10.0
+"""The same where each is acknowledged by itself, when what it asks for is done: who was killed has somebody else do it
+soon."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -46,10 +50,12 @@ class Durable:
         subjects: Subjects of the registry.
         patterns: Those to read.
         name: Name of the consumer, made if there is none.
+        ack_wait: Seconds after which an event that nobody acknowledges, or holds, comes again; one that is there keeps
+            its own.
     """
 
-    def __init__(self, subjects: Subjects, patterns: list[str], name: str) -> None:
-        self.ack_wait = ACK_WAIT
+    def __init__(self, subjects: Subjects, patterns: list[str], name: str, ack_wait: float) -> None:
+        self.ack_wait = ack_wait
         self._stream = subjects.events_stream
         self._everything = subjects.all_events
         self._patterns = patterns
@@ -68,11 +74,11 @@ class Durable:
             config = ConsumerConfig(
                 durable_name=self._name,
                 ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=ACK_WAIT,
+                ack_wait=self.ack_wait,
                 filter_subjects=self._patterns,
             )
             info = await jetstream.add_consumer(self._stream, config=config)
-        self.ack_wait = info.config.ack_wait or ACK_WAIT
+        self.ack_wait = info.config.ack_wait or self.ack_wait
         return await jetstream.pull_subscribe_bind(consumer=self._name, stream=self._stream)
 
     def follows(self, _msg: Msg, /) -> bool:

@@ -16,7 +16,7 @@ from nats.js.errors import NotFoundError, ServiceUnavailableError
 from pydantic import ValidationError
 
 from agents_sdk.connection import Connection, Subscription
-from agents_sdk.consumers import Consumer, Durable, Ordered, next_message
+from agents_sdk.consumers import ACK_WAIT, Consumer, Durable, Ordered, next_message
 from agents_sdk.denials import PUBLISH
 from agents_sdk.link import ClosedError
 from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
@@ -47,6 +47,41 @@ _CLASSES: Mapping[str, type[StatusEvent | ScalingOrder | RegistryEvent]] = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+class Held:
+    """An event that nobody else of its durable's readers gets, until it is acknowledged or given back.
+
+    Args:
+        event: What was read.
+        msg: The message that it came in.
+        every: Seconds between two messages that tell the server that it is worked on.
+    """
+
+    def __init__(self, event: Event, msg: Msg, every: float) -> None:
+        self.event = event
+        self._msg = msg
+        self._holding = asyncio.create_task(_hold(msg, every))
+
+    async def acknowledge(self) -> None:
+        """Have it count as read; where that cannot be told the server, it comes again."""
+        self.let_go()
+        try:
+            await self._msg.ack_sync(JETSTREAM_TIMEOUT)
+        except (NatsError, TimeoutError) as error:
+            logger.info("events: %s is not acknowledged and comes again: %r", self._msg.subject, error)
+
+    async def give_back(self) -> None:
+        """Have it come again at once, to whoever reads then."""
+        self.let_go()
+        try:
+            await self._msg.nak()
+        except NatsError as error:
+            logger.info("events: %s is not given back and comes again later: %r", self._msg.subject, error)
+
+    def let_go(self) -> None:
+        """Hold it no longer: without more it comes again after a while."""
+        self._holding.cancel()
 
 
 class Feed:
@@ -82,19 +117,34 @@ class Feed:
             InvalidRequestError: If there is a consumer of that name, and it reads other kinds.
             UnavailableError: If JetStream cannot be reached.
         """
-        consumer = Durable(self._subjects, self._patterns, name)
+        async with aclosing(self.held(name, ACK_WAIT)) as events:
+            async for held in events:
+                try:
+                    yield held.event
+                finally:
+                    held.let_go()
+                await held.acknowledge()
+
+    async def held(self, name: str, ack_wait: float) -> AsyncGenerator[Held, None]:
+        """Yield the same events, each to be acknowledged by itself, several at a time if need be.
+
+        Args:
+            name: Name of the durable.
+            ack_wait: Seconds after which what nobody holds any more comes again.
+
+        Raises:
+            ClosedError: When the connection is closed.
+            InvalidRequestError: If there is a consumer of that name, and it reads other kinds.
+            UnavailableError: If JetStream cannot be reached.
+        """
+        consumer = Durable(self._subjects, self._patterns, name, ack_wait)
         async with aclosing(self._messages(consumer)) as msgs:
             async for msg in msgs:
                 event = self._decode(msg)
                 if event is None:
                     await msg.term()
-                    continue
-                holding = asyncio.create_task(_hold(msg, consumer.ack_wait / 3))
-                try:
-                    yield event
-                finally:
-                    holding.cancel()
-                await _acknowledge(msg)
+                else:
+                    yield Held(event, msg, consumer.ack_wait / 3)
 
     async def from_now_on(self) -> AsyncGenerator[Event, None]:
         """Yield each event from now on, in order.
@@ -214,13 +264,6 @@ def _is_final(error: Exception) -> bool:
     if isinstance(error, ServiceUnavailableError):
         return error.err_code in (None, _NOT_ENABLED)
     return isinstance(error, NotFoundError)
-
-
-async def _acknowledge(msg: Msg) -> None:
-    try:
-        await msg.ack()
-    except NatsError as error:
-        logger.info("events: %s is not acknowledged and comes again: %r", msg.subject, error)
 
 
 async def _hold(msg: Msg, every: float) -> None:

@@ -174,7 +174,7 @@ class Life:
             within = min(within, max(0.0, deadline - time.time()))
         try:
             await self._end_beginning()
-            self._service.refuse("is leaving")
+            self._service.refuse("is draining and takes no new work; ask another agent")
             if self._heart is not None:
                 announce = announce and self._service.in_flight > 0
                 await asyncio.gather(self._heart.leave(announce=announce), self._service.finish(within))

@@ -21,8 +21,9 @@ from registry.core.policy import Policy
 
 ENV_PREFIX = "AGENT_REGISTRY_"
 
-_BESIDE = ("NATS_SERVER", "NATS_CLI")
-"""Variables of the same prefix that are no settings: which nats-server to start, and which `nats` to test with."""
+_BESIDE = ("NATS_SERVER", "NATS_CLI", "AGENT_ID", "CAPABILITY")
+"""Variables of the same prefix that are no settings: which nats-server to start, which `nats` to test with, and what a
+launcher tells an agent that it starts."""
 
 _OF_POLICY = {
     "min_agents": "min_agents_per_capability",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Be the process that the arguments name: `registry STORE READY_FILE`, or `ROLE AGENT_ID`."""
+    """Be the process that the arguments name: `registry STORE READY_FILE`, or `CAPABILITY AGENT_ID`."""
     threading.Thread(target=_end_with_the_demo, name="parent watch", daemon=True).start()
     what, *arguments = sys.argv[1:]
     if what == "registry":
@@ -22,9 +22,9 @@ def main() -> None:
         store, ready_file = map(Path, arguments)
         up(port=0, store=store, ready_file=ready_file)
     else:
-        from agent_registry.demo.roles import make
+        from agent_registry.demo.roles import ROLE_OF, make
 
-        make(what, *arguments).run()
+        make(ROLE_OF[what], *arguments).run()
 
 
 def _end_with_the_demo() -> None:

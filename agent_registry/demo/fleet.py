@@ -1,24 +1,29 @@
-"""The processes of the demo: started, stopped, killed, each by its own pid, and none left behind."""
+"""The processes of the demo: a registry with a NATS of its own, and agents; none is left behind."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agent_registry.demo.roles import ROLE_OF
+if TYPE_CHECKING:
+    from agents_sdk import ProcessLauncher
 
 STOP_TIMEOUT = 8.0
 """Seconds that a process gets to finish its work before it is killed."""
 
+MAX_AGENTS = 20
+
+_CHILD = (sys.executable, "-m", "agent_registry.demo.child")
+"""What every process of the demo is; it ends when its standard input does, and so with the demo."""
+
 
 class Fleet:
-    """Processes by name.
+    """Starts the registry, and has a launcher for the agents.
 
     Args:
         folder: Where each process's log goes.
@@ -26,92 +31,68 @@ class Fleet:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._processes: dict[str, Process] = {}
-        self._roles: dict[str, str] = {}
-        self._numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
-        self._stopping = False
-        self.environment: dict[str, str] = {}
-        """What every process finds in its environment."""
+        self._registry: Process | None = None
+        self._launcher: ProcessLauncher | None = None
 
     async def start_registry(self, store: Path, ready_file: Path, settings: Mapping[str, str]) -> Process:
         """Start the registry, with a NATS of its own."""
-        return await self._start("registry", ["registry", str(store), str(ready_file)], settings)
-
-    async def start(self, capability: str) -> str:
-        """Start an agent that has a capability and return its id; it registers when it is up."""
-        role = ROLE_OF[capability]
-        agent_id = f"{role}-{next(self._numbers[role])}"
-        self._roles[agent_id] = role
-        await self._start(agent_id, [role, agent_id], {})
-        return agent_id
-
-    def running(self, capability: str) -> list[str]:
-        """Return the ids of those that were started for a capability and whose process runs."""
-        return [name for name, role in self._roles.items() if role == ROLE_OF[capability] and self._runs(name)]
-
-    def ended(self) -> list[str]:
-        """Return the agents whose process has ended."""
-        return [name for name in self._roles if name in self._processes and not self._runs(name)]
-
-    def stop(self, name: str) -> None:
-        """Ask a process to finish its work and end; one that has ended already, or is not ours, is no matter."""
-        if self._runs(name):
-            self._processes[name].terminate()
-
-    def kill(self, name: str) -> None:
-        """End a process as a crash would, without a chance to say goodbye."""
-        if self._runs(name):
-            self._processes[name].kill()
-
-    def kill_all(self) -> None:
-        """End everything at once."""
-        for name in self._processes:
-            self.kill(name)
-
-    async def close(self) -> None:
-        """End everything: the agents first, while there is still a registry to say goodbye to."""
-        self._stopping = True
-        agents = [name for name in self._processes if name in self._roles]
-        await self._end(agents)
-        await self._end([name for name in self._processes if name not in self._roles])
-
-    def last_words(self, name: str) -> str:
-        """Return the last line that a process logged."""
-        lines = self._log(name).read_text("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
-
-    async def _start(self, name: str, arguments: list[str], settings: Mapping[str, str]) -> Process:
-        if self._stopping:
-            raise RuntimeError("the demo is ending; nothing is started any more")
-        with self._log(name).open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "agent_registry.demo.child", *arguments),
+        with (self._folder / "registry.log").open("wb") as log:
+            self._registry = await asyncio.create_subprocess_exec(
+                *(*_CHILD, "registry", str(store), str(ready_file)),
                 stdin=PIPE,
                 stdout=DEVNULL,
                 stderr=log,
-                env={**_neutral_environment(), **self.environment, **settings},
+                env={**_neutral_environment(), **settings},
                 start_new_session=True,  # Ctrl-C is for the demo, which ends the others in order
             )
-        self._processes[name] = process
-        return process
+        return self._registry
 
-    async def _end(self, names: list[str]) -> None:
-        for name in names:
-            self.stop(name)
-        waiting = [asyncio.ensure_future(self._processes[name].wait()) for name in names]
-        if waiting:
-            await asyncio.wait(waiting, timeout=STOP_TIMEOUT)
-        for name in names:
-            self.kill(name)
-        await asyncio.gather(*waiting)
+    def launcher(self, nats: str, say: Callable[[str], None]) -> ProcessLauncher:
+        """Return what starts agents. One that crashes is not started again: the demo shows that the registry notices.
 
-    def _runs(self, name: str) -> bool:
-        process = self._processes.get(name)
-        return process is not None and process.returncode is None
+        Args:
+            nats: Where the registry is.
+            say: Told in words what happens to processes.
+        """
+        from agents_sdk import ProcessLauncher
 
-    def _log(self, name: str) -> Path:
-        return self._folder / f"{name}.log"
+        self._launcher = ProcessLauncher(
+            (*_CHILD, "{capability}", "{agent_id}"),
+            folder=self._folder,
+            max_processes=MAX_AGENTS,
+            environment={**_neutral_environment(), "NATS_URL": nats},
+            grace=STOP_TIMEOUT,
+            max_restarts=0,
+            say=say,
+            standard_input=PIPE,
+        )
+        return self._launcher
+
+    def kill_all(self) -> None:
+        """End everything at once."""
+        if self._launcher is not None:
+            self._launcher.kill()
+        if self._registry is not None and self._registry.returncode is None:
+            self._registry.kill()
+
+    async def close(self) -> None:
+        """End the registry, to which the agents have said goodbye."""
+        registry = self._registry
+        if registry is None or registry.returncode is not None:
+            return
+        registry.terminate()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await registry.wait()
+        except TimeoutError:
+            registry.kill()
+            await registry.wait()
+
+    def last_words(self, name: str) -> str:
+        """Return the last line that a process logged."""
+        from agents_sdk.child import last_line
+
+        return last_line(self._folder / f"{name}.log") or "it said nothing"
 
 
 def _neutral_environment() -> dict[str, str]:

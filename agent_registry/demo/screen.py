@@ -144,6 +144,6 @@ def _happenings(happenings: list[Happening]) -> Group:
 def happening_line(happening: Happening) -> Text:
     """Return one thing that happened, on one line."""
     line = Text(f"{clock(happening.at)}  ", style="dim", no_wrap=True, overflow="ellipsis")
-    line.append(f"{happening.who:<13} ", style="bold")
+    line.append(f"{happening.who:<19} ", style="bold")
     line.append(happening.words, style=happening.style or "default")
     return line

@@ -18,7 +18,7 @@ from agent_registry.demo.story import LIMITS, SCENES, Deed
 from agent_registry.failure import CommandError, Exit
 
 if TYPE_CHECKING:
-    from agents_sdk import RegistryClient
+    from agents_sdk import Orchestrator, ProcessLauncher, RegistryClient
 
 START_TIMEOUT = 30.0
 """Seconds for everything to be up; a laptop takes three."""
@@ -54,32 +54,40 @@ class Stage:
         Raises:
             CommandError: If something does not start or ends by itself.
         """
-        from agents_sdk import Orchestrator, RegistryError
+        from agents_sdk import RegistryError
 
         ledger = self._ledger
         try:
             ledger.nats = await self._start_registry()
             async with self._client() as registry:
-                ledger.load = Load(registry, ledger.seconds)
-                orchestrator = Orchestrator(
-                    registry,
-                    self.fleet,
-                    ROLES.values(),
-                    durable="demo-orchestrator",
-                    say=lambda words: ledger.note("orchestrator", words, "cyan"),
-                )
                 await self._set_policies(registry)
-                async with _together(self._listen(registry), self._look(registry), orchestrator.run()) as crew:
-                    await _unless(self._complete(), crew)
-                    ledger.begun = time.monotonic()
-                    async with _together(ledger.load.run(ledger.begun)) as traffic:
-                        await _unless(self._play(registry), crew + traffic)
+                async with self.fleet.launcher(ledger.nats, self._said) as launcher:
+                    await self._orchestrate(registry, launcher)
         except RegistryError as error:
             said = self.fleet.last_words("registry")
             raise CommandError(f"the registry failed: {error}; its log says: {said}", code=Exit.UNREACHABLE) from error
         finally:
             ledger.ending = True
             await self.fleet.close()
+
+    async def _orchestrate(self, registry: RegistryClient, launcher: ProcessLauncher) -> None:
+        """Have orders carried out, and the story happen meanwhile."""
+        from agents_sdk import Orchestrator
+
+        ledger = self._ledger
+        load = ledger.load = Load(registry, ledger.seconds)
+        orchestrator = Orchestrator(registry, launcher, ROLES.values(), durable="demo-orchestrator", say=self._said)
+        try:
+            async with _together(self._listen(registry), self._look(registry), orchestrator.run()) as crew:
+                await _unless(self._complete(orchestrator, launcher), crew)
+                ledger.begun = time.monotonic()
+                async with _together(load.run(ledger.begun)) as traffic:
+                    await _unless(self._play(registry, launcher), crew + traffic)
+        finally:
+            ledger.ending = True
+
+    def _said(self, words: str) -> None:
+        self._ledger.note("orchestrator", words, "cyan")
 
     async def _start_registry(self) -> str:
         ready_file = self._folder / "ready.json"
@@ -99,9 +107,7 @@ class Stage:
                     f"the registry does not start: {self.fleet.last_words('registry')}", code=Exit.UNREACHABLE
                 )
             await asyncio.sleep(0.05)
-        url = str(json.loads(ready_file.read_text("utf-8"))["nats"])
-        self.fleet.environment["NATS_URL"] = url
-        return url
+        return str(json.loads(ready_file.read_text("utf-8"))["nats"])
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[RegistryClient]:
@@ -120,12 +126,12 @@ class Stage:
                 order_timeout=round(max(2.0, ORDER_TIMEOUT * self._pace), 1),
             )
 
-    async def _complete(self) -> None:
+    async def _complete(self, orchestrator: Orchestrator, launcher: ProcessLauncher) -> None:
         """Wait until there are as many agents as there should be."""
         deadline = time.monotonic() + START_TIMEOUT
         while any(self._ledger.serving(ROLES[role]) < fewest for role, (fewest, _) in LIMITS.items()):
-            ended = self.fleet.ended()
-            if ended:
+            started = [agent_id for act in orchestrator.acts for agent_id in act.started]
+            if ended := [agent_id for agent_id in started if agent_id not in launcher.agents]:
                 raise CommandError(
                     f"{ended[0]} does not start: {self.fleet.last_words(ended[0])}", code=Exit.UNREACHABLE
                 )
@@ -133,7 +139,7 @@ class Stage:
                 raise CommandError(f"the agents are not there after {START_TIMEOUT:g} s", code=Exit.UNREACHABLE)
             await asyncio.sleep(0.1)
 
-    async def _play(self, registry: RegistryClient) -> None:
+    async def _play(self, registry: RegistryClient, launcher: ProcessLauncher) -> None:
         """Let each scene happen in its time."""
         ledger = self._ledger
         for scene, following in zip(SCENES, (*SCENES[1:], None), strict=True):
@@ -141,7 +147,7 @@ class Stage:
                 ledger.victims[scene.deed] = self._victim(scene.deed)
             ledger.scene = scene
             if scene.deed is not None:
-                await self._do(registry, scene.deed)
+                await self._do(registry, launcher, scene.deed)
             ends = ledger.seconds * (1.0 if following is None else following.begins)
             await asyncio.sleep(max(0.0, ends - ledger.elapsed))
 
@@ -152,12 +158,12 @@ class Stage:
         capability = ROLES["risk" if deed == "crash" else "research"]
         return next(agent.agent_id for agent in self._ledger.agents if capability in agent.capabilities)
 
-    async def _do(self, registry: RegistryClient, deed: Deed) -> None:
+    async def _do(self, registry: RegistryClient, launcher: ProcessLauncher, deed: Deed) -> None:
         agent_id = self._ledger.victims[deed]
         match deed:
             case "crash":
                 self._ledger.killed_at = time.time()
-                self.fleet.kill(agent_id)
+                launcher.kill(agent_id)
                 self._ledger.note("demo", f"kill -9 {agent_id}", "bold red")
             case "suspend":
                 await registry.suspend_agent(agent_id, "maintenance")

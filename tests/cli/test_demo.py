@@ -57,16 +57,16 @@ def test_the_whole_loop_happens_and_leaves_nothing_behind(tmp_path: Path) -> Non
         assert f"== {scene.title} ==" in told
     in_order = (
         r"registry orders trading 0 → 2: .*min_agents",
-        r"orchestrator starts trader-1, trader-2",
+        r"orchestrator starts trading-1-0, trading-1-1",
         r"registry orders trading 2 → \d: mean load .* is above 0\.8",
-        r"orchestrator starts trader-3",
-        r"demo kill -9 risk-\d",
-        r"risk-\d is offline: .* after the kill",
+        r"orchestrator starts trading-\d-0",
+        r"demo kill -9 risk_management-\d-\d",
+        r"risk_management-\d-\d is offline: .* after the kill",
         r"registry orders risk_management 1 → 2",
-        r"orchestrator starts risk-3",
-        r"research-\d is suspended, by an operator: maintenance",
+        r"orchestrator starts risk_management-2-0",
+        r"research-\d-\d is suspended, by an operator: maintenance",
         r"registry orders trading \d → \d: mean load .* below 0\.3",
-        r"orchestrator drains trader-\d",
+        r"orchestrator drains trading-\d-\d",
         r"What you saw:",
         r"was found dead \d\.\d s after kill -9",
     )

@@ -13,7 +13,7 @@ from tests.cli.conftest import Do
 from tests.cli.running import ROOT, environment, finished
 
 COMMANDS = (
-    "up", "serve", "demo", "agents", "discover", "get", "stats", "capabilities", "watch", "doctor",
+    "up", "serve", "orchestrate", "demo", "agents", "discover", "get", "stats", "capabilities", "watch", "doctor",
     "suspend", "resume", "drain", "deregister", "scaling", "export", "import",
 )  # fmt: skip
 

@@ -6,11 +6,12 @@ import asyncio
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 from agents_sdk import AgentCallError, AgentInfo, RegistryClient, ServiceQuery
-from tests.cli.running import ROOT, until
+from tests.cli.running import ROOT, Up, until
 from tests.conftest import eventually
 from tests.examples.conftest import EXAMPLES, Example
 
@@ -100,12 +101,10 @@ async def test_risk_refuses_what_makes_no_sense(client: RegistryClient, example:
     assert (refused.value.code, refused.value.agent_id) == ("invalid_request", "risk-7")
 
 
-async def test_orchestrator(client: RegistryClient, example: Example) -> None:
+async def test_orchestrator(client: RegistryClient, example: Example, tmp_path: Path) -> None:
     """It starts what is ordered, drains what is named, and ends what it started."""
     start = f"{sys.executable} {EXAMPLES / 'trading_fleet' / 'trading.py'} {{agent_id}}"
-    process = example("orchestrator.py", "trading", start)
-    # Orders given before it listens for the first time are repeated when they expire.
-    await asyncio.to_thread(until, lambda: "orchestrating" in process.stdout)
+    process = example("orchestrator.py", "trading", start, "--folder", str(tmp_path))
     await client.set_scaling("trading", min_agents=2, max_agents=4, order_timeout=3.0)
 
     async def there_are(wanted: int) -> bool:
@@ -116,7 +115,7 @@ async def test_orchestrator(client: RegistryClient, example: Example) -> None:
     await client.set_scaling("trading", min_agents=1, max_agents=1)
     await eventually(lambda: there_are(1), within=30)
     await asyncio.to_thread(until, lambda: "drains trading-" in process.stdout)
-    started = re.search(r"^starts (.*)$", process.stdout, re.MULTILINE)
+    started = re.search(r"^starts (.*) for trading$", process.stdout, re.MULTILINE)
     assert started is not None
     assert len(started[1].split(", ")) == 2
     assert process.stdout.count("starts ") == 1
@@ -126,11 +125,36 @@ async def test_orchestrator(client: RegistryClient, example: Example) -> None:
     assert "Traceback" not in process.stderr
 
 
-async def test_an_orchestrator_of_what_nobody_knows(client: RegistryClient, example: Example) -> None:
-    process = example("orchestrator.py", "tradng", "true")
+async def test_an_orchestrator_of_a_command_that_is_none(example: Example) -> None:
+    process = example("orchestrator.py", "trading", "no-such-program")
     assert await asyncio.to_thread(process.process.wait, 20) == 2
-    assert "error: the registry knows no capability tradng; see: agent-registry capabilities" in process.stderr
+    assert "error: command: 'no-such-program' is not found, or cannot be run" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+async def test_the_load_follows_its_shape_and_the_workers_the_load(client: RegistryClient, example: Example) -> None:
+    worker = example("worker.py", "--capability", "research", "--concurrency", "1", "--seconds", "0.4")
+    agent = await only(client)
+    assert (agent.capabilities, agent.max_concurrency) == ({"research"}, 1)
+    load = example("load.py", "research", "--shape", "step", "--low", "1", "--high", "8", "--seconds", "8")
+
+    async def is_full() -> bool:
+        known = await client.get_agent_info(agent.agent_id)
+        return known is not None and known.load_factor == 1.0
+
+    await eventually(is_full, within=20)
+    assert await asyncio.to_thread(load.process.wait, 30) == 0, load.stderr
+    lines = re.findall(r"rate +([0-9.]+)/s +under way +\d+  done +(\d+)  failed +(\d+)  mean", load.stdout)
+    assert {"1.0", "8.0"} == {rate for rate, _, _ in lines}, load.stdout
+    assert sum(int(done) for _, done, _ in lines) > 5
+    worker.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.process.wait, 20) == 0
+
+
+async def test_a_load_on_what_nobody_knows_is_one_line(up: Up, example: Example) -> None:
+    load = example("load.py", "tradng")
+    assert await asyncio.to_thread(load.process.wait, 20) == 1
+    assert load.stderr.startswith("error: capability: 'tradng' is not known here; did you mean 'trading'?")
 
 
 async def test_api_reference(client: RegistryClient, example: Example) -> None:

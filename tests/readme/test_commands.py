@@ -31,7 +31,10 @@ COMMANDS = [
 ]
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
-STAY = {"python examples/ten_lines.py", "agent-registry watch", "nats sub 'registry.events.>'"}
+ORCHESTRATE = "agent-registry orchestrate --launch 'python examples/worker.py' --capability trading"
+LOAD = "python examples/load.py trading --shape sine --high 60"
+
+STAY = {"python examples/ten_lines.py", "agent-registry watch", "nats sub 'registry.events.>'", ORCHESTRATE}
 """Commands that run until they are interrupted."""
 
 
@@ -94,6 +97,16 @@ def test_the_commands_of_the_command_line(registry: dict[str, str], tmp_path: Pa
                     assert run(command, registry, tmp_path), command
             assert "'price': 42.0" in run("python examples/call.py", registry)
         assert found(registry) == []
+
+
+def test_agents_are_started_and_stopped_as_ordered(registry: dict[str, str], tmp_path: Path) -> None:
+    """From zero: the policy of the commands before wants two."""
+    assert {ORCHESTRATE, LOAD} <= set(COMMANDS)
+    run("agent-registry scaling set trading --min 2 --max 6 --stabilisation-down 20", registry)
+    with running(f"exec {ORCHESTRATE} --log-dir {tmp_path}", registry) as orchestrator:
+        wait(lambda: len(found(registry)) >= 2, orchestrator, within=40.0)
+        assert " failed    0 " in run(f"{LOAD} --seconds 3", registry)
+    assert found(registry) == []
 
 
 def test_the_demo(registry: dict[str, str]) -> None:

@@ -103,6 +103,17 @@ async def test_an_agent_without_an_id_makes_one(nats_server: NatsServer, client:
         assert {agent.agent_id for agent in await client.discover_agents()} == {one.agent_id, other.agent_id}
 
 
+def test_an_agent_without_an_id_takes_the_one_that_whoever_started_it_gave(monkeypatch) -> None:
+    monkeypatch.setenv("AGENT_REGISTRY_AGENT_ID", "trading-7-0")
+    assert Agent("trader", ["trading"]).agent_id == "trading-7-0"
+    assert Agent("trader", ["trading"], agent_id="own").agent_id == "own"
+    monkeypatch.setenv("AGENT_REGISTRY_AGENT_ID", "")
+    assert Agent("trader", ["trading"]).agent_id.startswith("trader-")
+    monkeypatch.setenv("AGENT_REGISTRY_AGENT_ID", "a b")
+    with pytest.raises(InvalidRequestError, match=r"^agent_id"):
+        Agent("trader", ["trading"])
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
@@ -533,6 +544,7 @@ async def test_an_order_to_drain_ends_it_after_its_work(make: MakeAgent, client:
     await eventually(lambda: _is_draining(nc))
     body, code = await ask(nc, "agent.a.work")
     assert (code, body["error"]["retryable"]) == (503, True)
+    assert body["error"]["message"] == "a is draining and takes no new work; ask another agent"
     assert (await known(client)).status is AgentStatus.DEREGISTERING
     go.set()
     assert await working == ("done", 0)
