@@ -16,7 +16,7 @@ LINK := $(PIP) install -q --no-index --no-deps --no-build-isolation -e .
 quiet = @out=$$($(1) 2>&1) || { echo "$$out"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help up cluster test check bench simulate robustness
+.PHONY: help up cluster test check bench simulate loop robustness
 
 help:
 	@echo 'make up          start NATS and one registry here (ARGS="--port 4222 --store DIR")'
@@ -25,6 +25,7 @@ help:
 	@echo 'make check       formatting, lint, types, import rules'
 	@echo 'make bench       measure against the raw client'
 	@echo 'make simulate    how soon the dead are found, and how it scales, beside other systems (ARGS="--only scaling")'
+	@echo 'make loop        agents scaled under a load that rises and falls (ARGS="--shape step --seconds 60")'
 	@echo 'make robustness  minutes of faults from a random seed (ARGS="--seed 7 --seconds 120")'
 	@echo 'Each makes $(VENV) first, from Python 3.11 or newer (PYTHON=$(PYTHON)).'
 
@@ -44,6 +45,9 @@ check: $(VENV)/.dev
 	@$(VENV)/bin/mypy --no-error-summary
 	$(call quiet,$(VENV)/bin/lint-imports --no-logo)
 	$(call quiet,$(PIP) check)
+
+loop: $(VENV)/.dev
+	@exec $(VENV)/bin/python -m tests.loop $(ARGS)
 
 robustness: $(VENV)/.dev
 	@exec $(VENV)/bin/python -m tests.robustness $(ARGS)

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Lane:
-    """The orders of one capability: the newest is acted on."""
+    """The orders of one capability, or the proposals for it: the newest is acted on."""
 
     act: Act
     task: asyncio.Task[None]
@@ -94,7 +94,7 @@ class Orchestrator:
         self._watch = watch
         self._handlers: dict[ScalingAction, OrderHandler] = {}
         self._acts: deque[Act] = deque(maxlen=KEPT_ACTS)
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[tuple[str, bool], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._expired: Counter[str] = Counter()
 
@@ -158,7 +158,7 @@ class Orchestrator:
             await held.acknowledge()
         elif time.time() > order.expires_at:
             await self._pass_over(order, held)
-        elif (lane := self._lanes.get(order.capability)) is None or _is_newer(order, lane.act.order):
+        elif (lane := self._lanes.get(_lane_of(order))) is None or _is_newer(order, lane.act.order):
             self._begin(order, held)
         elif order.order_id == lane.act.order.order_id and lane.act.outcome is None and lane.held is not None:
             lane.held.let_go()  # the server had not heard that it is held
@@ -191,17 +191,17 @@ class Orchestrator:
         act = Act(order, self._watch)
         self._acts.append(act)
         act.enter(Phase.WAITING)
-        before = self._lanes.get(order.capability)
+        before = self._lanes.get(_lane_of(order))
         if before is not None:
             before.act.supersede()
         task = asyncio.create_task(self._act(act, None if before is None else before.act))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        lane = self._lanes[order.capability] = _Lane(act, task, held)
+        lane = self._lanes[_lane_of(order)] = _Lane(act, task, held)
         return lane
 
     async def _act(self, act: Act, before: Act | None) -> None:
-        lane = self._lanes[act.order.capability]
+        lane = self._lanes[_lane_of(act.order)]
         try:
             if before is not None:
                 await before.left()
@@ -266,6 +266,11 @@ async def _handled(handler: OrderHandler, act: Act) -> str:
     finally:
         await cancel(waiting)
         await cancel(working)
+
+
+def _lane_of(order: ScalingOrder) -> tuple[str, bool]:
+    """Return which orders an order waits for, or takes the place of: a proposal to move agents stands beside them."""
+    return order.capability, order.action is ScalingAction.REBALANCE
 
 
 def _is_newer(order: ScalingOrder, known: ScalingOrder) -> bool:

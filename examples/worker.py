@@ -27,6 +27,7 @@ agent = Agent(
     capabilities=[chosen.capability],
     max_concurrency=chosen.concurrency,
     heartbeat_interval=1.0,
+    metadata={"pid": os.getpid()},
     prefix=os.environ.get("AGENT_REGISTRY_PREFIX", "registry"),
 )
 
@@ -36,6 +37,13 @@ async def work(request: dict) -> dict:
     seconds = float(request.get("seconds", chosen.seconds))
     await asyncio.sleep(random.uniform(0.5, 1.5) * seconds)
     return {"done_by": agent.agent_id}
+
+
+@agent.handle("ail")
+def ail(request: dict) -> dict:
+    """From now on it says of itself that it is not well: below 0.6 the registry orders another one in its place."""
+    agent.report(health_score=float(request.get("health_score", 0.55)))
+    return {}
 
 
 agent.run()

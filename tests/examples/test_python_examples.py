@@ -112,6 +112,7 @@ async def test_orchestrator(client: RegistryClient, example: Example, tmp_path: 
         return listing.total == wanted
 
     await eventually(lambda: there_are(2), within=30)
+    await client.set_scaling("execution", min_agents=1)  # which they can do, too: it would need both of them
     await client.set_scaling("trading", min_agents=1, max_agents=1)
     await eventually(lambda: there_are(1), within=30)
     await asyncio.to_thread(until, lambda: "drains trading-" in process.stdout)

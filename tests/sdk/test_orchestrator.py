@@ -360,6 +360,15 @@ async def test_a_newer_order_of_the_capability_takes_the_place_of_one_that_is_ca
     assert await stream.pending() == 0
 
 
+async def test_a_proposal_stands_beside_the_order_to_start_others(stream: Stream) -> None:
+    await stream.publish("o1")
+    await eventually(lambda: len(stream.handled) == 1)
+    await publish(stream.client, order(ScalingAction.REBALANCE, 2, "a", order_id="move", generation=2))
+    await eventually(lambda: stream.outcomes.get("move") == "nothing done, rebalance has no handler")
+    stream.let_go("o1")
+    await eventually(lambda: stream.outcomes["o1"] == "done")
+
+
 async def test_an_older_order_and_one_that_came_before_are_left_alone(stream: Stream) -> None:
     stream.let_go("o3")
     await stream.publish("o3", generation=3)
