@@ -123,6 +123,7 @@ class Stage:
                 min_agents=fewest,
                 max_agents=most,
                 stabilisation_down=round(STABILISATION * self._pace, 1),
+                step_down=1,
                 order_timeout=round(max(2.0, ORDER_TIMEOUT * self._pace), 1),
             )
 
