@@ -14,6 +14,9 @@ from registry.core.status import FAIR, HEALTHY, Status
 UNKNOWN_SUCCESS_RATE = 0.5
 """What an agent that never reported a success rate is ranked with: proven success comes first."""
 
+ASSUMED_CAPACITY = 10
+"""Slots by which reservations of an agent become load, if it gave no `max_concurrency`; they are not limited by it."""
+
 
 class Agent:
     """A record and the vitals heard since it was written. Instants are monotonic seconds, timestamps Unix seconds."""
@@ -35,6 +38,8 @@ class Agent:
         "metrics",
         "probe_at",
         "record",
+        "reserved",
+        "reserved_then",
         "revision",
         "rhythm",
         "seq",
@@ -57,6 +62,10 @@ class Agent:
         self.load = record.load_factor
         self.load_at = load_at
         """Instant of the last load report; None when there was none."""
+        self.reserved = 0
+        """Slots that assignments reserve of it now."""
+        self.reserved_then = 0
+        """Slots that they reserved when it last reported its load."""
         self.metrics: Mapping[str, float] = record.performance_metrics
         self.seq = -1
         self.signs = 0
@@ -94,10 +103,29 @@ class Agent:
         return self.record.status
 
     @property
+    def effective_load(self) -> float:
+        """Its load as of now, 0.0 to 1.0: what it reported, corrected by what was reserved and released since.
+
+        Never less than what is reserved now: who has been given work may not have begun it.
+        """
+        if not (self.reserved or self.reserved_then):
+            return self.load
+        capacity = self.record.max_concurrency or ASSUMED_CAPACITY
+        load = max(self.load * capacity + self.reserved - self.reserved_then, self.reserved) / capacity
+        return min(1.0, load)
+
+    def has_room(self, slots: int) -> bool:
+        """Return whether so many slots of it can be reserved."""
+        limit = self.record.max_concurrency
+        if limit is None:
+            return True
+        return self.reserved + slots <= limit and (self.load < 1.0 or self.effective_load < 1.0)
+
+    @property
     def performance(self) -> float:
-        """The performance score, 0.0 to 1.0: 0.4 health + 0.3 (1 - load) + 0.3 success rate."""
+        """The performance score, 0.0 to 1.0: 0.4 health + 0.3 (1 - effective load) + 0.3 success rate."""
         success = self.metrics.get("success_rate", UNKNOWN_SUCCESS_RATE)
-        return 0.4 * self.health + 0.3 * (1.0 - self.load) + 0.3 * min(1.0, max(0.0, success))
+        return 0.4 * self.health + 0.3 * (1.0 - self.effective_load) + 0.3 * min(1.0, max(0.0, success))
 
     def finding(self) -> Evidence:
         """Return its evidence, to be added to."""

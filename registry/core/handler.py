@@ -24,6 +24,9 @@ not answer, answers late, or is silent. `evidence.judge` makes a verdict of it, 
 to follow. Hints (a late beat, a report, a closed connection) only lead to a probe (`probing.py`). When many are in
 trouble together, verdicts are held back (`protection.py`).
 
+Assignments are decided by the leader alone, on what the log of their bucket says up to its end; `ledger.py` says why no
+slot is given twice all the same while two believe to lead.
+
 Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or
 from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS. It is judged only as far as
 everybody could be heard (`path.py`).
@@ -34,7 +37,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from registry.core import canary_runs, commands, events, outcomes, probing, scaling, telemetry, upkeep
+from registry.core import (
+    assigned,
+    assigning,
+    canary_runs,
+    commands,
+    events,
+    outcomes,
+    probing,
+    scaling,
+    telemetry,
+    upkeep,
+)
 from registry.core.effects import Effect
 from registry.core.state import RegistryState
 
@@ -63,6 +77,15 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.PolicyRead: scaling.policy_read,
     events.PolicyReadFailed: scaling.policy_read_failed,
     events.PolicyChanged: scaling.policy_changed,
+    events.AssignmentRequested: assigning.requested,
+    events.ReleaseRequested: assigning.requested,
+    events.AssignmentsQueried: assigning.queried,
+    events.AssignmentsCommitted: assigned.committed,
+    events.AssignmentsUncertain: assigned.uncertain,
+    events.AssignmentsLearnt: assigned.learnt,
+    events.AssignmentChanged: assigned.changed,
+    events.AssignmentsReplaced: assigned.replaced,
+    events.AssignmentsListed: assigned.entries_listed,
     events.Connected: upkeep.connected,
     events.Disconnected: upkeep.disconnected,
     events.PulseHeard: upkeep.pulse_heard,
