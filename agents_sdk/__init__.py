@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents_sdk.agent import Agent
-    from agents_sdk.caller import AgentCallError
+    from agents_sdk.assignment import Assignment
     from agents_sdk.canary import Canary, is_canary
     from agents_sdk.client import RegistryClient
     from agents_sdk.directory import Change, Changed, Joined, Left, Snapshot
     from agents_sdk.orchestrator import Fleet, Orchestrator
+    from agents_sdk.protocol.assignments import AssignmentListing
     from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
     from agents_sdk.protocol.errors import (
         AlreadyRegisteredError,
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
         StaleIncarnationError,
         UnavailableError,
     )
-    from agents_sdk.protocol.events import RegistryEvent, StatusEvent
+    from agents_sdk.protocol.events import AssignmentLost, RegistryEvent, StatusEvent
     from agents_sdk.protocol.registration import Receipt
     from agents_sdk.protocol.scaling import ScalingOrder, ScalingReport
     from agents_sdk.protocol.statistics import Statistics
     from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, Reason, ScalingAction, SortBy
+    from agents_sdk.replies import AgentCallError
 
 __all__ = [
     "Agent",
@@ -39,6 +41,9 @@ __all__ = [
     "AgentInfo",
     "AgentStatus",
     "AlreadyRegisteredError",
+    "Assignment",
+    "AssignmentListing",
+    "AssignmentLost",
     "Canary",
     "Change",
     "Changed",
@@ -75,11 +80,12 @@ __all__ = [
 # Where each name lives. Imported on first use: pydantic and nats take longer to import than many a command runs.
 _HOMES = {
     "agent": ("Agent",),
-    "caller": ("AgentCallError",),
+    "assignment": ("Assignment",),
     "canary": ("Canary", "is_canary"),
     "client": ("RegistryClient",),
     "directory": ("Change", "Changed", "Joined", "Left", "Snapshot"),
     "orchestrator": ("Fleet", "Orchestrator"),
+    "protocol.assignments": ("AssignmentListing",),
     "protocol.discovery": ("AgentInfo", "Listing", "ServiceQuery"),
     "protocol.errors": (
         "AlreadyRegisteredError",
@@ -94,11 +100,12 @@ _HOMES = {
         "StaleIncarnationError",
         "UnavailableError",
     ),
-    "protocol.events": ("RegistryEvent", "StatusEvent"),
+    "protocol.events": ("AssignmentLost", "RegistryEvent", "StatusEvent"),
     "protocol.registration": ("Receipt",),
     "protocol.scaling": ("ScalingOrder", "ScalingReport"),
     "protocol.statistics": ("Statistics",),
     "protocol.vocabulary": ("AgentCapability", "AgentStatus", "Reason", "ScalingAction", "SortBy"),
+    "replies": ("AgentCallError",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

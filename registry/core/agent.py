@@ -103,16 +103,23 @@ class Agent:
         return self.record.status
 
     @property
-    def effective_load(self) -> float:
-        """Its load as of now, 0.0 to 1.0: what it reported, corrected by what was reserved and released since.
+    def capacity(self) -> int:
+        """How many slots reserved are all of its load."""
+        return self.record.max_concurrency or ASSUMED_CAPACITY
 
-        Never less than what is reserved now: who has been given work may not have begun it.
-        """
+    @property
+    def load_elsewhere(self) -> float:
+        """What it reported of its load beyond what was reserved of it then, 0.0 to 1.0."""
+        if not self.reserved_then:
+            return self.load
+        return max(0.0, self.load - self.reserved_then / self.capacity)
+
+    @property
+    def effective_load(self) -> float:
+        """Its load as of now, 0.0 to 1.0: what is reserved of it, whether begun or not, and its load from elsewhere."""
         if not (self.reserved or self.reserved_then):
             return self.load
-        capacity = self.record.max_concurrency or ASSUMED_CAPACITY
-        load = max(self.load * capacity + self.reserved - self.reserved_then, self.reserved) / capacity
-        return min(1.0, load)
+        return min(1.0, self.load_elsewhere + self.reserved / self.capacity)
 
     def has_room(self, slots: int) -> bool:
         """Return whether so many slots of it can be reserved."""

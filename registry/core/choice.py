@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from registry.core.agent import ASSUMED_CAPACITY, Agent
+from registry.core.agent import Agent
 from registry.core.catalog import Catalog
 from registry.core.query import STEP, Query
 
@@ -33,34 +33,25 @@ def choose(catalog: Catalog, query: Query, at: float, random: Callable[[], float
     if len(drawn) < CHOICES:
         return drawn[0] if drawn else None
     one, other = drawn
-    surplus = (_elsewhere(one) + _elsewhere(other)) / 2
-    difference = _strain(one, surplus, at) - _strain(other, surplus, at)
+    elsewhere = (one.load_elsewhere + other.load_elsewhere) / 2
+    difference = _strain(one, elsewhere, at) - _strain(other, elsewhere, at)
     if abs(difference) < STEP:
         return one if random() < 0.5 else other
     return one if difference < 0 else other
 
 
-def _own(agent: Agent) -> float:
-    """Return the share of an agent that is reserved."""
-    return min(1.0, agent.reserved / (agent.record.max_concurrency or ASSUMED_CAPACITY))
-
-
-def _elsewhere(agent: Agent) -> float:
-    """Return the load that an agent reported beyond what is reserved of it."""
-    return agent.effective_load - _own(agent)
-
-
-def _strain(agent: Agent, surplus: float, at: float) -> float:
+def _strain(agent: Agent, usual: float, at: float) -> float:
     """Return how loaded an agent is taken to be, 0.0 to 1.0; more so if it came back lately, or its silence is odd.
 
     Args:
         agent: Which.
-        surplus: Load from elsewhere of an agent that says nothing of it.
+        usual: Load from elsewhere that an agent is taken to have if it never reported any.
         at: The instant now.
     """
     weight = 0.0
     if agent.load_at is not None:
         age = max(0.0, at - agent.load_at)
         weight = 0.5 ** (age / max(agent.record.heartbeat_interval, MIN_INTERVAL))
-    load = min(1.0, _own(agent) + weight * _elsewhere(agent) + (1.0 - weight) * surplus)
+    elsewhere = weight * agent.load_elsewhere + (1.0 - weight) * usual
+    load = min(1.0, agent.reserved / agent.capacity + elsewhere)
     return 1.0 - (1.0 - load) * agent.standing

@@ -41,7 +41,8 @@ class Query:
     limit: int = 10
     exclude: frozenset[str] = frozenset()
     slots: int = 0
-    """How many slots must be free; 0 if none are wanted."""
+    """How many slots must be free; 0 if none are wanted. What is reserved is bounded by the slots there are then, and
+    `max_load` bounds the rest of the load."""
 
     def key(self) -> tuple[object, ...]:
         """Return what tells apart the queries that match or rank differently."""
@@ -88,7 +89,7 @@ class Query:
         return (
             record.status in self.statuses
             and agent.health >= self.min_health
-            and agent.effective_load <= self.max_load
+            and (agent.load_elsewhere if self.slots else agent.effective_load) <= self.max_load
             and self.capabilities.issubset(record.capabilities)
             and (self.agent_type is None or record.agent_type == self.agent_type)
             and (not self.tags or self.tags.issubset(record.tags))

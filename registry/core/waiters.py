@@ -67,7 +67,7 @@ class Waiters:
         self._kinds[kind] = self._kinds.get(kind, 0) + 1
 
     def join(self, waiter: Waiter, request: AssignmentRequested) -> None:
-        """Let a request wait with one for the same task.
+        """Let a request wait with one for the same task, and no longer than that.
 
         Raises:
             RefusedError: `overloaded` when too many do already.
@@ -75,7 +75,6 @@ class Waiters:
         if len(waiter.also) >= MAX_WAITING:
             raise RefusedError("overloaded", f"task_id: {MAX_WAITING} requests wait for the same task; try again later")
         waiter.also.append(request)
-        waiter.deadline = max(waiter.deadline, request.at + request.wait)
 
     def end(self, waiter: Waiter) -> None:
         """Let it wait no longer."""

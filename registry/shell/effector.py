@@ -13,7 +13,9 @@ from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
     Announce,
     AwaitRevision,
+    CommitAssignments,
     Effect,
+    LearnAssignments,
     Probe,
     PublishOrder,
     PutPolicy,
@@ -44,6 +46,7 @@ from registry.core.events import (
 from registry.core.record import Record
 from registry.shell import canary, probe
 from registry.shell.acks import TOO_LARGE, Ack
+from registry.shell.assignment_log import failed
 from registry.shell.bus_nats import Bus
 from registry.shell.clock import monotonic
 from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
@@ -54,6 +57,7 @@ from registry.shell.store import Store
 from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
+    from registry.shell.assignment_log import AssignmentLog
     from registry.shell.bucket_log import BucketLog
     from registry.shell.projector import Projector
 
@@ -87,6 +91,7 @@ class Effector:
         subjects: Names.
         dispatch: Takes the facts that come back.
         bucket_log: Takes every record that was committed.
+        assignment_log: Writes assignments.
         projector: Publishes scaling orders, and knows whether the events of what is swept are in the stream.
     """
 
@@ -97,6 +102,7 @@ class Effector:
         subjects: Subjects,
         dispatch: Callable[[Event], Awaitable[None]],
         bucket_log: BucketLog,
+        assignment_log: AssignmentLog,
         projector: Projector,
     ) -> None:
         self._trouble = Trouble(log)
@@ -118,6 +124,8 @@ class Effector:
             TellAgent: self._tell,
             PublishOrder: self._publish_order,
             Announce: self._announce,
+            CommitAssignments: assignment_log.commit,
+            LearnAssignments: self._spawned(assignment_log.learn),
             PutPolicy: self._spawned(self._put_policy),
             ReadPolicy: self._spawned(self._read_policy),
         }
@@ -152,6 +160,8 @@ class Effector:
                 await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT, subject))
             case RunCanary():
                 await self._dispatch(canary.ended(effect, None, FAILED))
+            case CommitAssignments() | LearnAssignments():
+                self._spawn(self._dispatch_later(failed(effect)))
             case PutPolicy(capability):
                 await self._dispatch(PolicyUncertain(at, capability))
             case ReadPolicy(capability):

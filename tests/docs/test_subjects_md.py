@@ -47,7 +47,7 @@ from registry.core.status import DISCOVERABLE, FAIR, HEALTHY, Cause, Status, mov
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
-from registry.shell.outbox import EXPECTED
+from registry.shell.store import EXPECTED
 from registry.shell.store import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, HISTORY
 from tests.conftest import eventually
 from tests.contract.test_bad_input import CASES
