@@ -20,7 +20,7 @@ from agents_sdk.replies import answer_in
 from agents_sdk.tracing import outgoing_headers
 
 ASSIGNMENT_HEADER = "Agent-Registry-Assignment"
-TOKEN_HEADER = "Agent-Registry-Fencing-Token"  # noqa: S105 - a number that everybody may know
+TOKEN_HEADER = "Agent-Registry-Fencing-Token"
 """Headers of requests to an agent that was assigned."""
 
 logger = logging.getLogger(__name__)

@@ -392,7 +392,8 @@ class RegistryClient:
         One that this version has no class for, or that says something it has no word for, is a dict.
 
         Args:
-            kinds: `status`, `scaling`, `conflict`, `registry`, `assignment`; when left out all, or what an existing durable reads.
+            kinds: `status`, `scaling`, `conflict`, `registry`, `assignment`; when left out all, or what an existing
+                durable reads.
             durable: Name under which the server remembers what was read: first comes everything
                 kept that was not. Without one, events come from now on.
 

@@ -66,7 +66,9 @@ def check_releaser(assignment: Assignment, agent: Agent | None, agent_id: str | 
     if agent_id not in (None, assignment.agent_id):
         message = f"is an assignment of another agent than {agent_id!r}"
         raise RefusedError("forbidden", f"assignment_id: {message}", ("assignment_id", message))
+    if assignment.identity is None:
+        return
     own = None if agent is None else agent.record.identity
-    if assignment.identity is not None and identity not in (assignment.identity, own):
+    if identity is None or identity not in (assignment.identity, own):
         message = "was made by another identity"
         raise RefusedError("forbidden", f"assignment_id: {message}", ("assignment_id", message))
