@@ -367,6 +367,7 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.events\.status\.(>|(<status>|[a-z]+)\.(>|[a-z]+-1))",
         r"registry\.events\.scaling\.[a-z_]+\.trading",
         r"registry\.events\.registry\.leader_changed",
+        r"registry\.events\.assignment\.lost\.[a-z]+-1",
         r"registry\.replica\.<replica>(\.<subject>)?",
         r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
         r"\$SRV\.PING\.registry",
