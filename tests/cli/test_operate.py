@@ -46,13 +46,13 @@ def test_deregistering_nobody_is_no_error(do: Do, up: Up) -> None:
 
 
 def test_assignments_are_listed_and_released(do: Do, up: Up) -> None:
-    up.register("ada")
+    up.register("cecile")
     assert do("assignments", "--agent", "nobody", "--nats", up.url).out == "no assignments\n"
-    trading = ServiceQuery(capabilities={"trading"})
+    trading = ServiceQuery(capabilities={"trading"}, exclude={"ada", "bob", "mallory"})
     won = up.ask(lambda registry: registry.assign(trading, task_id="order 7", ttl=3600.0))
     code, out, _ = do("assignments", "--nats", up.url)
     assert code == 0
-    assert f"{won.assignment_id}  ada" in out
+    assert f"{won.assignment_id}  cecile" in out
     assert "order 7" in out
     assert "1 assignment\n" in out
     document = do("assignments", "--task", "order 7", "--nats", up.url, "--json").document
