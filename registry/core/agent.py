@@ -132,7 +132,8 @@ class Agent:
     def performance(self) -> float:
         """The performance score, 0.0 to 1.0: 0.4 health + 0.3 (1 - effective load) + 0.3 success rate."""
         success = self.metrics.get("success_rate", UNKNOWN_SUCCESS_RATE)
-        return 0.4 * self.health + 0.3 * (1.0 - self.effective_load) + 0.3 * min(1.0, max(0.0, success))
+        load = self.effective_load if self.reserved or self.reserved_then else self.load  # nearly always at once
+        return 0.4 * self.health + 0.3 * (1.0 - load) + 0.3 * min(1.0, max(0.0, success))
 
     def finding(self) -> Evidence:
         """Return its evidence, to be added to."""

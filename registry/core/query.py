@@ -89,7 +89,7 @@ class Query:
         return (
             record.status in self.statuses
             and agent.health >= self.min_health
-            and (agent.load_elsewhere if self.slots else agent.effective_load) <= self.max_load
+            and (self._load_of(agent) if agent.reserved or agent.reserved_then else agent.load) <= self.max_load
             and self.capabilities.issubset(record.capabilities)
             and (self.agent_type is None or record.agent_type == self.agent_type)
             and (not self.tags or self.tags.issubset(record.tags))
@@ -97,6 +97,10 @@ class Query:
             and (self.metadata is None or _has(record.metadata, self.metadata))
             and (not self.slots or agent.has_room(self.slots))
         )
+
+    def _load_of(self, agent: Agent) -> float:
+        """Return the load that is bounded; what is reserved of an agent is bounded otherwise if slots are wanted."""
+        return agent.load_elsewhere if self.slots else agent.effective_load
 
     def shortfalls(self, agent: Agent) -> list[str]:
         """Return every reason why an agent does not match; empty when it does."""
