@@ -58,8 +58,8 @@ class Log:
 
     def __init__(self) -> None:
         self.entries: list[Written] = []
-        self.gone: int = 0
-        """Entries up to here have ended by their own time, unless they live."""
+        self.gone = 0
+        """Entries up to here are not in the log any more, unless they live: markers end by their own time."""
 
     def commit(self, order: CommitAssignments) -> bool:
         """Write all of them, or nothing."""
@@ -195,6 +195,8 @@ class Player:
         while self.heard < end:
             entry = self.log.entries[self.heard]
             self.heard += 1
+            if self.heard <= self.log.gone and entry.assignment_id not in self.log.live():
+                continue
             self.handle(AssignmentChanged(self.now, entry.assignment_id, entry.assignment, entry.revision))
 
     def replaced(self) -> None:

@@ -174,6 +174,37 @@ def test_who_leads_no_more_refuses(player: Player) -> None:
     player.state.validate()
 
 
+@pytest.mark.parametrize(
+    ("becomes", "reason"),
+    [
+        (made("a", status=Status.OFFLINE, reason="no_responders"), "no_responders"),
+        (made("a", 2, reason="takeover"), "takeover"),
+        (removed(made("a")), "deregistered"),
+        (made("a", status=Status.SUSPENDED, reason="operator"), None),
+        (made("a", status=Status.DEREGISTERING, reason="draining"), None),
+    ],
+)
+@pytest.mark.parametrize("leads", [True, False])
+def test_it_ends_with_its_agent(player: Player, log: Log, becomes: Record, reason: str | None, leads: bool) -> None:
+    """Also when nobody led at that time."""
+    won = given(player, player.assign("t", exclude=frozenset("bc")))
+    if not leads:
+        player.follow(2)
+    player.know(becomes, 9)
+    if not leads:
+        player.lead(3)
+        player.settle()
+    player.tick()
+    player.settle()
+    ended = log.entries[-1].assignment
+    assert ended is not None
+    assert (ended.ended and ended.ended.reason) == reason
+    assert (won["assignment_id"] in log.live()) is (reason is None)
+    assert refusal(player.assign("u", exclude=frozenset("bc"))) == (None if becomes.incarnation == 2 else "unavailable")
+    player.settle()
+    player.state.validate()
+
+
 def test_an_unknown_agent_is_waited_for(log: Log, player: Player) -> None:
     """The log of agents may lag behind that of assignments."""
     won = given(player, player.assign("t", exclude=frozenset("bc")))
@@ -200,6 +231,32 @@ def test_an_agent_that_nobody_knows(log: Log, player: Player) -> None:
     late.settle()
     assert not log.live()
     assert log.entries[-1].assignment.ended.reason == "deregistered"
+
+
+def test_the_end_of_the_log_has_vanished(player: Player, log: Log) -> None:
+    """Markers end by their own time; who never heard of them has to know how far the log reaches all the same."""
+    won = given(player, player.assign("t"))
+    player.release(won["assignment_id"])
+    player.settle()
+    log.gone = 2
+    new = leader(log, "new")
+    assert new.assign("u").body is None
+    new.carry_out()
+    new.deliver()
+    assert len(log.entries) == 3, "at the first attempt"
+
+
+def test_a_newcomer_does_not_pass_who_waits(player: Player) -> None:
+    many = player.assign("many", slots=2, exclude=frozenset("bc"), wait=50.0)
+    assert refusal(many) == "invalid_request", "nobody has so many"
+    for number in range(6):
+        given(player, player.assign(f"t{number}", exclude=frozenset("a")))
+    waits = player.assign("waits", slots=4, wait=50.0)
+    late = player.assign("late")
+    assert waits.body is None
+    assert refusal(late) == "unavailable"
+    assert "others wait for the rest" in late.body.message
+    assert given(player, player.assign("other", exclude=frozenset("bc")))["agent"].agent_id == "a"
 
 
 def test_a_bucket_that_is_another_one(player: Player, log: Log) -> None:
@@ -261,7 +318,7 @@ class Replicas(RuleBasedStateMachine):
         self.lead(0)
 
     @rule(which=WHICH, task=TASKS, slots=st.sampled_from([1, 1, 2, 4]), wait=st.sampled_from([0.0, 3.0]),
-          ttl=st.sampled_from([1.0, 5.0, 60.0]))  # fmt: skip
+          ttl=st.sampled_from([1.0, 5.0, 3600.0]))  # fmt: skip
     def assign(self, which: int, task: str, slots: int, wait: float, ttl: float) -> None:
         self.answers.append((self.players[which].assign(task, slots, ttl, wait), task))
 
@@ -351,13 +408,12 @@ class Replicas(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.follow(1)
-        self.players[1].late and self.players[1].settle()
         self.lead(0)
         for which in (0, 1):
             self.learn(which, len(self.records))
         for _ in range(3):
             for player in self.players:
-                player.now += 61.0
+                player.now += 6.0
                 player.settle()
                 player.tick()
                 player.settle()
