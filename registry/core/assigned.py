@@ -62,7 +62,7 @@ def uncertain(state: RegistryState, event: AssignmentsUncertain) -> list[Effect]
 
 
 def learnt(state: RegistryState, event: AssignmentsLearnt) -> list[Effect]:
-    """Decide everything again on what the log has."""
+    """Decide everything again on what the log has; if that cannot be learnt, nothing is decided until it can."""
     ledger = state.ledger
     if event.number != ledger.learning:
         return []
@@ -71,8 +71,9 @@ def learnt(state: RegistryState, event: AssignmentsLearnt) -> list[Effect]:
         ledger.watch()
         _doubt_all(state, event.at)
         why = f"the log of assignments cannot be read now; {UNKNOWN}"
-        return give_up(state, [*_requests(steps), *held], why)
-    effects: list[Effect] = []
+        effects = give_up(state, [*_requests(steps), *held], why)
+        return [*effects, LearnAssignments(ledger.learn())] if state.leading else effects
+    effects = []
     for step in steps:
         effects += _again(state, step, event.at)
     for request in held:
@@ -102,8 +103,9 @@ def _again(state: RegistryState, step: Step, at: float) -> list[Effect]:
 
 def changed(state: RegistryState, event: AssignmentChanged) -> list[Effect]:
     """Take an entry of the log, unless it is known."""
-    if state.ledger.heard(event.assignment_id, event.assignment, event.revision) and event.assignment is not None:
-        state.ledger.doubt(event.assignment.agent_id, event.at)
+    assignment, is_ours = event.assignment, state.ledger.step_of(event.assignment_id) is not None
+    if state.ledger.heard(event.assignment_id, assignment, event.revision) and assignment is not None and not is_ours:
+        state.ledger.doubt(assignment.agent_id, event.at)  # whoever made it may not have known what became of its agent
     return []
 
 

@@ -151,10 +151,9 @@ class Ledger:
                 step.assignment = replace(step.assignment, token=commit.expected + number)
             if self._steps.get(assignment_id) is step:
                 del self._steps[assignment_id]
-            if not step.ends:
-                self._store(assignment_id, step.assignment)
-            elif assignment_id in self.live:
-                self._store(assignment_id, None)
+            if commit.expected + number <= self.revision:
+                continue  # the log was quicker than the acknowledgement, and may have told of its end, too
+            self._store(assignment_id, None if step.ends else step.assignment)
         self.revision = max(self.revision, revision)
         return commit.steps
 
@@ -196,6 +195,8 @@ class Ledger:
             step, ended = self._steps.get(assignment_id), assignment and assignment.ended
             if step is not None and ended is not None and step.assignment.ended == ended:
                 step.landed = True
+            elif step is not None and not step.ends:
+                del self._steps[assignment_id]  # somebody else has ended it before its making was acknowledged
             self.forget(assignment_id)
         return True
 

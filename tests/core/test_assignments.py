@@ -128,6 +128,21 @@ def test_the_outcome_is_unknown(player: Player, log: Log) -> None:
     player.state.validate()
 
 
+def test_the_log_is_quicker_than_the_acknowledgement(player: Player, log: Log) -> None:
+    """And tells that somebody else has ended it, before it is known to have been made."""
+    other = leader(log, "other")
+    reply = player.assign("t")
+    player.carry_out()
+    other.hear()
+    other.release(log.entries[0].assignment_id)
+    other.carry_out()
+    player.hear()
+    player.deliver()
+    assert reply["fencing_token"] == 1
+    assert not player.state.ledger.live
+    player.state.validate()
+
+
 def test_a_release_whose_outcome_is_unknown(player: Player, log: Log) -> None:
     won = given(player, player.assign("t"))
     reply = player.release(won["assignment_id"])
