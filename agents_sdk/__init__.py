@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents_sdk.agent import Agent
+    from agents_sdk.assigned import AssignedWork, assigned_work
     from agents_sdk.assignment import Assignment
     from agents_sdk.canary import Canary, is_canary
     from agents_sdk.client import RegistryClient
@@ -41,6 +42,7 @@ __all__ = [
     "AgentInfo",
     "AgentStatus",
     "AlreadyRegisteredError",
+    "AssignedWork",
     "Assignment",
     "AssignmentListing",
     "AssignmentLost",
@@ -74,12 +76,14 @@ __all__ = [
     "Statistics",
     "StatusEvent",
     "UnavailableError",
+    "assigned_work",
     "is_canary",
 ]
 
 # Where each name lives. Imported on first use: pydantic and nats take longer to import than many a command runs.
 _HOMES = {
     "agent": ("Agent",),
+    "assigned": ("AssignedWork", "assigned_work"),
     "assignment": ("Assignment",),
     "canary": ("Canary", "is_canary"),
     "client": ("RegistryClient",),

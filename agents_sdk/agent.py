@@ -227,9 +227,9 @@ class Agent:
             sys.exit(REFUSED)
 
     async def release(self, assignment_id: str) -> bool:
-        """Say that the work of an assignment is done, so that its slots are free; see `ASSIGNMENT_HEADER`.
+        """Say that the work of an assignment is done, so that its slots are free; returns False if it has ended before.
 
-        Returns False if it has ended before.
+        `assigned_work` says which one a request is for.
 
         Raises:
             ForbiddenError: If it is another agent's.

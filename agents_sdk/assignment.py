@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from nats.errors import NoRespondersError
 
+from agents_sdk.assigned import ASSIGNMENT_HEADER, TOKEN_HEADER
 from agents_sdk.connection import Connection
 from agents_sdk.protocol.assignments import Grant
 from agents_sdk.protocol.codec import encode
@@ -18,10 +19,6 @@ from agents_sdk.protocol.errors import RegistryError, UnavailableError
 from agents_sdk.protocol.subjects import agent_topic
 from agents_sdk.replies import answer_in
 from agents_sdk.tracing import outgoing_headers
-
-ASSIGNMENT_HEADER = "Agent-Registry-Assignment"
-TOKEN_HEADER = "Agent-Registry-Fencing-Token"
-"""Headers of requests to an agent that was assigned."""
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +88,7 @@ class Assignment:
         """Have the agent do something, and return its answer. It is asked once.
 
         It can tell from the request's headers which assignment it is for: `Agent-Registry-Assignment` has the id,
-        `Agent-Registry-Fencing-Token` the token.
+        `Agent-Registry-Fencing-Token` the token; a handler of the SDK asks `assigned_work()`.
 
         Args:
             topic: Topic that the agent handles.

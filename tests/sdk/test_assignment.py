@@ -18,8 +18,9 @@ from agents_sdk import (
     RegistryClient,
     ServiceQuery,
     UnavailableError,
+    assigned_work,
 )
-from agents_sdk.assignment import ASSIGNMENT_HEADER, TOKEN_HEADER
+from agents_sdk.assigned import ASSIGNMENT_HEADER, TOKEN_HEADER
 from registry.replica import Replica
 from registry.shell.embedded import NatsServer
 from tests.conftest import Start, eventually
@@ -88,6 +89,23 @@ async def test_an_error_of_the_agent(client: RegistryClient, nats_server: NatsSe
     async with agent, await client.assign(TRADING) as assignment:
         with pytest.raises(AgentCallError, match="ZeroDivisionError"):
             await assignment.call("fail")
+
+
+async def test_a_handler_knows_its_assignment(client: RegistryClient, nats_server: NatsServer, nc: Client) -> None:
+    agent = Agent("worker", ["trading"], nats=nats_server.url)
+
+    @agent.handle("work")
+    async def work(_: Any) -> dict[str, Any]:
+        found = assigned_work()
+        return {} if found is None else {"id": found.assignment_id, "token": found.fencing_token}
+
+    async with agent, await client.assign(TRADING) as assignment:
+        expected = {"id": assignment.assignment_id, "token": assignment.fencing_token}
+        assert await assignment.call("work") == expected
+        assert await client.call("trading", "work") == {}
+        subject = f"agent.{agent.agent_id}.work"
+        odd = await nc.request(subject, b"{}", headers={ASSIGNMENT_HEADER: "a", TOKEN_HEADER: "many"})
+        assert odd.data == b'{"id":"a","token":null}'
 
 
 async def test_the_agent_s_own_report(client: RegistryClient, nats_server: NatsServer) -> None:
