@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from registry.core.agent import Agent
 from registry.core.assigning import decide, give_up, go_on, granted, nobody_free, released
 from registry.core.assignment import DEREGISTERED, EXPIRED, RELEASED, TAKEOVER, Assignment
-from registry.core.changes import refuse
-from registry.core.effects import Effect, LearnAssignments
-from registry.core.events import (
+from registry.core.assignment_events import (
     AssignmentChanged,
     AssignmentRequested,
     AssignmentsCommitted,
@@ -18,6 +16,8 @@ from registry.core.events import (
     AssignmentsReplaced,
     AssignmentsUncertain,
 )
+from registry.core.changes import refuse
+from registry.core.effects import Effect, LearnAssignments
 from registry.core.ledger import Request, Step
 from registry.core.limits import MAX_ATTEMPTS, MAX_EXPIRIES, MISSING_GRACE
 from registry.core.state import RegistryState

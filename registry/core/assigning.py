@@ -9,11 +9,15 @@ from typing import Any
 from registry.core.access import check_assigner, check_releaser
 from registry.core.agent import Agent
 from registry.core.assignment import RELEASED, Assignment, listed
+from registry.core.assignment_events import (
+    AssignmentRequested,
+    AssignmentsQueried,
+    ReleaseRequested,
+)
 from registry.core.changes import answer, refuse
 from registry.core.choice import choose
 from registry.core.effects import CommitAssignments, Effect
 from registry.core.errors import RefusedError, invalid
-from registry.core.events import AssignmentRequested, AssignmentsQueried, ReleaseRequested
 from registry.core.ledger import Request, Step
 from registry.core.limits import MAX_UNDECIDED
 from registry.core.query import Query

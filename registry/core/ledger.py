@@ -21,8 +21,11 @@ from dataclasses import dataclass, field, replace
 
 from registry.core.agent import Agent
 from registry.core.assignment import Assignment
+from registry.core.assignment_events import (
+    AssignmentRequested,
+    ReleaseRequested,
+)
 from registry.core.deadlines import Deadlines
-from registry.core.events import AssignmentRequested, ReleaseRequested
 from registry.core.limits import MAX_COMMIT
 
 Request = AssignmentRequested | ReleaseRequested

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from registry.core.assignment_events import (
+    AssignmentRequested,
+)
 from registry.core.errors import RefusedError
-from registry.core.events import AssignmentRequested
 from registry.core.limits import MAX_WAITERS, MAX_WAITING
 from registry.core.query import Query
 

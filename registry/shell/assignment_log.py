@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING
 import orjson
 
 from registry.core.assignment import Assignment
-from registry.core.effects import CommitAssignments, LearnAssignments
-from registry.core.events import (
+from registry.core.assignment_events import (
     AssignmentChanged,
     AssignmentsCommitted,
     AssignmentsLearnt,
     AssignmentsListed,
     AssignmentsReplaced,
     AssignmentsUncertain,
+)
+from registry.core.effects import CommitAssignments, LearnAssignments
+from registry.core.events import (
     Event,
 )
 from registry.shell.acks import Ack

@@ -9,14 +9,16 @@ from agents_sdk.protocol.assignments import AssignmentRequest, AssignmentsQuery,
 from agents_sdk.protocol.registration import AgentCommand, Registration
 from agents_sdk.protocol.scaling import PolicyChange
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
-from registry.core.events import (
+from registry.core.assignment_events import (
     AssignmentRequested,
     AssignmentsQueried,
+    ReleaseRequested,
+)
+from registry.core.events import (
     CommandRequested,
     PolicyRequested,
     ProblemReported,
     RegisterRequested,
-    ReleaseRequested,
     TelemetryReceived,
     Verb,
 )

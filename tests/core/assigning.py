@@ -10,22 +10,24 @@ from random import Random
 from typing import Any
 
 from registry.core.assignment import Assignment
-from registry.core.capabilities import Vocabulary
-from registry.core.effects import CommitAssignments, Effect, LearnAssignments, SendReply
-from registry.core.errors import RefusedError
-from registry.core.events import (
+from registry.core.assignment_events import (
     AssignmentChanged,
     AssignmentRequested,
     AssignmentsCommitted,
     AssignmentsLearnt,
     AssignmentsReplaced,
     AssignmentsUncertain,
+    ReleaseRequested,
+)
+from registry.core.capabilities import Vocabulary
+from registry.core.effects import CommitAssignments, Effect, LearnAssignments, SendReply
+from registry.core.errors import RefusedError
+from registry.core.events import (
     Connected,
     Event,
     LeadershipChanged,
     PulseHeard,
     RecordChanged,
-    ReleaseRequested,
     TelemetryReceived,
     Tick,
 )
