@@ -85,12 +85,10 @@ def _again(state: RegistryState, step: Step, at: float) -> list[Effect]:
     """Decide a step again that is not known to have taken place."""
     if step.landed:
         return _answers(state, step)
-    ledger, assignment = state.ledger, step.assignment
-    if (
-        step.ends and assignment.assignment_id in ledger.live
-    ):  # if it is to end by itself, that shows with the next tick
-        ledger.deadlines.watch(assignment.assignment_id)
-        ledger.doubt(assignment.agent_id, at)
+    if step.ends and step.assignment.assignment_id in state.ledger.live:
+        # If it is to end by itself, that shows with the next tick.
+        state.ledger.deadlines.watch(step.assignment.assignment_id)
+        state.ledger.doubt(step.assignment.agent_id, at)
     effects: list[Effect] = []
     for request in step.requests:
         request.attempts += 1

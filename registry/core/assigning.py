@@ -214,23 +214,11 @@ def released(request: ReleaseRequested, done: bool) -> list[Effect]:
 def go_on(state: RegistryState, at: float) -> list[Effect]:
     """Give what is free to those who wait, and send the next commit if none is under way."""
     if state.waiters and not state.ledger.learning:
-        _serve(state, at)
+        state.waiters.serve(lambda waiter: _take(state, waiter.requests, at))
     commit = state.ledger.begin()
     if commit is None:
         return []
     return [CommitAssignments(commit.number, commit.expected, [step.assignment for step in commit.steps])]
-
-
-def _serve(state: RegistryState, at: float) -> None:
-    """Give free agents to those who wait, in turn."""
-    unserved: set[tuple[object, ...]] = set()
-    for waiter in list(state.waiters):
-        if waiter.kind in unserved:
-            continue
-        if _take(state, waiter.requests, at):
-            state.waiters.end(waiter)
-        else:
-            unserved.add(waiter.kind)
 
 
 def give_up(state: RegistryState, requests: Iterable[Request], why: str) -> list[Effect]:

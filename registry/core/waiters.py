@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from registry.core.assignment_events import (
     AssignmentRequested,
@@ -11,6 +12,11 @@ from registry.core.assignment_events import (
 from registry.core.errors import RefusedError
 from registry.core.limits import MAX_WAITERS, MAX_WAITING
 from registry.core.query import Query
+
+Kind = tuple[object, ...]
+
+MAX_KINDS_SERVED = 50
+"""Kinds that are looked at in one turn, so that none takes long; the others come next."""
 
 
 @dataclass(slots=True)
@@ -20,7 +26,7 @@ class Waiter:
     request: AssignmentRequested
     deadline: float
     """Instant at which it is told that nobody was free."""
-    kind: tuple[object, ...]
+    kind: Kind
     """What it has in common with those that are served in turn with it."""
     also: list[AssignmentRequested] = field(default_factory=list)
 
@@ -39,8 +45,8 @@ class Waiters:
 
     def __init__(self) -> None:
         self._waiters: dict[str, Waiter] = {}
-        self._kinds: dict[tuple[object, ...], int] = {}
-        """How many want agents of a kind."""
+        self._kinds: dict[Kind, dict[str, Waiter]] = {}
+        """The same by what they want; the kinds looked at last stand at the end."""
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -56,6 +62,19 @@ class Waiters:
         """Return whether somebody waits for agents of the kind that a query asks for."""
         return bool(self._kinds) and kind_of(query) in self._kinds
 
+    def serve(self, take: Callable[[Waiter], bool]) -> None:
+        """Let everybody have what is free: of each kind the first, and the next one once that is served.
+
+        Args:
+            take: Gives a waiter what is free for it; returns whether anything was.
+        """
+        for kind in list(islice(self._kinds, MAX_KINDS_SERVED)):
+            same = self._kinds[kind]
+            while same and take(first := next(iter(same.values()))):
+                self.end(first)
+            if same:
+                self._kinds[kind] = self._kinds.pop(kind)
+
     def add(self, request: AssignmentRequested) -> None:
         """Let a request wait.
 
@@ -65,8 +84,8 @@ class Waiters:
         if len(self._waiters) >= MAX_WAITERS:
             raise RefusedError("overloaded", f"wait: {MAX_WAITERS} requests wait for an agent already; try again later")
         kind = kind_of(request.query)
-        self._waiters[request.task_id] = Waiter(request, request.at + request.wait, kind)
-        self._kinds[kind] = self._kinds.get(kind, 0) + 1
+        waiter = self._waiters[request.task_id] = Waiter(request, request.at + request.wait, kind)
+        self._kinds.setdefault(kind, {})[request.task_id] = waiter
 
     def join(self, waiter: Waiter, request: AssignmentRequested) -> None:
         """Let a request wait with one for the same task, and no longer than that.
@@ -81,8 +100,9 @@ class Waiters:
     def end(self, waiter: Waiter) -> None:
         """Let it wait no longer."""
         del self._waiters[waiter.request.task_id]
-        self._kinds[waiter.kind] -= 1
-        if not self._kinds[waiter.kind]:
+        same = self._kinds[waiter.kind]
+        del same[waiter.request.task_id]
+        if not same:
             del self._kinds[waiter.kind]
 
     def end_all(self) -> list[AssignmentRequested]:
@@ -93,6 +113,6 @@ class Waiters:
         return requests
 
 
-def kind_of(query: Query) -> tuple[object, ...]:
+def kind_of(query: Query) -> Kind:
     """Return what the queries have in common that are served in turn."""
     return (*replace(query, slots=0).key(), query.exclude)
