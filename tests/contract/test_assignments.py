@@ -271,6 +271,18 @@ async def test_removed_by_hand(registry: Replica, nc: Client) -> None:
     assert answer.code is None, answer.body
 
 
+async def test_a_bucket_that_was_lost(registry: Replica, nc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made anew, and what was in it is forgotten: the slots are free again."""
+    monkeypatch.setattr("registry.shell.missing.PATIENCE", 0.5)
+    await register(nc, max_concurrency=1)
+    await assign(nc)
+    await nc.jetstream().delete_stream("KV_registry_assignments")
+    await eventually(lambda: not registry.state.ledger.live, within=20.0)
+    again = await assign(nc, wait=20.0)
+    assert again["fencing_token"] == 1
+    registry.state.validate()
+
+
 async def test_what_is_no_assignment_does_no_harm(registry: Replica, nc: Client) -> None:
     await register(nc)
     bucket = await nc.jetstream().key_value("registry_assignments")

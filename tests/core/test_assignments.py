@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from registry.core.limits import MAX_COMMIT, MAX_WAITERS, MISSING_GRACE
 from registry.core.record import Record
 from registry.core.status import Status
+from registry.core.waiters import MAX_KINDS_SERVED
 from tests.core.assigning import LIMITS_OF, Log, Player, made, refusal, removed
 from tests.core.search import searching
 from tests.core.shell import Fate, Reply
@@ -104,6 +105,22 @@ def test_who_wants_fewer_slots_does_not_pass(player: Player) -> None:
     player.release(won[0]["assignment_id"])
     player.settle()
     assert many["agent"].agent_id == "c"
+
+
+def test_many_that_want_different_agents_are_all_served(player: Player) -> None:
+    """Only so many kinds are looked at in one turn, and then the others."""
+    for number in range(7):
+        given(player, player.assign(f"t{number}"))
+    kinds = [frozenset({"b", "c", f"x{number}"}) for number in range(3 * MAX_KINDS_SERVED)]
+    waiting = [player.assign(f"w{number}", wait=50.0, exclude=kind) for number, kind in enumerate(kinds)]
+    for _ in waiting:
+        [holder] = [each for each in player.state.ledger.live.values() if each.agent_id == "a"]
+        player.release(holder.assignment_id)
+        player.settle()
+        for _ in range(3):
+            player.tick()
+            player.settle()
+    assert all(reply["agent"].agent_id == "a" for reply in waiting)
 
 
 def test_a_paused_leader_cannot_write(log: Log) -> None:
