@@ -1,4 +1,4 @@
-"""Commands that ask and change nothing: agents, discover, get, stats, capabilities."""
+"""Commands that ask and change nothing: agents, discover, get, assignments, stats, capabilities."""
 
 from __future__ import annotations
 
@@ -173,6 +173,35 @@ def get(target: Target, agent_id: AgentIdArgument, *, as_json: AsJson = False) -
     from agent_registry.tables import agent_pairs
 
     print_table(lambda _: agent_pairs(agent))
+
+
+@aimed
+def assignments(
+    target: Target,
+    *,
+    agent_id: Annotated[
+        str | None, typer.Option("--agent", metavar="ID", help="Only those of this agent.", show_default=False)
+    ] = None,
+    task_id: Annotated[
+        str | None, typer.Option("--task", metavar="ID", help="Only that of this task.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_AGENTS, metavar="N", help="How many to return at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List the assignments that live: which agent works on which task, and until when."""
+    listing = ask(target, lambda registry: registry.assignments(agent_id, task_id, limit))
+    if as_json:
+        emit(listing)
+        return
+    if not listing.assignments:
+        screen().print("no assignments", style="dim")
+        return
+    from agent_registry.assignments import assignments_table
+
+    print_table(lambda width: assignments_table(listing.assignments, width))
+    shown = len(listing.assignments)
+    tail = f"; the first {shown} are shown" if listing.total > shown else ""
+    screen().print(f"\n{count(listing.total, 'assignment')}{tail}", style="dim")
 
 
 @aimed

@@ -48,12 +48,13 @@ _PANELS = {
         lookup.agents,
         lookup.discover,
         lookup.get,
+        lookup.assignments,
         lookup.stats,
         lookup.capabilities,
         watching.watch,
         doctor.doctor,
     ),
-    "Operate": (operate.suspend, operate.resume, operate.drain, operate.deregister),
+    "Operate": (operate.suspend, operate.resume, operate.drain, operate.deregister, operate.release),
     "Keep": (exporting.export, importing.import_),
 }
 for _panel, _commands in _PANELS.items():

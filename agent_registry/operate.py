@@ -1,4 +1,4 @@
-"""Commands that change one agent: suspend, resume, drain, deregister."""
+"""Commands that change one agent, or end an assignment: suspend, resume, drain, deregister, release."""
 
 from __future__ import annotations
 
@@ -52,6 +52,22 @@ def deregister(target: Target, agent_id: AgentIdArgument, *, reason: Reason = No
         emit({"agent_id": agent_id, "deregistered": removed})
     else:
         done = f"{agent_id} deregistered" if removed else f"no agent {agent_id!r} is registered; nothing to do"
+        screen().print(done, markup=False)
+
+
+@aimed
+def release(
+    target: Target,
+    assignment_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the assignment.", show_default=False)],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """End an assignment, so that its slots are free; one that has ended is no error."""
+    released = ask(target, lambda registry: registry.release(assignment_id))
+    if as_json:
+        emit({"assignment_id": assignment_id, "released": released})
+    else:
+        done = f"{assignment_id} released" if released else f"no assignment {assignment_id!r} lives; nothing to do"
         screen().print(done, markup=False)
 
 

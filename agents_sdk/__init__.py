@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agents_sdk.act import Act
     from agents_sdk.agent import Agent
-    from agents_sdk.caller import AgentCallError
+    from agents_sdk.assigned import AssignedWork, assigned_work
+    from agents_sdk.assignment import Assignment
     from agents_sdk.canary import Canary, is_canary
     from agents_sdk.client import RegistryClient
     from agents_sdk.directory import Change, Changed, Joined, Left, Snapshot
     from agents_sdk.launcher import Launcher, LauncherFullError, LaunchError
     from agents_sdk.orchestrator import Orchestrator
     from agents_sdk.process_launcher import ProcessLauncher
+    from agents_sdk.protocol.assignments import AssignmentListing
     from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
     from agents_sdk.protocol.errors import (
         AlreadyRegisteredError,
@@ -29,11 +31,12 @@ if TYPE_CHECKING:
         StaleIncarnationError,
         UnavailableError,
     )
-    from agents_sdk.protocol.events import RegistryEvent, StatusEvent
+    from agents_sdk.protocol.events import AssignmentLost, RegistryEvent, StatusEvent
     from agents_sdk.protocol.registration import Receipt
     from agents_sdk.protocol.scaling import ScalingOrder, ScalingReport
     from agents_sdk.protocol.statistics import Statistics
     from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, Reason, ScalingAction, SortBy
+    from agents_sdk.replies import AgentCallError
 
 __all__ = [
     "Act",
@@ -43,6 +46,10 @@ __all__ = [
     "AgentInfo",
     "AgentStatus",
     "AlreadyRegisteredError",
+    "AssignedWork",
+    "Assignment",
+    "AssignmentListing",
+    "AssignmentLost",
     "Canary",
     "Change",
     "Changed",
@@ -76,6 +83,7 @@ __all__ = [
     "Statistics",
     "StatusEvent",
     "UnavailableError",
+    "assigned_work",
     "is_canary",
 ]
 
@@ -83,13 +91,15 @@ __all__ = [
 _HOMES = {
     "act": ("Act",),
     "agent": ("Agent",),
-    "caller": ("AgentCallError",),
+    "assigned": ("AssignedWork", "assigned_work"),
+    "assignment": ("Assignment",),
     "canary": ("Canary", "is_canary"),
     "client": ("RegistryClient",),
     "directory": ("Change", "Changed", "Joined", "Left", "Snapshot"),
     "launcher": ("LaunchError", "Launcher", "LauncherFullError"),
     "orchestrator": ("Orchestrator",),
     "process_launcher": ("ProcessLauncher",),
+    "protocol.assignments": ("AssignmentListing",),
     "protocol.discovery": ("AgentInfo", "Listing", "ServiceQuery"),
     "protocol.errors": (
         "AlreadyRegisteredError",
@@ -104,11 +114,12 @@ _HOMES = {
         "StaleIncarnationError",
         "UnavailableError",
     ),
-    "protocol.events": ("RegistryEvent", "StatusEvent"),
+    "protocol.events": ("AssignmentLost", "RegistryEvent", "StatusEvent"),
     "protocol.registration": ("Receipt",),
     "protocol.scaling": ("ScalingOrder", "ScalingReport"),
     "protocol.statistics": ("Statistics",),
     "protocol.vocabulary": ("AgentCapability", "AgentStatus", "Reason", "ScalingAction", "SortBy"),
+    "replies": ("AgentCallError",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -231,6 +231,16 @@ class Agent:
                 logger.error("%s is refused: %s: %s", self.agent_id, error.code, error.message)  # noqa: TRY400
             sys.exit(REFUSED)
 
+    async def release(self, assignment_id: str) -> bool:
+        """Say that the work of an assignment is done, so that its slots are free; returns False if it has ended before.
+
+        `assigned_work` says which one a request is for.
+
+        Raises:
+            ForbiddenError: If it is another agent's.
+        """
+        return await self.client.release(assignment_id, self.agent_id)
+
     async def start(self) -> None:
         """Connect, register, serve; return when all of that is done, however long the registry takes to appear.
 

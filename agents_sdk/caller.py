@@ -10,22 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
 from nats.errors import NoRespondersError
 
 from agents_sdk.connection import Connection
 from agents_sdk.link import ClosedError
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
-from agents_sdk.protocol.errors import (
-    MESSAGE_HEADER,
-    STATUS_HEADER,
-    InternalError,
-    OverloadedError,
-    UnavailableError,
-)
+from agents_sdk.protocol.errors import OverloadedError, UnavailableError
 from agents_sdk.protocol.fields import MAX_TEXT
 from agents_sdk.protocol.subjects import agent_topic
+from agents_sdk.replies import AgentCallError, answer_in
 from agents_sdk.retry import Backoff
 from agents_sdk.tracing import outgoing_headers
 
@@ -58,24 +52,6 @@ Discover = Callable[[ServiceQuery], Awaitable[Listing]]
 
 Report = Callable[[str, str], Awaitable[None]]
 """Tells the registry of an agent that could not be reached, with why; waits for no answer."""
-
-
-class AgentCallError(Exception):
-    """An agent took the request and answered with an error; it was not sent to another one.
-
-    Attributes:
-        agent_id: The agent.
-        code: Name of the error, for programs.
-        status: Number of the error, as in HTTP.
-        message: What the agent says.
-    """
-
-    def __init__(self, agent_id: str, code: str, status: int, message: str) -> None:
-        super().__init__(f"{agent_id} answered {code} ({status}): {message}")
-        self.agent_id = agent_id
-        self.code = code
-        self.status = status
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,13 +253,12 @@ class Caller:
             self._in_flight[agent_id] -= 1
             if self._in_flight[agent_id] <= 0:
                 del self._in_flight[agent_id]
-        status = (reply.headers or {}).get(STATUS_HEADER)
-        if status is None:
-            return _Answer(_parsed(agent_id, reply.data))
-        error = _call_error(agent_id, status, reply.headers or {}, reply.data)
-        if error.status in _ELSEWHERE:
-            return _Failure(error.message)
-        raise error
+        try:
+            return _Answer(answer_in(agent_id, reply))
+        except AgentCallError as error:
+            if error.status in _ELSEWHERE:
+                return _Failure(error.message)
+            raise
 
     async def _failed(self, agent_id: str, topic: str, failure: _Failure) -> _Failure:
         """Tell the registry of a failure, so that it asks the agent itself; it may be the first to notice."""
@@ -300,24 +275,6 @@ def _look_at(listing: asyncio.Task[Listing]) -> None:
     """Take note of how a listing ended: nobody may be waiting for it any more."""
     if not listing.cancelled():
         listing.exception()
-
-
-def _parsed(agent_id: str, data: bytes) -> Any:
-    try:
-        return orjson.loads(data) if data else None
-    except orjson.JSONDecodeError as error:
-        message = f"what it answered is not JSON: {error}"
-        raise AgentCallError(agent_id, InternalError.code, InternalError.status, message) from error
-
-
-def _call_error(agent_id: str, status: str, headers: Mapping[str, str], data: bytes) -> AgentCallError:
-    """Read an error reply: its headers (ADR-32), and its body if it is one of ours."""
-    try:
-        error = orjson.loads(data)["error"]
-        code, message = str(error["code"]), str(error["message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        code, message = status, headers.get(MESSAGE_HEADER, "no message")
-    return AgentCallError(agent_id, code, int(status) if status.isdigit() else 500, message)
 
 
 def _gave_up(query: ServiceQuery, within: float, call: _Call) -> str:

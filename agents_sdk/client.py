@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 from nats.aio.client import Client
 
+from agents_sdk.assignment import Assignment
 from agents_sdk.caller import Caller, candidates_query
 from agents_sdk.connection import Connection
 from agents_sdk.consumers import HELD_ACK_WAIT
@@ -19,6 +21,7 @@ from agents_sdk.directory import Change
 from agents_sdk.feed import Event, Feed, Held
 from agents_sdk.gather import gather
 from agents_sdk.pages import Pages
+from agents_sdk.protocol.assignments import DEFAULT_TTL, MAX_WAIT, AssignmentListing, Grant
 from agents_sdk.protocol.codec import decode_reply, encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
 from agents_sdk.protocol.errors import NotFoundError, UnavailableError
@@ -26,6 +29,8 @@ from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.scaling import ScalingReport
 from agents_sdk.protocol.statistics import Presence, Statistics
 from agents_sdk.protocol.subjects import (
+    ASSIGN,
+    ASSIGNMENTS,
     CAPABILITIES,
     DEFAULT_PREFIX,
     DEREGISTER,
@@ -34,6 +39,7 @@ from agents_sdk.protocol.subjects import (
     HEALTH,
     PERFORMANCE,
     REGISTER,
+    RELEASE,
     REPLICAS,
     REPORT,
     RESUME,
@@ -61,6 +67,9 @@ _REFERENCE_STATISTICS = (
     "health_distribution",
 )
 
+
+ASK_AGAIN = 5.0
+"""Seconds for which a registry that has nobody free is not asked again whether it still is there."""
 
 OWN_WRITES = 10.0
 """Seconds for which a client asks for a state with its own changes. Replicas lag by milliseconds; and a client must not
@@ -286,6 +295,86 @@ class RegistryClient:
         fields = {"capability": capability, **changes}
         return ScalingReport.model_validate(await self._requester.ask(SCALING_SET, fields))
 
+    async def assign(
+        self,
+        query: ServiceQuery | None = None,
+        *,
+        task_id: str | None = None,
+        slots: int = 1,
+        ttl: float = DEFAULT_TTL,
+        wait: float = 0.0,
+    ) -> Assignment:
+        """Find an agent and reserve slots of it, in one step; an async context manager that gives them back.
+
+            async with await registry.assign(ServiceQuery(capabilities={"trading"}), wait=10) as assignment:
+                order = await assignment.call("order", {"symbol": "BTC"})
+
+        It is safe to ask again with the same `task_id`, also when the answer was lost or the registry failed over: as
+        long as its assignment lives, that is the answer. This does so by itself until the client's `timeout`, and
+        `wait` before it, are over.
+
+        Args:
+            query: Which agents would do; `limit`, `sort_by`, `statuses`, `explain` and `min_revision` are refused.
+            task_id: Names the task, 1 to 128 characters; made up when left out.
+            slots: How many slots of the agent to reserve, 1 to 1000.
+            ttl: Seconds after which the assignment ends by itself, 1 to 86400.
+            wait: Seconds to wait for an agent to be free, 0 to 60.
+
+        Raises:
+            InvalidRequestError: If no agent ever has so many slots.
+            OverloadedError: If too many wait already.
+            UnavailableError: If nobody is free; whether there is an assignment is unknown if the registry fell silent.
+        """
+        fields = {} if query is None else query.to_wire()
+        task = secrets.token_hex(8) if task_id is None else task_id
+        fields |= {"task_id": task, "slots": slots, "ttl": ttl, "wait": wait}
+        until = time.monotonic() + (
+            wait if 0.0 <= wait <= MAX_WAIT else 0.0
+        )  # the registry refuses what is out of bounds
+        while True:
+            left = until - time.monotonic()
+            try:
+                # Who asks again for a task keeps its place; a leader that is gone keeps nobody's.
+                answer = await self._requester.ask(
+                    ASSIGN, fields, within=min(max(left, 0.0), ASK_AGAIN) + self._timeout
+                )
+            except UnavailableError:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise
+                fields["wait"] = left
+            else:
+                return Assignment(Grant.from_wire(answer), self._connection, self.release)
+
+    async def release(self, assignment_id: str, agent_id: str | None = None) -> bool:
+        """End an assignment, whose work is done; returns False if it has ended before.
+
+        Args:
+            assignment_id: Which.
+            agent_id: Its agent, if that is who says so.
+
+        Raises:
+            ForbiddenError: If it is another agent's, or was made by another identity.
+        """
+        fields = {"assignment_id": assignment_id}
+        if agent_id is not None:
+            fields["agent_id"] = agent_id
+        return bool((await self._requester.ask(RELEASE, fields))["released"])
+
+    async def assignments(
+        self, agent_id: str | None = None, task_id: str | None = None, limit: int = 100
+    ) -> AssignmentListing:
+        """Return the assignments that live.
+
+        Args:
+            agent_id: Only those of this agent.
+            task_id: Only that of this task.
+            limit: How many to return at most, 1 to 1000.
+        """
+        given = {"agent_id": agent_id, "task_id": task_id, "limit": limit}
+        fields = {name: value for name, value in given.items() if value is not None}
+        return AssignmentListing.model_validate(await self._requester.ask(ASSIGNMENTS, fields))
+
     def watch(self, query: ServiceQuery | None = None) -> AsyncGenerator[Change, None]:
         """Yield a `Snapshot` of the agents that match, then `Joined`, `Changed` and `Left`.
 
@@ -299,12 +388,13 @@ class RegistryClient:
         return Watch(self._connection, self._requester, query or ServiceQuery()).changes()
 
     def events(self, *kinds: str, durable: str | None = None) -> AsyncGenerator[Event, None]:
-        """Yield the registry's events: `StatusEvent`, `ScalingOrder`, `RegistryEvent`.
+        """Yield the registry's events: `StatusEvent`, `ScalingOrder`, `RegistryEvent`, `AssignmentLost`.
 
         One that this version has no class for, or that says something it has no word for, is a dict.
 
         Args:
-            kinds: `status`, `scaling`, `conflict`, `registry`; when left out all, or what an existing durable reads.
+            kinds: `status`, `scaling`, `conflict`, `registry`, `assignment`; when left out all, or what an existing
+                durable reads.
             durable: Name under which the server remembers what was read: first comes everything
                 kept that was not. Without one, events come from now on.
 

@@ -26,8 +26,10 @@ from agents_sdk.protocol.fields import AGENT_ID_PATTERN
 from agents_sdk.protocol.statistics import Presence
 from agents_sdk.protocol.subjects import (
     AGENT_BOUND,
+    ASSIGN,
     COMMANDS,
     MESSAGE_ID,
+    RELEASE,
     REPLICAS,
     SCALING_SET,
     SHARED,
@@ -53,7 +55,7 @@ REGISTER_TIMEOUT = 10.0
 """Seconds that registering takes at most: the present holder of the id may have to be probed, and the record written by
 a JetStream that is choosing its leader."""
 
-CHANGES = frozenset((*COMMANDS, *TELEMETRY, SCALING_SET))
+CHANGES = frozenset((*COMMANDS, *TELEMETRY, SCALING_SET, ASSIGN, RELEASE))
 
 _AGENT_ID = re.compile(AGENT_ID_PATTERN)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
+from agents_sdk.assigned import working
 from agents_sdk.canary import handling, says_canary
 from agents_sdk.connection import Connection, Subscription
 from agents_sdk.micro import Counts
@@ -147,7 +148,7 @@ class Service:
     async def _work(self, msg: Msg, topic: str, handler: Handler, canary: bool) -> None:
         started, error = time.monotonic(), None
         try:
-            with continued(msg.headers), handling(canary):
+            with continued(msg.headers), handling(canary), working(msg.headers):
                 answer = encode(await self._run(handler, parse(msg.data)))
             await self._reply(msg, answer)
         except (InvalidRequestError, PayloadTooLargeError) as refusal:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from bench import detection, failover, nodes, report, resting, rows
+from bench import assigning, detection, failover, nodes, report, resting, rows
 from bench.processes import BenchError
 from bench.rows import Plan
 from bench.spans import Detection
@@ -41,6 +41,18 @@ AGENTS = {
     "agent-stopped": (detection.stopped, 12, 3),
 }
 """Losses of agents: what measures one, and how often by default and with `--quick`."""
+
+ASSIGNING = "assign"
+TASKS = 10_000
+"""Assignments by default; a tenth of them with `--quick`."""
+
+METHOD_OF_ASSIGNING = f"""\
+{assigning.AGENTS} agents with one worker, {assigning.BUSY:.0%} busy, {assigning.CALLERS} callers; times in units of \
+the mean service, {assigning.SERVICE * 1000:g} ms, from the arrival of a task to its end; loads reported every \
+{assigning.PERIOD:g} s.
+Two slots at once: slots that had two tasks at a time, and fencing tokens that came twice. Stale loads: played through \
+with the same arrivals, without the time that a network takes.
+"""
 
 METHOD_OF_AGENTS = f"""\
 Agents of the SDK, each a process, one lost at a time; a heartbeat every {detection.HEARTBEAT_INTERVAL:g} s. Times end \
@@ -81,9 +93,11 @@ def main() -> int:
     started = time.monotonic()
     done = [ROWS[name](plan) for name in _named(told, ROWS)]
     found = _detections(told)
+    assigned = _assigned(told)
     took = time.monotonic() - started
     if told.json:
         measured = {"rows": [row.as_json() for row in done], "detections": [each.as_json() for each in found]}
+        measured["assigning"] = [each.as_json() for each in assigned]
         _print_json(took, loop=plan.loop, **measured)
         return 0
     below = f"{report.machine()}; took {took:.0f} s"
@@ -91,6 +105,8 @@ def main() -> int:
         report.table(done, f"{_method(plan)}\n{below}")
     if found:
         report.detections(found, f"{METHOD_OF_AGENTS}{below}")
+    for each in assigned:
+        report.assigning(each, f"{METHOD_OF_ASSIGNING}{below}")
     return 0
 
 
@@ -100,6 +116,11 @@ def _detections(told: argparse.Namespace) -> list[Detection]:
         measure, usual, quick = AGENTS[name]
         found.append(asyncio.run(measure(agents, told.rounds or (quick if told.quick else usual))))
     return found
+
+
+def _assigned(told: argparse.Namespace) -> list[assigning.Assigning]:
+    tasks = told.rounds or (TASKS // 10 if told.quick else TASKS)
+    return [asyncio.run(assigning.measure(tasks)) for _ in _named(told, (ASSIGNING,))]
 
 
 def _losses(told: argparse.Namespace) -> int:
@@ -142,10 +163,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the registry against the raw client.")
     parser.add_argument("--quick", action="store_true", help="a few minutes at most: fewer rounds, fewer agents")
     parser.add_argument("--failover", action="store_true", help="how long it takes to get over losses instead")
-    parser.add_argument("--only", choices=(*ROWS, *AGENTS, *LOSSES), help="one row, or one kind of loss")
+    parser.add_argument("--only", choices=(*ROWS, *AGENTS, ASSIGNING, *LOSSES), help="one row, or one kind of loss")
     parser.add_argument("--json", action="store_true", help="for machines, with every sample")
     parser.add_argument("--profile", choices=ROWS, help="run one row's registry under a profiler, print the top 25")
-    parser.add_argument("--rounds", type=int, help="rounds of each row, or losses of each kind")
+    parser.add_argument("--rounds", type=int, help="rounds of each row, losses of each kind, or assignments")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop of both sides")
     return parser.parse_args()
 

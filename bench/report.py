@@ -94,6 +94,26 @@ def detections(measured, subtitle: str) -> None:
             console.print(f"told otherwise, {each.loss}: {line}", markup=False)
 
 
+def assigning(measured, subtitle: str) -> None:
+    """Print how long tasks took, by who chose their agents, and how fast assignments are."""
+    from rich.table import Table
+
+    shown = Table(title="from a task's arrival to its end", title_justify="left")
+    for number, name in enumerate(("chosen by", "mean", "p99", "tasks")):
+        shown.add_column(name, justify="right" if number else "left")
+    for each in measured.waited:
+        shown.add_row(each.way, f"{each.mean:.2f}", f"{each.p99:.1f}", f"{each.tasks:,}")
+    speeds = Table(title="one replica", title_justify="left", caption=subtitle, caption_justify="left")
+    for name in ("callers", "assignments a second, each released", "p50", "p99", "two slots at once"):
+        speeds.add_column(name, justify="right")
+    for each in measured.speeds:
+        p50, p99 = f"{each.p50 * 1000:.1f} ms", f"{each.p99 * 1000:.1f} ms"
+        speeds.add_row(str(each.callers), f"{each.per_second:,.0f}", p50, p99, str(measured.twice))
+    console = _console()
+    console.print(shown)
+    console.print(speeds)
+
+
 def losses(measured, subtitle: str) -> None:
     """Print what losses cost, and what callers noticed of them."""
     from rich.table import Table

@@ -13,11 +13,12 @@ from typing import Any
 
 import orjson
 
+from agents_sdk.protocol.assignments import DEFAULT_TTL, AssignmentRequest, Grant, ReleaseCommand
 from agents_sdk.protocol.codec import adapter, check, check_finite, decode_reply, encode
 from agents_sdk.protocol.discovery import AgentInfo, ServiceQuery
 from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
 from agents_sdk.protocol.registration import AgentCommand, Registration
-from agents_sdk.protocol.subjects import HEALTH, PERFORMANCE
+from agents_sdk.protocol.subjects import ASSIGN, HEALTH, PERFORMANCE, RELEASE
 from agents_sdk.protocol.telemetry import HealthReport, PerformanceReport
 from registry.communication_bus import CommunicationBus
 from registry.core.agent import Agent
@@ -40,6 +41,8 @@ _COMMAND = adapter(AgentCommand)
 _HEALTH = adapter(HealthReport)
 _PERFORMANCE = adapter(PerformanceReport)
 _QUERY = adapter(ServiceQuery)
+_ASSIGNMENT = adapter(AssignmentRequest)
+_RELEASE = adapter(ReleaseCommand)
 
 ANSWER_TIMEOUT = 15.0
 """Seconds after which a command that JetStream does not settle is given up; its outcome is then unknown."""
@@ -170,7 +173,7 @@ class AgentRegistry:
         report = {**health_data, "agent_id": agent_id}
         check_finite(report)
         check(_HEALTH, report)
-        await self._home.run(lambda: self._report(HEALTH, report))
+        await self._home.run(lambda: self._led(HEALTH, report))
 
     async def update_agent_performance(self, agent_id: str, metrics: Mapping[str, float]) -> None:
         """Report an agent's performance; renews its lease.
@@ -187,7 +190,44 @@ class AgentRegistry:
         report = {"agent_id": agent_id, "metrics": dict(metrics)}
         check_finite(report)
         check(_PERFORMANCE, report)
-        await self._home.run(lambda: self._report(PERFORMANCE, report))
+        await self._home.run(lambda: self._led(PERFORMANCE, report))
+
+    async def assign(
+        self,
+        query: ServiceQuery,
+        *,
+        task_id: str | None = None,
+        slots: int = 1,
+        ttl: float = DEFAULT_TTL,
+        wait: float = 0.0,
+    ) -> Grant:
+        """Find an agent and reserve slots of it, in one step; the replica that leads does so.
+
+        Args:
+            query: Which agents would do; `limit`, `sort_by`, `statuses`, `explain` and `min_revision` are refused.
+            task_id: Names the task; asked for again with it, the answer is the same as long as its assignment lives.
+            slots: How many slots, 1 to 1000.
+            ttl: Seconds after which it ends by itself, 1 to 86400.
+            wait: Seconds to wait for an agent to be free, 0 to 60.
+
+        Raises:
+            InvalidRequestError: If no agent ever has so many slots, or a value is out of bounds.
+            UnavailableError: If nobody is free, or no replica leads now; ask again with the same `task_id`.
+        """
+        wanted = {**query.to_wire(), "task_id": task_id, "slots": slots, "ttl": ttl, "wait": wait}
+        check(_ASSIGNMENT, wanted)
+        answer = await self._home.run(lambda: self._led(ASSIGN, wanted, ANSWER_TIMEOUT + wait))
+        return Grant.from_wire(answer)
+
+    async def release(self, assignment_id: str) -> bool:
+        """End an assignment, whose work is done; return whether it lived.
+
+        Raises:
+            UnavailableError: If no replica leads now.
+        """
+        wanted = {"assignment_id": assignment_id}
+        check(_RELEASE, wanted)
+        return bool((await self._home.run(lambda: self._led(RELEASE, wanted)))["released"])
 
     def get_agent_info(self, agent_id: str) -> AgentInfo | None:
         """Return an agent, or None if no such agent is registered."""
@@ -297,15 +337,15 @@ class AgentRegistry:
 
         return await self._home.run(ask)
 
-    async def _report(self, operation: str, report: Mapping[str, Any]) -> None:
-        """Send a report the way agents do, so that every replica hears it; the leader answers."""
+    async def _led(self, operation: str, asked: Mapping[str, Any], within: float = ANSWER_TIMEOUT) -> dict[str, Any]:
+        """Ask the way others do, so that every replica hears it; return what the leader answers."""
         replica = self._running
         subject = replica.subjects.operation(operation)
         try:
-            answer = await replica.bus.request(subject, encode(report), ANSWER_TIMEOUT)
+            answer = await replica.bus.request(subject, encode(asked), within)
         except (NobodyThereError, TimeoutError) as error:
-            raise UnavailableError(f"the report was not taken: {error}") from None
-        decode_reply(answer.data)
+            raise UnavailableError(f"{operation!r} was not answered: {error}") from None
+        return decode_reply(answer.data)
 
 
 def _copied(free: Mapping[str, Any]) -> dict[str, Any]:

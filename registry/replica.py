@@ -31,6 +31,7 @@ from registry.core.path import TICK
 from registry.core.status import Status
 from registry.settings import Settings
 from registry.shell import observability, orders, policies
+from registry.shell.assignment_log import AssignmentLog
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus, NobodyThereError, UnreachableError
 from registry.shell.clock import monotonic, new_replica_id, uptime, wall
@@ -129,13 +130,18 @@ class Replica:
         )
         self.projector = Projector(self.store, self.subjects, self.replica_id, self.election.holds)
         self.log = BucketLog(self.store, self._decide, self._perform, self.projector)
-        self.effector = Effector(self.bus, self.store, self.subjects, self.dispatch, self.log, self.projector)
+        self.assignments = AssignmentLog(self.store, self.dispatch, self.projector.losses)
+        self.effector = Effector(
+            self.bus, self.store, self.subjects, self.dispatch, self.log, self.assignments, self.projector
+        )
         self._control = Tail(self.store, self.subjects.control_bucket, self._control_heard, self._control_replaced)
         stops(self.effector.stop)
         stops(self.projector.follow)
         await self._tick()
         stops(self.log.stop)
         await self.log.start()
+        stops(self.assignments.stop)
+        await self.assignments.start()
         stops(self._control.stop)
         await self._control.start()
 
@@ -177,7 +183,8 @@ class Replica:
     async def _settled(self) -> None:
         """Wait until no write is under way, or time is up."""
         deadline = monotonic() + STOP_TIMEOUT
-        while self.state.writes and self.bus.connected and monotonic() < deadline:  # noqa: ASYNC110 - the core tells nobody
+        state = self.state
+        while (state.writes or state.ledger.underway) and self.bus.connected and monotonic() < deadline:  # noqa: ASYNC110 - the core tells nobody
             await asyncio.sleep(TICK / 10)
 
     async def dispatch(self, event: Event) -> None:
@@ -214,6 +221,8 @@ class Replica:
             "failed_health_checks": counts.failed_health_checks,
             "auto_scaling_events": counts.scaling_orders,
             "service_discovery_requests": counts.discoveries,
+            "assignments": len(state.ledger),
+            "assignments_made": counts.assignments,
             "capabilities_distribution": {name: n for name, n in sorted(state.catalog.capabilities.items()) if n},
             "health_distribution": dict(state.catalog.healths),
             "status_distribution": {str(status): statuses[status] for status in Status if statuses[status]},
@@ -241,7 +250,7 @@ class Replica:
                 "reconnects": self.bus.reconnects,
                 "errors": self.bus.errors,
                 "slow_consumer_drops": self.bus.slow_consumer_drops,
-                "resyncs": self.log.resyncs + self._control.resyncs,
+                "resyncs": self.log.resyncs + self.assignments.resyncs + self._control.resyncs,
             },
         }
 

@@ -17,7 +17,9 @@ NO_ANSWER = "it has no leader, or is overloaded"
 
 def findings(facts: Facts) -> list[Finding]:
     """Return what to say about the copies."""
-    streams = [each for each in (facts.agents, facts.control, facts.events) if isinstance(each, Stream)]
+    streams = [
+        each for each in (facts.agents, facts.control, facts.assignments, facts.events) if isinstance(each, Stream)
+    ]
     servers = None if facts.jetstream_servers is None else len(facts.jetstream_servers)
     found = [*_wrong_number(streams, facts.wanted_copies, servers)]
     for stream in streams:

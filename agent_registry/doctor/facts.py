@@ -174,6 +174,8 @@ class Facts:
     agents: Stream | Unseen
     control: Stream | Unseen
     events: Stream | Unseen
+    assignments: Stream | Unseen | None = None
+    """None when nobody looked."""
     jetstream: Unseen | None = None
     """Why JetStream itself was not seen; None when it was."""
     usages: tuple[Usage, ...] = ()

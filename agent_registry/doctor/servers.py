@@ -129,7 +129,7 @@ def _permissions(facts: Facts) -> list[Finding]:
 
 def missing_permissions(allowed: Permissions, subjects: Subjects) -> list[str]:
     """Return what a registry has to be allowed and is not, such as `publish $KV.registry_agents.>`."""
-    buckets = (subjects.agents_bucket, subjects.control_bucket)
+    buckets = (subjects.agents_bucket, subjects.control_bucket, subjects.assignments_bucket)
     streams = (*(f"KV_{bucket}" for bucket in buckets), subjects.events_stream)
     publish = (
         *(f"$KV.{bucket}.>" for bucket in buckets),

@@ -99,6 +99,12 @@ AGENTS = (
 )
 """The bucket of agents."""
 
+ASSIGNMENTS = (
+    *CONTROL,
+    Rule("allow_msg_ttl", _is(True), "no assignment can be ended", edit("--allow-msg-ttl")),
+)
+"""The bucket of assignments."""
+
 EVENTS = (
     *_EVERY,
     Rule("discard", _is("old"), "once full it refuses new events, instead of dropping old ones", edit("--discard old")),

@@ -8,7 +8,17 @@ from agent_registry.doctor.copies import NO_ANSWER, REPORT
 from agent_registry.doctor.facts import Facts, Stream, Unseen, Why
 from agent_registry.doctor.finding import Finding, broken, note, ok
 from agent_registry.doctor.repair import edit
-from agent_registry.doctor.settings import AGENTS, CONTROL, EVENTS, MIB, limits_of_bucket, unlimited, wrong_settings
+from agent_registry.doctor.settings import (
+    AGENTS,
+    ASSIGNMENTS,
+    CONTROL,
+    EVENTS,
+    MIB,
+    Rule,
+    limits_of_bucket,
+    unlimited,
+    wrong_settings,
+)
 from agent_registry.wording import size
 
 NEARLY_FULL = 0.8
@@ -18,11 +28,14 @@ NEARLY_FULL = 0.8
 def findings(facts: Facts) -> list[Finding]:
     """Return what to say about buckets and stream."""
     subjects, running = facts.subjects, bool(facts.answering)
-    kept = (
+    kept: list[tuple[str, Stream | Unseen, tuple[Rule, ...], str, int | None]] = [
         (f"KV_{subjects.agents_bucket}", facts.agents, AGENTS, f"$KV.{subjects.agents_bucket}.>", 1),
         (f"KV_{subjects.control_bucket}", facts.control, CONTROL, f"$KV.{subjects.control_bucket}.>", None),
         (subjects.events_stream, facts.events, EVENTS, subjects.all_events, 3),
-    )
+    ]
+    if facts.assignments is not None:
+        bucket = subjects.assignments_bucket
+        kept.append((f"KV_{bucket}", facts.assignments, ASSIGNMENTS, f"$KV.{bucket}.>", 5))
     found: list[Finding] = []
     for name, stream, rules, subject, promise in kept:
         if isinstance(stream, Unseen):

@@ -41,6 +41,7 @@ async def survey(
             inquiry.ask(f"$JS.API.STREAM.INFO.{agents_stream}"),
             inquiry.ask(f"$JS.API.STREAM.INFO.{control_stream}"),
             inquiry.ask(f"$JS.API.STREAM.INFO.{subjects.events_stream}"),
+            inquiry.ask(f"$JS.API.STREAM.INFO.KV_{subjects.assignments_bucket}"),
         ),
         asyncio.gather(
             inquiry.newest(agents_stream, f"$KV.{subjects.agents_bucket}.>"),
@@ -52,7 +53,7 @@ async def survey(
     varz, statz, user, account = nats
     newest, lease_entry, led_event, roll_call = registry
     now = reading.server_time(*streams)
-    agents, control, events = map(reading.stream_in, streams)
+    agents, control, events, assignments = map(reading.stream_in, streams)
     lease = _lease(lease_entry, now)
     if isinstance(lease, Lease) and lease.replica:
         roll_call.name(lease.replica, "lease")
@@ -68,6 +69,7 @@ async def survey(
         agents=agents,
         control=control,
         events=events,
+        assignments=assignments,
         jetstream=account if isinstance(account, Unseen) else None,
         usages=(*reading.usages_of_account(account), *reading.usages_of_servers(varz)),
         user=str(who.get("user", "")),

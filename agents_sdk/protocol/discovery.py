@@ -165,6 +165,8 @@ class AgentInfo:
     claims: set[str] = field(default_factory=set)
     canaries: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Capability to its canary, as registered: `topic`, `payload`, `expect`, `timeout`, `period`."""
+    reserved: int = 0
+    """Slots that assignments reserve of it now."""
     suspicion: float = 0.0
     """0.0 to 1.0: how unusual its silence is for an agent that beats often; lowers its rank."""
     evidence: Evidence | None = None

@@ -68,12 +68,39 @@ class RegistryEvent(Reply):
     """Of protection: how many there were that should not be."""
 
 
+class AssignmentLost(Reply):
+    """An assignment ended otherwise than by its release."""
+
+    v: int = EVENT_VERSION
+    """Version of this form; see `EVENT_VERSION`."""
+    event_id: str
+    """The same for every copy: bucket, when it was made (Unix ms), and revision."""
+    what: str
+    """`assignment_lost`."""
+    assignment_id: str
+    task_id: str
+    agent_id: str
+    incarnation: int
+    """Of the agent, when it was assigned."""
+    slots: int
+    fencing_token: int
+    reason: str
+    """`expired`, why its agent went offline or was removed, or `takeover`: another instance has the agent's id."""
+    at: float
+    """Unix time in seconds."""
+
+
 def says_something_new(error: ValidationError) -> bool:
     """Return whether all that is wrong with an event is a word that is not known here, such as a new status."""
     return all(fault["type"] == "enum" for fault in error.errors(include_url=False, include_context=False))
 
 
-CE_TYPES = {"status": "registry.agent.status", "scaling": "registry.scaling.order", "registry": "registry.state"}
+CE_TYPES = {
+    "status": "registry.agent.status",
+    "scaling": "registry.scaling.order",
+    "registry": "registry.state",
+    "assignment": "registry.assignment.lost",
+}
 
 
 def cloud_event_headers(event_id: str, kind: str, source: str, subject: str, at: float) -> dict[str, str]:

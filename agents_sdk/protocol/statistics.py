@@ -54,6 +54,10 @@ class Statistics(Presence):
     auto_scaling_events: int
     """Scaling orders issued since this replica started."""
     service_discovery_requests: int
+    assignments: int
+    """Assignments that live."""
+    assignments_made: int
+    """Since this replica started; the leader makes them."""
     capabilities_distribution: dict[str, int]
     """Capability to how many agents that are not offline have it."""
     health_distribution: dict[str, int]

@@ -31,8 +31,11 @@ REPORT = "report"
 SCALING_GET = "scaling.get"
 SCALING_SET = "scaling.set"
 REPLICAS = "replicas"
+ASSIGN = "assign"
+RELEASE = "release"
+ASSIGNMENTS = "assignments"
 
-AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, PERFORMANCE, REPORT, GET)
+AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, PERFORMANCE, REPORT, GET, RELEASE)
 """Operations that are also served as `<subject>.<agent_id>`."""
 
 TELEMETRY = (HEARTBEAT, HEALTH, PERFORMANCE)
@@ -45,15 +48,15 @@ MESSAGE_ID = "Nats-Msg-Id"
 """Header that names a command, so that it is carried out once however often it is sent. JetStream gives it that
 meaning for what is published."""
 
-LED = (SCALING_GET, SCALING_SET, REPORT)
+LED = (SCALING_GET, SCALING_SET, REPORT, ASSIGN, RELEASE, ASSIGNMENTS)
 """Operations that every replica hears, and the leader alone takes."""
 
 SHARED = (*COMMANDS, GET, DISCOVER, STATS, CAPABILITIES)
 """Operations that go to one replica, by a queue group. Each replica serves them under its own name, too."""
 
-OPERATIONS = (*AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET, REPLICAS)
+OPERATIONS = (*AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET, REPLICAS, ASSIGN, ASSIGNMENTS)
 
-EVENT_KINDS = ("status", "scaling", "conflict", "registry")
+EVENT_KINDS = ("status", "scaling", "conflict", "registry", "assignment")
 
 _AGENT_ID = re.compile(AGENT_ID_PATTERN)
 _PREFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -115,6 +118,10 @@ class Subjects:
         """Return the subject on which the registry speaks of itself."""
         return f"{self.prefix}.events.registry.{what}"
 
+    def loss_event(self, agent_id: str) -> str:
+        """Return the subject on which the loss of an agent's assignment is announced."""
+        return f"{self.prefix}.events.assignment.lost.{agent_id}"
+
     @property
     def all_events(self) -> str:
         """The pattern that receives every event."""
@@ -138,6 +145,11 @@ class Subjects:
     def control_bucket(self) -> str:
         """Name of the KV bucket that holds scaling policies and the leader's lease."""
         return f"{self._name}_control"
+
+    @property
+    def assignments_bucket(self) -> str:
+        """Name of the KV bucket that holds one assignment a key."""
+        return f"{self._name}_assignments"
 
     @property
     def service(self) -> str:

@@ -14,6 +14,9 @@ from registry.core.status import FAIR, HEALTHY, Status
 UNKNOWN_SUCCESS_RATE = 0.5
 """What an agent that never reported a success rate is ranked with: proven success comes first."""
 
+ASSUMED_CAPACITY = 10
+"""Slots by which reservations of an agent become load, if it gave no `max_concurrency`; they are not limited by it."""
+
 
 class Agent:
     """A record and the vitals heard since it was written. Instants are monotonic seconds, timestamps Unix seconds."""
@@ -36,6 +39,7 @@ class Agent:
         "probe_at",
         "record",
         "reserved",
+        "reserved_then",
         "revision",
         "rhythm",
         "seq",
@@ -58,12 +62,14 @@ class Agent:
         self.load = record.load_factor
         self.load_at = load_at
         """Instant of the last load report; None when there was none."""
+        self.reserved = 0
+        """Slots that assignments reserve of it now."""
+        self.reserved_then = 0
+        """Slots that they reserved when it last reported its load."""
         self.metrics: Mapping[str, float] = record.performance_metrics
         self.seq = -1
         self.signs = 0
         """Signs of life, counted."""
-        self.reserved = 0
-        """Slots of it that are reserved."""
         self.busy_until = 0.0
         """Instant until which its silence means that it is busy."""
         self.lapse_at = 0.0
@@ -97,10 +103,37 @@ class Agent:
         return self.record.status
 
     @property
+    def capacity(self) -> int:
+        """How many slots reserved are all of its load."""
+        return self.record.max_concurrency or ASSUMED_CAPACITY
+
+    @property
+    def load_elsewhere(self) -> float:
+        """What it reported of its load beyond what was reserved of it then, 0.0 to 1.0."""
+        if not self.reserved_then:
+            return self.load
+        return max(0.0, self.load - self.reserved_then / self.capacity)
+
+    @property
+    def effective_load(self) -> float:
+        """Its load as of now, 0.0 to 1.0: what is reserved of it, whether begun or not, and its load from elsewhere."""
+        if not (self.reserved or self.reserved_then):
+            return self.load
+        return min(1.0, self.load_elsewhere + self.reserved / self.capacity)
+
+    def has_room(self, slots: int) -> bool:
+        """Return whether so many slots of it can be reserved."""
+        limit = self.record.max_concurrency
+        if limit is None:
+            return True
+        return self.reserved + slots <= limit and (self.load < 1.0 or self.effective_load < 1.0)
+
+    @property
     def performance(self) -> float:
-        """The performance score, 0.0 to 1.0: 0.4 health + 0.3 (1 - load) + 0.3 success rate."""
+        """The performance score, 0.0 to 1.0: 0.4 health + 0.3 (1 - effective load) + 0.3 success rate."""
         success = self.metrics.get("success_rate", UNKNOWN_SUCCESS_RATE)
-        return 0.4 * self.health + 0.3 * (1.0 - self.load) + 0.3 * min(1.0, max(0.0, success))
+        load = self.effective_load if self.reserved or self.reserved_then else self.load  # nearly always at once
+        return 0.4 * self.health + 0.3 * (1.0 - load) + 0.3 * min(1.0, max(0.0, success))
 
     def finding(self) -> Evidence:
         """Return its evidence, to be added to."""

@@ -90,6 +90,19 @@ class Catalog:
         """Return every agent that has a capability, whatever its status."""
         return [self.agents[agent_id] for agent_id in self.by_capability.get(capability, ())]
 
+    def draw(self, query: Query, count: int) -> list[Agent]:
+        """Return agents that match a query at random, out of those with most of the tags that it prefers."""
+        return self._view(query).draw(count, query.exclude, self._random)
+
+    def count(self, query: Query) -> int:
+        """Return how many agents match a query."""
+        return self._view(query).total(query.exclude)
+
+    def matching(self, query: Query) -> list[Agent]:
+        """Return every agent that matches a query, which is work in their number."""
+        view = self._view(query)
+        return view.best(len(view), query.exclude, self._random)
+
     def near_misses(self, query: Query) -> list[tuple[str, list[str]]]:
         """Return agents that have the capabilities asked for but are left out, each with the reasons."""
         candidates = (self.agents[agent_id] for agent_id in sorted(self._candidates(query, capabilities_only=True)))

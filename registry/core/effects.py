@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from registry.core.agent import Agent
+from registry.core.assignment import Assignment
 from registry.core.errors import RefusedError
 from registry.core.events import Purpose
 from registry.core.order import Orders
@@ -152,6 +153,28 @@ class ReadPolicy:
     capability: str
 
 
+@dataclass(slots=True)
+class CommitAssignments:
+    """Write assignments, in this order and all of them or none, if the log of the bucket ends at `expected`.
+
+    Ends in `AssignmentsCommitted` or `AssignmentsUncertain`.
+    """
+
+    number: int
+    """Tells it from other commits."""
+    expected: int
+    entries: Sequence[Assignment]
+    """Those that have ended are written as removals."""
+
+
+@dataclass(slots=True)
+class LearnAssignments:
+    """Wait until the bucket's log has been heard up to where it ends now. Ends in `AssignmentsLearnt`."""
+
+    number: int
+    """Tells it from others."""
+
+
 Effect = (
     PutRecord
     | ReadRecord
@@ -166,4 +189,6 @@ Effect = (
     | PutOrders
     | PutPolicy
     | ReadPolicy
+    | CommitAssignments
+    | LearnAssignments
 )

@@ -11,6 +11,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from registry.core.assignment_events import (
+    AssignmentChanged,
+    AssignmentRequested,
+    AssignmentsCommitted,
+    AssignmentsLearnt,
+    AssignmentsListed,
+    AssignmentsQueried,
+    AssignmentsReplaced,
+    AssignmentsUncertain,
+    ReleaseRequested,
+)
 from registry.core.order import Orders
 from registry.core.record import Record
 
@@ -434,6 +445,15 @@ Event = (
     | OrdersCommitted
     | OrdersUncertain
     | OrdersChanged
+    | AssignmentRequested
+    | ReleaseRequested
+    | AssignmentsQueried
+    | AssignmentsCommitted
+    | AssignmentsUncertain
+    | AssignmentsLearnt
+    | AssignmentChanged
+    | AssignmentsReplaced
+    | AssignmentsListed
     | Connected
     | Disconnected
     | PulseHeard

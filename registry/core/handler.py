@@ -24,6 +24,9 @@ not answer, answers late, or is silent. `evidence.judge` makes a verdict of it, 
 to follow. Hints (a late beat, a report, a closed connection) only lead to a probe (`probing.py`). When many are in
 trouble together, verdicts are held back (`protection.py`).
 
+Assignments are decided by the leader alone, on what the log of their bucket says up to its end; `ledger.py` says why no
+slot is given twice all the same while two believe to lead.
+
 Time: `at` is monotonic and decides; `wall` is Unix time and is only shown. A lease runs from the last sign of life or
 from the last *amnesty*, whichever is later: a start, a change of leader, an outage of NATS. It is judged only as far as
 everybody could be heard (`path.py`).
@@ -34,7 +37,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from registry.core import canary_runs, commands, events, outcomes, probing, scaling, telemetry, upkeep
+from registry.core import (
+    assigned,
+    assigning,
+    assignment_events,
+    canary_runs,
+    commands,
+    events,
+    outcomes,
+    probing,
+    scaling,
+    telemetry,
+    upkeep,
+)
 from registry.core.effects import Effect
 from registry.core.state import RegistryState
 
@@ -66,6 +81,15 @@ HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.OrdersCommitted: scaling.orders_committed,
     events.OrdersUncertain: scaling.orders_uncertain,
     events.OrdersChanged: scaling.orders_changed,
+    assignment_events.AssignmentRequested: assigning.requested,
+    assignment_events.ReleaseRequested: assigning.requested,
+    assignment_events.AssignmentsQueried: assigning.queried,
+    assignment_events.AssignmentsCommitted: assigned.committed,
+    assignment_events.AssignmentsUncertain: assigned.uncertain,
+    assignment_events.AssignmentsLearnt: assigned.learnt,
+    assignment_events.AssignmentChanged: assigned.changed,
+    assignment_events.AssignmentsReplaced: assigned.replaced,
+    assignment_events.AssignmentsListed: assigned.entries_listed,
     events.Connected: upkeep.connected,
     events.Disconnected: upkeep.disconnected,
     events.PulseHeard: upkeep.pulse_heard,

@@ -152,6 +152,18 @@ MAX_WAITING = 64
 MAX_ATTEMPTS = 5
 """Times a command is decided anew because somebody else changed its agent."""
 
+MAX_COMMIT = 100
+"""Assignments made and ended in one commit; JetStream takes 1,000, for which those that come next would wait longer."""
+
+MAX_WAITERS = 1_000
+"""Requests for an agent that wait until one is free; beyond, they are answered `overloaded`."""
+
+MAX_UNDECIDED = 10_000
+"""Requests for assignments that wait for a commit; beyond, they are answered `overloaded`."""
+
+MISSING_GRACE = 10.0
+"""An agent that holds assignments and is not known may be one that the other log has yet to tell of; for so long."""
+
 MAX_REMEMBERED = 50_000
 """Removals whose revisions are remembered."""
 

@@ -40,6 +40,9 @@ class Query:
     statuses: frozenset[Status] = DISCOVERABLE
     limit: int = 10
     exclude: frozenset[str] = frozenset()
+    slots: int = 0
+    """How many slots must be free; 0 if none are wanted. What is reserved is bounded by the slots there are then, and
+    `max_load` bounds the rest of the load."""
 
     def key(self) -> tuple[object, ...]:
         """Return what tells apart the queries that match or rank differently."""
@@ -54,7 +57,12 @@ class Query:
             None if self.metadata is None else repr(self.metadata),
             self.prefer_tags,
             self.statuses,
+            self.slots,
         )
+
+    def tier(self, rung: int) -> int:
+        """Return how many of the preferred tags agents on a rung have."""
+        return rung // _STEPS
 
     def rungs(self) -> int:
         """Return how many rungs the ladder of this query has."""
@@ -65,7 +73,7 @@ class Query:
         if self.sort_by == "performance":
             rank = agent.performance
         elif self.sort_by == "load":
-            rank = 1.0 - agent.load
+            rank = 1.0 - agent.effective_load
         elif self.sort_by == "health":
             rank = agent.health
         else:
@@ -81,13 +89,18 @@ class Query:
         return (
             record.status in self.statuses
             and agent.health >= self.min_health
-            and agent.load <= self.max_load
+            and (self._load_of(agent) if agent.reserved or agent.reserved_then else agent.load) <= self.max_load
             and self.capabilities.issubset(record.capabilities)
             and (self.agent_type is None or record.agent_type == self.agent_type)
             and (not self.tags or self.tags.issubset(record.tags))
             and (self.version is None or self.version.accepts(record.version))
             and (self.metadata is None or _has(record.metadata, self.metadata))
+            and (not self.slots or agent.has_room(self.slots))
         )
+
+    def _load_of(self, agent: Agent) -> float:
+        """Return the load that is bounded; what is reserved of an agent is bounded otherwise if slots are wanted."""
+        return agent.load_elsewhere if self.slots else agent.effective_load
 
     def shortfalls(self, agent: Agent) -> list[str]:
         """Return every reason why an agent does not match; empty when it does."""
@@ -104,7 +117,10 @@ class Query:
                 agent.health >= self.min_health,
                 f"health_score is {agent.health:g}; wanted at least {self.min_health:g}",
             ),
-            (agent.load <= self.max_load, f"load_factor is {agent.load:g}; wanted at most {self.max_load:g}"),
+            (
+                agent.effective_load <= self.max_load,
+                f"load_factor is {agent.effective_load:g}{_reserved(agent)}; wanted at most {self.max_load:g}",
+            ),
             (
                 self.agent_type in (None, record.agent_type),
                 f"agent_type is {record.agent_type}; wanted {self.agent_type}",
@@ -125,6 +141,10 @@ class Query:
             (record.agent_id not in self.exclude, "excluded by the query"),
         ]
         return [reason for holds, reason in checks if not holds]
+
+
+def _reserved(agent: Agent) -> str:
+    return f" with {agent.reserved} slots reserved" if agent.reserved else ""
 
 
 def _has(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

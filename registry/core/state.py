@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from registry.core.agent import Agent
+from registry.core.assignment import DEREGISTERED, Assignment
 from registry.core.canaries import Canaries
 from registry.core.capabilities import Vocabulary
 from registry.core.catalog import Catalog
@@ -15,6 +16,7 @@ from registry.core.evidence import NOTHING, REASONS, Verdict
 from registry.core.flapping import returns
 from registry.core.health_subject import may_be_asked
 from registry.core.leases import Leases
+from registry.core.ledger import Ledger
 from registry.core.limits import MAX_REMEMBERED, REMOVAL_KEPT, Limits
 from registry.core.path import Path
 from registry.core.protection import Protection
@@ -25,6 +27,7 @@ from registry.core.standing import Standings
 from registry.core.statistics import Statistics
 from registry.core.status import Status
 from registry.core.suspicion import Suspicions
+from registry.core.waiters import Waiters
 from registry.core.writes import Writes
 
 _REGISTERED = ("registered", "takeover", "updated", "restored")
@@ -38,6 +41,8 @@ class Removal:
     revision: int
     incarnation: int
     commands: tuple[str, ...] = ()
+    reason: str = DEREGISTERED
+    """Why it was removed."""
 
 
 NEVER = Removal(0, 0)
@@ -93,6 +98,8 @@ class RegistryState:
         """Agents whose record somebody else changed since the last tick, or that were to be assessed while it was not
         sure who leads. Were they assessed at once, two replicas that both believe to lead, and disagree, would
         overwrite each other without end."""
+        self.ledger = Ledger(self.agents, self.catalog.moved, self._expires_at)
+        self.waiters = Waiters()
         self.statistics = Statistics()
         self.path = Path(limits.reconnect_grace)
         self.leases = Leases(self.path)
@@ -136,6 +143,9 @@ class RegistryState:
     def wall(self, at: float) -> float:
         """Return the Unix time of an instant, in whole milliseconds."""
         return round(at + self.wall_offset, 3)
+
+    def _expires_at(self, assignment: Assignment) -> float:
+        return assignment.expires_at - self.wall_offset
 
     def due_at(self, agent_id: str) -> float | None:
         """Return the instant at which something is to be done about an agent if nothing is heard until then."""
@@ -198,12 +208,21 @@ class RegistryState:
             if record.heartbeat_interval != before.heartbeat_interval:
                 agent.rhythm, agent.suspicion = None, 0.0
             self.catalog.replace(agent, record)
+            self._look_at_reservations(agent, before, at)
             if returns(record.flaps) > returns(before.flaps):
                 self.statistics.returns += 1
                 self.standings.returned(agent, at)
         self.standings.stand(agent, at)
         self.watch(agent, at)
         return agent
+
+    def _look_at_reservations(self, agent: Agent, before: Record, at: float) -> None:
+        """Doubt the assignments of an agent that went away, or whose instance is another one."""
+        is_another = agent.record.incarnation != before.incarnation
+        if is_another:
+            self.ledger.recount(agent, None)
+        if is_another or agent.status is Status.OFFLINE:
+            self.ledger.doubt(agent.agent_id, at)
 
     def _newcomer(self, record: Record, revision: int, at: float) -> Agent:
         wall = self.wall(at)
@@ -215,6 +234,8 @@ class RegistryState:
         self.removed.pop(record.agent_id, None)
         self.unswept.pop(record.agent_id, None)
         self.catalog.add(agent)
+        self.ledger.recount(agent, record.load_reported_at)
+        self.ledger.doubt(record.agent_id, at)
         if record.flaps is not None:
             self.standings.returned(agent, at - max(0.0, wall - record.flaps["at"]))
         return agent
@@ -305,7 +326,8 @@ class RegistryState:
         self.unswept.pop(agent_id, None)
         if revision:
             if last is not None:
-                self.removed[agent_id] = Removal(revision, last.incarnation, last.commands)
+                reason = DEREGISTERED if record is None or record.change is None else record.change.reason
+                self.removed[agent_id] = Removal(revision, last.incarnation, last.commands, reason)
             elif before is not None:
                 self.removed[agent_id] = replace(before, revision=revision)
             else:
@@ -316,6 +338,7 @@ class RegistryState:
         agent = self.agents.get(agent_id)
         if agent is not None:
             self.catalog.remove(agent)
+            self.ledger.doubt(agent_id, 0.0)
             self.unsaved.pop(agent_id, None)
             self.deadlines.watch(agent_id)
             self.probes.watch(agent_id)
@@ -343,6 +366,7 @@ class RegistryState:
         self.probes.validate()
         self.canaries.validate({agent_id: agent.record for agent_id, agent in self.agents.items()}, self.leading)
         self.writes.validate()
+        self.ledger.validate()
         for agent_id in self.agents:
             assert not self.leading or agent_id in self.deadlines, f"{agent_id} has no deadline"
         for agent_id in self.unswept:

@@ -18,6 +18,8 @@ class Statistics:
         self.canaries_run = 0
         self.canaries_failed = 0
         self.scaling_orders = 0
+        self.assignments = 0
+        """Made; repetitions are not counted."""
         self.returns = 0
         """Times that an agent came back after it was gone, silent or hung."""
         self.write_conflicts = 0

@@ -133,6 +133,7 @@ def take(state: RegistryState, agent: Agent, at: float, health: float | None, lo
     if load is not None:
         agent.load = load
         agent.load_at = at
+        agent.reserved_then = agent.reserved
     state.catalog.moved(agent)
     if not agent.checkpoint_due and differs(state, agent):
         agent.checkpoint_due = True

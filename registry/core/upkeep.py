@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+from registry.core import assigned
 from registry.core.canary_runs import canaries_due
 from registry.core.changes import assess, checkpointed, remove, write
 from registry.core.effects import Effect, SweepRemoval
@@ -45,7 +46,8 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
         if agent_id in state.agents:
             effects += assess(state, state.agents[agent_id], at)
     effects += _lapse(state, at) + probe_due(state, at) + canaries_due(state, at)
-    return effects + _save(state, at) + _sweep(state, at) + _scale(state, at)
+    effects += _save(state, at) + _sweep(state, at) + _scale(state, at)
+    return effects + assigned.due(state, at)
 
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:
@@ -142,11 +144,11 @@ def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[E
     state.scaler.begin()
     if not event.leading:
         state.follow(event.epoch)
-        return []
+        return assigned.follow(state)
     state.lead(event.at, event.epoch)
     effects: list[Effect] = []
     for agent in state.agents.values():
         effects += assess(state, agent, event.at)
         if agent.evidence.closed_at is not None:
             effects += hinted(state, agent, event.at)
-    return effects
+    return effects + assigned.lead(state, event.at)

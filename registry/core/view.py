@@ -9,6 +9,9 @@ from registry.core.query import Query
 
 _POSITION_BITS = 32
 
+DRAWS = 4
+"""Draws for each agent wanted, before all that match are looked at: some come twice, or are excluded."""
+
 
 class View:
     """The matching agents on a ladder of nearly-equal rungs, best rung last.
@@ -80,6 +83,26 @@ class View:
                 break
         return found
 
+    def draw(self, count: int, exclude: frozenset[str], random: Callable[[], float]) -> list[Agent]:
+        """Return agents at random out of those with most of the preferred tags, whatever their rung; each once.
+
+        Constant work, unless many are excluded.
+
+        Args:
+            count: How many at most.
+            exclude: Ids to leave out.
+            random: Returns a number from 0.0 up to but without 1.0.
+        """
+        tiers: dict[int, list[list[Agent]]] = {}
+        for rung, entries in enumerate(self._ladder):
+            if entries:
+                tiers.setdefault(self.query.tier(rung), []).append(entries)
+        for tier in sorted(tiers, reverse=True):
+            found = _drawn(tiers[tier], count, exclude, random)
+            if found:
+                return found
+        return []
+
     def total(self, exclude: frozenset[str]) -> int:
         """Return how many agents match, those to exclude not counted."""
         return len(self._places) - sum(agent_id in self._places for agent_id in exclude)
@@ -97,6 +120,28 @@ class View:
             assert (agent_id in self._places) == self.query.matches(agent), f"{agent_id} in {self.query}"
             if agent_id in self._places:
                 assert self._places[agent_id] >> _POSITION_BITS == self.query.rung(agent), f"{agent_id} on its rung"
+
+
+def _drawn(rungs: list[list[Agent]], count: int, exclude: frozenset[str], random: Callable[[], float]) -> list[Agent]:
+    """Return agents of these rungs at random; only when several draws hit those to exclude, all are looked at."""
+    size = sum(map(len, rungs))
+    found: dict[str, Agent] = {}
+    for _ in range(DRAWS * count):
+        agent = _at(rungs, int(random() * size))
+        if agent.agent_id not in exclude:
+            found[agent.agent_id] = agent
+        if len(found) in (count, size):
+            return list(found.values())
+    allowed = [agent for rung in rungs for agent in rung if agent.agent_id not in exclude]
+    return sample(allowed, count, random)
+
+
+def _at(rungs: list[list[Agent]], index: int) -> Agent:
+    for entries in rungs:
+        if index < len(entries):
+            return entries[index]
+        index -= len(entries)
+    raise IndexError(index)
 
 
 def sample(entries: list[Agent], count: int, random: Callable[[], float]) -> list[Agent]:

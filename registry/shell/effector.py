@@ -13,7 +13,9 @@ from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
     Announce,
     AwaitRevision,
+    CommitAssignments,
     Effect,
+    LearnAssignments,
     Probe,
     PublishOrder,
     PutOrders,
@@ -29,13 +31,7 @@ from registry.core.effects import (
 from registry.core.errors import RefusedError
 from registry.core.events import (
     Event,
-    OrdersCommitted,
-    OrdersUncertain,
     Outcome,
-    PolicyCommitted,
-    PolicyRead,
-    PolicyReadFailed,
-    PolicyUncertain,
     ProbeFinished,
     ReadFailed,
     RecordRead,
@@ -47,18 +43,18 @@ from registry.core.events import (
 from registry.core.record import Record
 from registry.shell import canary, probe
 from registry.shell.acks import TOO_LARGE, Ack
+from registry.shell.assignment_log import failed
 from registry.shell.bus_nats import Bus
 from registry.shell.clock import monotonic
 from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
 from registry.shell.logs import get_logger
-from registry.shell.orders import key_of as orders_key
-from registry.shell.policies import key_of as policy_key
-from registry.shell.policies import policy_in
 from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
+from registry.shell.scaling_keys import ScalingKeys, unfinished
 from registry.shell.store import Store
 from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
+    from registry.shell.assignment_log import AssignmentLog
     from registry.shell.bucket_log import BucketLog
     from registry.shell.projector import Projector
 
@@ -92,6 +88,7 @@ class Effector:
         subjects: Names.
         dispatch: Takes the facts that come back.
         bucket_log: Takes every record that was committed.
+        assignment_log: Writes assignments.
         projector: Publishes scaling orders, and knows whether the events of what is swept are in the stream.
     """
 
@@ -102,6 +99,7 @@ class Effector:
         subjects: Subjects,
         dispatch: Callable[[Event], Awaitable[None]],
         bucket_log: BucketLog,
+        assignment_log: AssignmentLog,
         projector: Projector,
     ) -> None:
         self._trouble = Trouble(log)
@@ -112,6 +110,7 @@ class Effector:
         self._bucket_log = bucket_log
         self._projector = projector
         self._tasks: set[asyncio.Task[None]] = set()
+        scaling_keys = ScalingKeys(bus, store, dispatch)
         self._performers: dict[type, Callable[[Any], Awaitable[None]]] = {
             SendReply: self._send_reply,
             PutRecord: self._put,
@@ -123,9 +122,11 @@ class Effector:
             TellAgent: self._tell,
             PublishOrder: self._spawned(self._publish_order),
             Announce: self._announce,
-            PutOrders: self._spawned(self._put_orders),
-            PutPolicy: self._spawned(self._put_policy),
-            ReadPolicy: self._spawned(self._read_policy),
+            CommitAssignments: assignment_log.commit,
+            LearnAssignments: self._spawned(assignment_log.learn),
+            PutOrders: self._spawned(scaling_keys.put_orders),
+            PutPolicy: self._spawned(scaling_keys.put_policy),
+            ReadPolicy: self._spawned(scaling_keys.read_policy),
         }
 
     async def perform(self, effects: Iterable[Effect]) -> None:
@@ -158,12 +159,10 @@ class Effector:
                 await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT, subject))
             case RunCanary():
                 await self._dispatch(canary.ended(effect, None, FAILED))
-            case PutOrders(capability):
-                await self._dispatch(OrdersUncertain(at, capability))
-            case PutPolicy(capability):
-                await self._dispatch(PolicyUncertain(at, capability))
-            case ReadPolicy(capability):
-                await self._dispatch(PolicyReadFailed(at, capability, FAILED))
+            case CommitAssignments() | LearnAssignments():
+                self._spawn(self._dispatch_later(failed(effect)))
+            case PutOrders() | PutPolicy() | ReadPolicy():
+                await self._dispatch(unfinished(effect, FAILED))
             case SendReply(to, body) if not isinstance(body, RefusedError):
                 await to.send(RefusedError("internal", f"{FAILED}; whether the change took place is unknown"))
             case _:
@@ -300,47 +299,3 @@ class Effector:
 
     async def _announce(self, effect: Announce) -> None:
         await self._projector.publish_state(effect.what, effect.epoch, effect.number, effect.details)
-
-    async def _put_orders(self, effect: PutOrders) -> None:
-        capability = effect.capability
-        revision = await self._put_control(orders_key(capability), effect.orders.to_json(), effect.expected)
-        if revision is None:
-            await self._dispatch(OrdersUncertain(monotonic(), capability))
-        else:
-            await self._dispatch(OrdersCommitted(monotonic(), capability, revision))
-
-    async def _put_policy(self, effect: PutPolicy) -> None:
-        capability = effect.capability
-        revision = await self._put_control(policy_key(capability), effect.policy, effect.expected)
-        if revision is None:
-            await self._dispatch(PolicyUncertain(monotonic(), capability))
-        else:
-            await self._dispatch(PolicyCommitted(monotonic(), capability, revision))
-
-    async def _put_control(self, key: str, value: Any, expected: int) -> int | None:
-        """Return the revision of a write; None if it lost, or its outcome is unknown."""
-        try:
-            return await self._store.put_control(key, value, expected)
-        except StoreError as error:
-            self._trouble.warning("control_uncertain", key=key, error=str(error))
-            return None
-
-    async def _read_policy(self, effect: ReadPolicy) -> None:
-        capability, wait = effect.capability, READ_WAIT
-        for attempt in range(READ_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(random.uniform(0.5, 1.5) * wait)
-                wait *= 2
-            if not self._bus.connected:
-                break
-            try:
-                entry = await self._store.read_control(policy_key(capability))
-            except StoreError as error:
-                self._trouble.warning("read_failed", capability=capability, error=str(error))
-                continue
-            self._trouble.over("read_failed")
-            policy, readable = (None, True) if entry is None else policy_in(entry)
-            revision = 0 if entry is None else entry.revision
-            await self._dispatch(PolicyRead(monotonic(), capability, policy, revision, readable))
-            return
-        await self._dispatch(PolicyReadFailed(monotonic(), capability))

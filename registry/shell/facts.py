@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from agents_sdk.protocol.assignments import AssignmentRequest, AssignmentsQuery, ReleaseCommand
 from agents_sdk.protocol.registration import AgentCommand, Registration
 from agents_sdk.protocol.scaling import PolicyChange
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
+from registry.core.assignment_events import (
+    AssignmentRequested,
+    AssignmentsQueried,
+    ReleaseRequested,
+)
 from registry.core.events import (
     CommandRequested,
     PolicyRequested,
@@ -17,6 +23,7 @@ from registry.core.events import (
     Verb,
 )
 from registry.shell.replies import Reply
+from registry.shell.wire import to_wanted
 
 
 def registration(message: Registration, at: float, reply: Reply | None, identity: str | None) -> RegisterRequested:
@@ -77,6 +84,26 @@ def problem(message: ProblemReport, at: float, reply: Reply | None, identity: st
 def policy_change(message: PolicyChange, at: float, reply: Reply | None, _: str | None) -> PolicyRequested:
     """Return the fact that somebody asks for another scaling policy."""
     return PolicyRequested(at, reply, message.capability, changes_in(message), message.reset)
+
+
+def assignment(message: AssignmentRequest, at: float, reply: Reply | None, identity: str | None) -> AssignmentRequested:
+    """Return the fact that somebody asks for slots of an agent.
+
+    Raises:
+        RefusedError: If the version specifier is not one.
+    """
+    query, task_id = to_wanted(message), message.task_id or ""
+    return AssignmentRequested(at, reply, identity, query, task_id, message.slots, message.ttl, message.wait)
+
+
+def release(message: ReleaseCommand, at: float, reply: Reply | None, identity: str | None) -> ReleaseRequested:
+    """Return the fact that somebody says that the work of an assignment is done."""
+    return ReleaseRequested(at, reply, identity, message.assignment_id, message.agent_id)
+
+
+def assignments(message: AssignmentsQuery, at: float, reply: Reply | None, _: str | None) -> AssignmentsQueried:
+    """Return the fact that somebody asks which assignments live."""
+    return AssignmentsQueried(at, reply, message.agent_id, message.task_id, message.limit)
 
 
 def changes_in(message: PolicyChange) -> dict[str, Any]:

@@ -57,6 +57,11 @@ class Messages:
         subject = self._subjects.scaling_event(order["action"], order["capability"])
         return self._message(subject, order["order_id"], "scaling", order["capability"], order, order["issued_at"])
 
+    def loss(self, event: Mapping[str, Any]) -> Message | None:
+        """Return the event of an assignment that was lost."""
+        subject = self._subjects.loss_event(event["agent_id"])
+        return self._message(subject, event["event_id"], "assignment", event["agent_id"], event, event["at"])
+
     def state(self, body: Mapping[str, Any]) -> Message | None:
         """Return the event of what happened to the registry itself."""
         subject = self._subjects.registry_event(body["what"])

@@ -121,6 +121,9 @@ class Observability:
         )
         gauge("registry.judge.lag", "s", lambda: [(path.lag, {})])
         gauge("registry.judge.allowance", "s", lambda: [(path.allowance, {})])
+        gauge("registry.assignments", "{assignment}", lambda: [(len(state.ledger), {})])
+        gauge("registry.assignments.waiting", "{request}", lambda: [(len(state.waiters), {})])
+        counter("registry.assignments.made", "{assignment}", lambda: counts.assignments)
         counter("registry.heartbeats", "{beat}", lambda: counts.heartbeats)
         counter("registry.agents.returns", "{agent}", lambda: counts.returns)
 

@@ -38,15 +38,13 @@ from registry.shell.clock import monotonic
 from registry.shell.jetstream_nats import MissingError, StoreError
 from registry.shell.logs import get_logger
 from registry.shell.missing import Missing
-from registry.shell.store import Store
+from registry.shell.store import EXPECTED, Store
 from registry.shell.trouble import Trouble
 
 if TYPE_CHECKING:
     from registry.shell.acks import Ack
 
 log = get_logger(__name__)
-
-EXPECTED = "Nats-Expected-Last-Sequence"
 
 WINDOW = 2_000
 """Events that may be unconfirmed; a stream that takes 400 a second still confirms them before they count as lost."""

@@ -35,6 +35,7 @@ from registry.shell.entry import Entry
 from registry.shell.jetstream_nats import StoreError
 from registry.shell.log_reader import reading
 from registry.shell.logs import get_logger
+from registry.shell.losses import Losses
 from registry.shell.messages import Messages
 from registry.shell.outbox import Mark, Outbox
 from registry.shell.records import record_in
@@ -85,6 +86,8 @@ class Projector:
         self._replica = replica
         self._messages = Messages(store, subjects, replica)
         self._outbox = Outbox(store, may_publish)
+        self.losses = Losses(store, self._messages, self._outbox)
+        """Publishes the events of the other log, of assignments."""
         self._log = ""
         """Name of the log that is heard."""
         self._seen = 0
@@ -166,7 +169,11 @@ class Projector:
 
     def _begin(self) -> None:
         self._taken = 0
-        self._tasks = [asyncio.ensure_future(self._project()), asyncio.ensure_future(self._keep_mark())]
+        self._tasks = [
+            asyncio.ensure_future(self._project()),
+            asyncio.ensure_future(self._keep_mark()),
+            asyncio.ensure_future(self.losses.publish(self._insist)),
+        ]
 
     async def follow(self) -> None:
         """Publish no longer; return when nothing is under way."""

@@ -19,6 +19,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from agents_sdk.protocol import subjects as operations
+from agents_sdk.protocol.assignments import AssignmentRequest, AssignmentsQuery, ReleaseCommand
 from agents_sdk.protocol.codec import adapter, check, parse
 from agents_sdk.protocol.discovery import ServiceQuery
 from agents_sdk.protocol.errors import Detail, InternalError, InvalidRequestError, OverloadedError, RegistryError
@@ -30,7 +31,18 @@ from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceRe
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested, Event, RegisterRequested, TelemetryReceived
 from registry.shell.clock import monotonic
-from registry.shell.facts import command, health, heartbeat, performance, policy_change, problem, registration
+from registry.shell.facts import (
+    assignment,
+    assignments,
+    command,
+    health,
+    heartbeat,
+    performance,
+    policy_change,
+    problem,
+    registration,
+    release,
+)
 from registry.shell.logs import get_logger
 from registry.shell.micro import Endpoint
 from registry.shell.observability import trace_of
@@ -130,6 +142,9 @@ class Routes:
             self._operation(operations.CAPABILITIES, Empty, answer=queries.capabilities),
             self._operation(operations.SCALING_GET, ScalingQuery, answer=queries.scaling),
             self._operation(operations.SCALING_SET, PolicyChange, to_fact=policy_change),
+            self._operation(operations.ASSIGN, AssignmentRequest, to_fact=assignment),
+            self._operation(operations.RELEASE, ReleaseCommand, to_fact=release),
+            self._operation(operations.ASSIGNMENTS, AssignmentsQuery, to_fact=assignments),
             self._operation(operations.REPLICAS, Empty, answer=queries.presence),
         ]
         self._known: dict[bytes, Any] = {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+import secrets
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,23 @@ MARKER_SECONDS = 3600
 """How long the marker of a swept removal stays in the log, for replicas that were away."""
 
 
+EXPECTED = "Nats-Expected-Last-Sequence"
+"""Where a stream has to end to take a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentWrite:
+    """What is written of an assignment; `kept` is how many seconds it stays once it has ended, None while it lives."""
+
+    key: str
+    value: bytes
+    kept: int | None
+
+    def headers(self) -> dict[str, str]:
+        """Return what makes it a removal, if it is one."""
+        return {} if self.kept is None else {"KV-Operation": "DEL", "Nats-TTL": f"{self.kept}s"}
+
+
 class Store:
     """Buckets and streams of one registry.
 
@@ -56,10 +75,14 @@ class Store:
         self._subjects = subjects
         self._replicas = replicas
         self.bucket = subjects.agents_bucket
+        self.assignments = subjects.assignments_bucket
         self.events = subjects.events_stream
         self.can_sweep = True
         """Whether the bucket's settings allow to sweep removals."""
+        self.can_batch = False
+        """Whether the bucket of assignments takes several entries at once; nats-server does so from 2.12 on."""
         self._put_subject = f"$KV.{self.bucket}."
+        self._assignment_subject = f"$KV.{self.assignments}."
 
     @property
     def max_event(self) -> int:
@@ -76,7 +99,7 @@ class Store:
             CopiesError: If there is one server for several copies.
             StoreError: If JetStream is off, or has no leader in time.
         """
-        names = (self.bucket, self._subjects.control_bucket, self.events)
+        names = (self.bucket, self._subjects.control_bucket, self.assignments, self.events)
         return [name for name in names if await self.make(name)]
 
     async def make(self, name: str) -> bool:
@@ -86,12 +109,16 @@ class Store:
             CopiesError: If there is one server for several copies.
             StoreError: If JetStream is off, or has no leader in time.
         """
-        make = self._make_events if name == self.events else partial(self._make_bucket, name)
+        special = {self.events: self._make_events, self.assignments: self._make_assignments}
+        make = special.get(name) or partial(self._make_bucket, name)
         return await self._jetstream.led(f"JetStream at {self._bus.url} does not do what is needed", make)
 
     async def _make_bucket(self, name: str) -> bool:
         history = HISTORY if name == self.bucket else 1
         return await self._jetstream.make_bucket(name, history, self._replicas, MARKER_SECONDS)
+
+    async def _make_assignments(self) -> bool:
+        return await self._jetstream.make_batch_bucket(self.assignments, self._replicas)
 
     async def _make_events(self) -> bool:
         return await self._jetstream.make_stream(
@@ -206,6 +233,8 @@ class Store:
         info = await self._jetstream.info(f"KV_{bucket}")
         if bucket == self.bucket:
             self._note_settings(info.config)
+        elif bucket == self.assignments:
+            self.can_batch = bool(info.config.allow_atomic)
         assert info.created is not None
         return Extent(str(int(info.created.timestamp() * 1000)), info.state.last_seq)
 
@@ -223,6 +252,34 @@ class Store:
             StoreError: If it cannot be learnt now.
         """
         return f"{self.bucket}:{(await self.extent(self.bucket)).made}"
+
+    async def put_assignments(self, writes: Sequence[AssignmentWrite], expected: int, on_ack: OnAck) -> None:
+        """Write assignments in this order if their log ends at `expected`; several only if `can_batch`.
+
+        Several are one batch (ADR-50): all of them are written, without anything between them, or none is.
+        """
+        batch = secrets.token_hex(8)
+        for number, write in enumerate(writes, start=1):
+            subject, headers = self._assignment_subject + write.key, write.headers()
+            if number == 1:
+                headers[EXPECTED] = str(expected)
+            if len(writes) > 1:
+                headers |= {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            if number < len(writes):
+                await self._bus.publish(subject, write.value, headers)
+                continue
+            if len(writes) > 1:
+                headers["Nats-Batch-Commit"] = "1"
+            await self._bus.publish_acked(subject, write.value, headers, on_ack)
+
+    async def newest_loss(self) -> str:
+        """Return the id of the newest event of an assignment that was lost; "" if there is none.
+
+        Raises:
+            StoreError: If it cannot be learnt now.
+        """
+        newest = await self._jetstream.newest(self.events, self._subjects.events_of("assignment"))
+        return "" if newest is None else (newest.headers or {}).get(MESSAGE_ID, "")
 
     def publish_event(self, subject: str, payload: bytes, headers: Headers, on_ack: OnAck) -> Awaitable[None]:
         """Publish an event to the stream; a second copy with the same `Nats-Msg-Id` is dropped there."""

@@ -45,6 +45,7 @@ class Tail:
         on_replaced: Told that all entries up to now were of a bucket that is gone.
         on_away: Told, with the newest revision that there is, that the log went unheard for so long that removals may
             have left no trace in it.
+        away: Seconds after which that is so; `AWAY` when left out.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Tail:
         on_entry: OnEntry,
         on_replaced: Callable[[], Awaitable[None]],
         on_away: Callable[[int], Awaitable[None]] | None = None,
+        away: float | None = None,
     ) -> None:
         self.resyncs = 0
         """Times that the log had to be followed anew because nothing came."""
@@ -63,6 +65,7 @@ class Tail:
         self._on_entry = on_entry
         self._on_replaced = on_replaced
         self._on_away = on_away
+        self._away = away
         self._made = ""
         """When the bucket that is followed was made."""
         self._heard = 0
@@ -183,7 +186,7 @@ class Tail:
             heard = False
             await self._go_on()
         self._heard_before = self._heard
-        away = now - self._current > AWAY
+        away = now - self._current > (self._away or AWAY)
         if away and self._on_away is not None:
             await self._on_away(extent.last)
         if heard or away:  # not before that has succeeded, or else it would not be tried again

@@ -9,6 +9,7 @@ import orjson
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion
 
+from agents_sdk.protocol.assignments import AssignmentRequest
 from agents_sdk.protocol.discovery import ServiceQuery
 from agents_sdk.protocol.errors import ERRORS, Detail, RegistryError
 from registry.core.agent import Agent
@@ -45,6 +46,7 @@ def agent_fields(agent: Agent) -> dict[str, Any]:
         "max_concurrency": record.max_concurrency,
         "claims": record.claims,
         "canaries": record.canaries,
+        "reserved": agent.reserved,
         "suspicion": agent.suspicion,
     }
 
@@ -82,7 +84,15 @@ def encode_listing(
 
 def encode_body(body: Mapping[str, Any] | Agent, at: float) -> bytes:
     """Return a reply as JSON."""
-    return encode_agent(body, at) if isinstance(body, Agent) else orjson.dumps(body)
+    if isinstance(body, Agent):
+        return encode_agent(body, at)
+
+    def inner(value: Any) -> orjson.Fragment:
+        if isinstance(value, Agent):
+            return orjson.Fragment(encode_agent(value, at))
+        raise TypeError(value)
+
+    return orjson.dumps(body, default=inner)
 
 
 def to_error(refused: RefusedError) -> RegistryError:
@@ -109,6 +119,27 @@ def to_query(query: ServiceQuery) -> Query:
         statuses=DISCOVERABLE if query.statuses is None else frozenset(Status(status) for status in query.statuses),
         limit=query.limit,
         exclude=frozenset(query.exclude or ()),
+    )
+
+
+def to_wanted(request: AssignmentRequest) -> Query:
+    """Return the core's form of what an assignment is to be made with. Whom it matches has the slots free.
+
+    Raises:
+        RefusedError: If the version specifier is not one.
+    """
+    return Query(
+        capabilities=request.capabilities or frozenset(),
+        agent_type=request.agent_type,
+        min_health=request.min_health_score,
+        max_load=request.max_load_factor,
+        tags=request.tags or frozenset(),
+        sort_by="random",
+        version=None if request.version is None else _version_range(request.version),
+        metadata=request.metadata,
+        prefer_tags=request.prefer_tags or frozenset(),
+        exclude=request.exclude or frozenset(),
+        slots=request.slots,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from agents_sdk.protocol.errors import NotFoundError, UnavailableError
+from agents_sdk.protocol.errors import InvalidRequestError, NotFoundError, UnavailableError
 from registry import AgentRegistry, CommunicationBus, ServiceQuery
 from registry.replica import Replica
 from registry.shell.bus_nats import UnreachableError
@@ -297,3 +297,18 @@ async def test_a_server_of_its_own_that_ended(
     assert registry.get_agent_info("a") is None, "a new server, with a store of its own"
     await registry.stop()
     await bus.stop()
+
+
+async def test_assignments(local: AgentRegistry) -> None:
+    await local.start()
+    await local.register_agent({**AGENT, "max_concurrency": 1})
+    trading = ServiceQuery(capabilities={"trading"})
+    won = await local.assign(trading, task_id="one")
+    assert won.agent.agent_id == "a"
+    assert (await local.assign(trading, task_id="one")).assignment_id == won.assignment_id
+    with pytest.raises(UnavailableError, match="nobody is free"):
+        await local.assign(trading)
+    with pytest.raises(InvalidRequestError, match="slots"):
+        await local.assign(trading, slots=0)
+    assert await local.release(won.assignment_id) is True
+    assert await local.release(won.assignment_id) is False

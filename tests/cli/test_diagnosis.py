@@ -409,7 +409,7 @@ SERVERS = [
         "permissions",
         NOTE,
         None,
-        "may not publish $KV.registry_agents.>, publish $KV.registry_control.>:",
+        "may not publish $KV.registry_agents.>, publish $KV.registry_control.>, publish $KV.registry_assignments.>:",
         "allow it",
     ),
     Case(

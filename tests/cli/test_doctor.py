@@ -128,7 +128,7 @@ def test_another_prefix_has_no_registry(do: Do, up: Up) -> None:
     assert outcome.code == 1
     assert outcome.out.startswith(f"agent registry at {up.url}, prefix eu.agents\n")
     assert "no registry with prefix eu.agents answers here" in outcome.out
-    assert outcome.out.splitlines()[-1] == "not all is well; 1 broken; 3 notes"
+    assert outcome.out.splitlines()[-1] == "not all is well; 1 broken; 4 notes"
     assert f"change: agent-registry serve --nats {up.url} --prefix eu.agents" in outcome.out
     assert "KV_eu-agents_agents does not exist; the first registry that starts makes it" in outcome.out
 

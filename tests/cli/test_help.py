@@ -13,8 +13,8 @@ from tests.cli.conftest import Do
 from tests.cli.running import ROOT, environment, finished
 
 COMMANDS = (
-    "up", "serve", "orchestrate", "demo", "agents", "discover", "get", "stats", "capabilities", "watch", "doctor",
-    "suspend", "resume", "drain", "deregister", "scaling", "export", "import",
+    "up", "serve", "orchestrate", "demo", "agents", "discover", "get", "assignments", "stats", "capabilities", "watch",
+    "doctor", "suspend", "resume", "drain", "deregister", "release", "scaling", "export", "import",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agents_sdk import ServiceQuery
 from tests.cli.conftest import Do
 from tests.cli.running import Up
 
@@ -42,6 +43,24 @@ def test_deregistering_nobody_is_no_error(do: Do, up: Up) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.document == {"agent_id": "nobody", "deregistered": False}
     assert do("deregister", "nobody", "--nats", up.url) == (0, "no agent 'nobody' is registered; nothing to do\n", "")
+
+
+def test_assignments_are_listed_and_released(do: Do, up: Up) -> None:
+    up.register("cecile")
+    assert do("assignments", "--agent", "nobody", "--nats", up.url).out == "no assignments\n"
+    trading = ServiceQuery(capabilities={"trading"}, exclude={"ada", "bob", "mallory"})
+    won = up.ask(lambda registry: registry.assign(trading, task_id="order 7", ttl=3600.0))
+    code, out, _ = do("assignments", "--nats", up.url)
+    assert code == 0
+    assert f"{won.assignment_id}  cecile" in out
+    assert "order 7" in out
+    assert "1 assignment\n" in out
+    document = do("assignments", "--task", "order 7", "--nats", up.url, "--json").document
+    assert document["assignments"][0]["fencing_token"] == won.fencing_token
+    assert do("release", won.assignment_id, "--nats", up.url).out == f"{won.assignment_id} released\n"
+    again = do("release", won.assignment_id, "--nats", up.url)
+    assert again.out == f"no assignment '{won.assignment_id}' lives; nothing to do\n"
+    assert do("release", "x", "--nats", up.url, "--json").document == {"assignment_id": "x", "released": False}
 
 
 @pytest.mark.parametrize("verb", ["suspend", "resume", "drain"])

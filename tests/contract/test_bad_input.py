@@ -30,7 +30,7 @@ from tests.contract.wire import (
     until_status,
 )
 
-HOLDER = {**TRADER, "instance_id": "run-1", "claims": ["account-7"]}
+HOLDER = {**TRADER, "instance_id": "run-1", "claims": ["account-7"], "max_concurrency": 2}
 """What is registered in every one of these tests."""
 
 OTHER = {**TRADER, "agent_id": "trader-2"}
@@ -240,6 +240,29 @@ QUERIES = [
     Case("negative revision", "discover", {"min_revision": -1}, "min_revision"),
 ]
 
+ASSIGNMENTS = [
+    Case("nobody free", "assign", {"capabilities": ["research"]}, None, "unavailable"),
+    Case("more slots than anybody has", "assign", {"agent_type": HOLDER["agent_type"], "slots": 3}, "slots"),
+    Case("unknown capability", "assign", {"capabilities": ["juggling"]}, "capabilities"),
+    Case("unknown field", "assign", {"limit": 1}, "limit"),
+    Case("no slots", "assign", {"slots": 0}, "slots"),
+    Case("too many slots", "assign", {"slots": 1001}, "slots"),
+    Case("half a slot", "assign", {"slots": 1.5}, "slots"),
+    Case("too short", "assign", {"ttl": 0.5}, "ttl"),
+    Case("too long", "assign", {"ttl": 86_401}, "ttl"),
+    Case("waits too long", "assign", {"wait": 61}, "wait"),
+    Case("waits backwards", "assign", {"wait": -1}, "wait"),
+    Case("no task", "assign", {"task_id": ""}, "task_id"),
+    Case("task too long", "assign", {"task_id": "t" * 129}, "task_id"),
+    Case("task is a number", "assign", {"task_id": 7}, "task_id"),
+    Case("no version", "assign", {"version": "new"}, "version"),
+    Case("nothing", "release", {}, "assignment_id"),
+    Case("a list", "release", {"assignment_id": ["a"]}, "assignment_id"),
+    Case("unknown field", "release", {"assignment_id": "a", "id": "a"}, "id"),
+    Case("no agent id", "assignments", {"agent_id": "a b"}, "agent_id"),
+    Case("no limit", "assignments", {"limit": 0}, "limit"),
+]
+
 SCALING = [
     Case("unknown capability", "scaling.get", {"capability": "juggling"}, "capability"),
     Case("unknown capability", "scaling.set", {"capability": "juggling", "max_agents": 3}, "capability"),
@@ -313,8 +336,8 @@ HOSTILE = [
 ]
 
 CASES = [
-    *NOT_JSON, *IDS, *IDS_IN_THE_SUBJECT, *REGISTRATIONS, *COMMANDS, *REPORTS, *QUERIES, *SCALING, *TOO_LARGE,
-    *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_THIS_INCARNATION, *NOT_YET, *DUPLICATES, *HOSTILE,
+    *NOT_JSON, *IDS, *IDS_IN_THE_SUBJECT, *REGISTRATIONS, *COMMANDS, *REPORTS, *QUERIES, *ASSIGNMENTS, *SCALING,
+    *TOO_LARGE, *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_THIS_INCARNATION, *NOT_YET, *DUPLICATES, *HOSTILE,
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from agents_sdk.protocol import subjects
+from agents_sdk.protocol.assignments import AssignmentListing, Grant, ReleaseReceipt
 from agents_sdk.protocol.discovery import AgentInfo, Listing, NearMiss, Vocabulary
 from agents_sdk.protocol.registration import Deregistered, Receipt
 from agents_sdk.protocol.scaling import CapabilityScaling, Observed, ScalingPolicy, ScalingReport
@@ -54,8 +55,15 @@ OPERATIONS: dict[str, tuple[Any, type[Any]]] = {
     subjects.SCALING_GET: ({"capability": "trading"}, ScalingReport),
     subjects.SCALING_SET: ({"capability": "trading", "max_agents": 5}, ScalingReport),
     subjects.REPLICAS: ({}, Presence),
+    subjects.ASSIGN: ({"capabilities": ["trading"], "task_id": "order-7"}, Grant),
+    subjects.RELEASE: ({"assignment_id": "a-1"}, ReleaseReceipt),
+    subjects.ASSIGNMENTS: ({}, AssignmentListing),
 }
 """Operation to a request that succeeds once trader-1 is registered, and to what it answers with."""
+
+
+NEED_MORE = (subjects.REGISTER, subjects.PERFORMANCE, subjects.REPORT, subjects.RELEASE)
+"""Of the agent-bound operations, those that the id alone is not enough for."""
 
 
 def test_every_operation_is_here() -> None:
@@ -78,7 +86,8 @@ async def test_agent_bound_form_does_the_same(registry: Replica, nc: Client, ope
     without_id = {name: value for name, value in request.items() if name != "agent_id"}
     answer = await told(nc, f"registry.{operation}.trader-1", without_id)
     assert_is(reply, answer)
-    assert answer["agent_id"] == "trader-1"
+    assert answer.get("agent_id", "trader-1") == "trader-1"
+    assert ("agent_id" in answer) is (operation != subjects.RELEASE), "what is released is named, not whose it was"
 
 
 @pytest.mark.parametrize("operation", subjects.AGENT_BOUND)
@@ -86,7 +95,8 @@ async def test_agent_bound_form_takes_the_same_id_again(registry: Replica, nc: C
     request, _ = OPERATIONS[operation]
     if operation != subjects.REGISTER:
         await told(nc, "registry.register", TRADER)
-    assert (await told(nc, f"registry.{operation}.trader-1", request))["agent_id"] == "trader-1"
+    answer = await told(nc, f"registry.{operation}.trader-1", request)
+    assert answer.get("agent_id", "trader-1") == "trader-1"
 
 
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if name not in subjects.AGENT_BOUND])
@@ -105,7 +115,7 @@ async def test_empty_payload_asks_with_all_defaults(registry: Replica, nc: Clien
 
 @pytest.mark.parametrize(
     "operation",
-    [name for name in subjects.AGENT_BOUND if name not in (subjects.REGISTER, subjects.PERFORMANCE, subjects.REPORT)],
+    [name for name in subjects.AGENT_BOUND if name not in NEED_MORE],
 )
 async def test_empty_payload_is_enough_where_the_subject_names_the_agent(
     registry: Replica, nc: Client, operation: str

@@ -15,7 +15,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from agents_sdk import Agent, RegistryClient
+from agents_sdk import Agent, RegistryClient, ServiceQuery
 from agents_sdk.protocol import subjects
 from registry.core.events import ConnectionClosed, Event
 from registry.replica import Replica
@@ -102,6 +102,15 @@ async def test_an_agent_of_the_sdk_lives_there(server: NatsProcess, replica: Rep
     await eventually(lambda: "ada" not in replica.state.agents)
 
 
+async def test_assignments_belong_to_who_asked_for_them(server: NatsProcess, replica: Replica) -> None:
+    agent = Agent("trader", ["trading"], agent_id="ada", nats=url(server, "agent"))
+    async with agent, RegistryClient(url(server, "agent")) as client:
+        assignment = await client.assign(ServiceQuery(capabilities={"trading"}))
+        assert replica.state.ledger.live[assignment.assignment_id].identity == "AGENTS/agent"
+        assert await agent.release(assignment.assignment_id) is True
+        assert await assignment.release() is False
+
+
 def test_agents_import_all_that_is_for_them() -> None:
     """And all of that are subjects of the registry, but what only operators need."""
     text = CONFIG.read_text()
@@ -113,6 +122,8 @@ def test_agents_import_all_that_is_for_them() -> None:
         "discover",
         "capabilities",
         "replicas",
+        "assign",
+        "release",
     }
 
 

@@ -25,7 +25,7 @@ from tests.docs.markdown import Section
 
 CLI_VARIABLE = "AGENT_REGISTRY_NATS_CLI"
 
-READS = ("get", "discover", "stats", "capabilities", "scaling.get")
+READS = ("get", "discover", "stats", "capabilities", "scaling.get", "assignments")
 """Operations that may be asked again until what was reported before has arrived."""
 
 
@@ -80,7 +80,8 @@ _MADE_ID = re.compile(r"-[a-z0-9]{8}-\d+$")
 
 VOLATILE = {
     "revision", "previous_revision", "registered_at", "last_heartbeat", "status_since", "load_age", "at", "event_id",
-    "replica", "issued_at", "expires_at", "order_id", "service_discovery_requests", "silence", "lease_left",
+    "replica", "issued_at", "expires_at", "order_id", "assignment_id", "assigned_at",
+    "service_discovery_requests", "silence", "lease_left",
 }  # fmt: skip
 """Fields whose values differ from run to run; their types do not."""
 

@@ -35,6 +35,7 @@ OBJECTS = {
     "Evidence": "evidence",
     "FailingCanary": "failing canary",
     "Judge": "judge",
+    "ListedAssignment": "listed assignment",
     "NearMiss": "near miss",
     "Observed": "observed",
     "ScalingOrder": "order",

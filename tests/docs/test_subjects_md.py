@@ -11,6 +11,15 @@ import pytest
 from nats.aio.client import Client
 
 from agents_sdk.protocol import codec, events, subjects
+from agents_sdk.protocol.assignments import (
+    AssignmentListing,
+    AssignmentRequest,
+    AssignmentsQuery,
+    Grant,
+    ListedAssignment,
+    ReleaseCommand,
+    ReleaseReceipt,
+)
 from agents_sdk.protocol.canary import CANARY_HEADER, MAX_CANARIES, DeclaredCanary
 from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
@@ -48,8 +57,7 @@ from registry.core.status import DISCOVERABLE, FAIR, HEALTHY, Cause, Status, mov
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
-from registry.shell.outbox import EXPECTED
-from registry.shell.store import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, HISTORY
+from registry.shell.store import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, EXPECTED, HISTORY
 from tests.conftest import eventually
 from tests.contract.test_bad_input import CASES
 from tests.docs.markdown import Section, Table, anchor, parse, quoted, unquoted
@@ -81,6 +89,9 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
     subjects.SCALING_GET: (ScalingQuery, ScalingReport),
     subjects.SCALING_SET: (PolicyChange, ScalingReport),
     subjects.REPLICAS: (Empty, Presence),
+    subjects.ASSIGN: (AssignmentRequest, Grant),
+    subjects.RELEASE: (ReleaseCommand, ReleaseReceipt),
+    subjects.ASSIGNMENTS: (AssignmentsQuery, AssignmentListing),
 }
 """Operation to what it takes and what it answers with; that the registry does is what tests/contract checks."""
 
@@ -93,6 +104,7 @@ PARTS: list[tuple[str, str, Any]] = [
     ("Evidence", "A failing canary:", FailingCanary),
     ("registry.stats", "A judge is:", Judge),
     ("registry.discover", "A near miss:", NearMiss),
+    ("registry.assignments", "A listed assignment:", ListedAssignment),
     ("registry.capabilities", "A capability count:", CapabilityCount),
     ("registry.scaling.get", "A capability scaling:", CapabilityScaling),
     ("registry.scaling.get", "A policy:", ScalingPolicy),
@@ -108,6 +120,7 @@ EVENTS: dict[str, Any] = {
     NAMES.status_event("<status>", "<agent_id>"): events.StatusEvent,
     NAMES.scaling_event("<action>", "<capability>"): ScalingOrder,
     NAMES.registry_event("<what>"): events.RegistryEvent,
+    NAMES.loss_event("<agent_id>"): events.AssignmentLost,
 }
 
 EVERYWHERE = {"invalid_request", "payload_too_large", "internal", "overloaded"}
@@ -356,6 +369,7 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.events\.status\.(>|(<status>|[a-z]+)\.(>|[a-z]+-1))",
         r"registry\.events\.scaling\.[a-z_]+\.trading",
         r"registry\.events\.registry\.leader_changed",
+        r"registry\.events\.assignment\.lost\.[a-z]+-1",
         r"registry\.replica\.<replica>(\.<subject>)?",
         r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
         r"\$SRV\.PING\.registry",
@@ -447,7 +461,7 @@ def test_fields_of_a_record() -> None:
     beyond = {unquoted(cell) for cell in table.column("field")}
     form = {*Record.__dataclass_fields__, "v"} - {"extra"}
     assert beyond == form - set(reply_rows(AgentInfo))
-    assert set(reply_rows(AgentInfo)) - form == {"revision", "load_age", "suspicion", "evidence"}
+    assert set(reply_rows(AgentInfo)) - form == {"revision", "load_age", "reserved", "suspicion", "evidence"}
     change = next(row[1] for row in table.rows if row[0] == "`change`")
     record = Record("x", "x", ("x",)).to_json()
     assert set(record) <= form

@@ -96,6 +96,7 @@ def test_the_commands_of_the_command_line(registry: dict[str, str], tmp_path: Pa
                 if command.startswith("agent-registry") and command not in STAY and "demo" not in command:
                     assert run(command, registry, tmp_path), command
             assert "'price': 42.0" in run("python examples/call.py", registry)
+            assert "'price': 42.0" in run("python examples/assign.py", registry)
         assert found(registry) == []
 
 
@@ -116,11 +117,11 @@ def test_the_demo(registry: dict[str, str]) -> None:
 
 
 def test_the_program_in_process(registry: dict[str, str]) -> None:
-    assert "trading_agent" in run(f"python -c {shlex.quote(PROGRAMS[3])}", registry)
+    assert "trading_agent" in run(f"python -c {shlex.quote(PROGRAMS[4])}", registry)
     assert found(registry) == [], "it leaves nothing behind"
 
 
-@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1), ("canary", 2)])
+@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1), ("canary", 2), ("assign", 3)])
 def test_a_program_is_the_example(name: str, program: int) -> None:
     assert (ROOT / "examples" / f"{name}.py").read_text() == PROGRAMS[program]
     assert f"python examples/{name}.py" in COMMANDS

@@ -1,0 +1,230 @@
+"""Giving agents to tasks: what is asked for is decided on the ledger's view, and answered when it is durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from registry.core.access import check_assigner, check_releaser
+from registry.core.agent import Agent
+from registry.core.assignment import RELEASED, Assignment, listed
+from registry.core.assignment_events import (
+    AssignmentRequested,
+    AssignmentsQueried,
+    ReleaseRequested,
+)
+from registry.core.changes import answer, refuse
+from registry.core.choice import choose
+from registry.core.effects import CommitAssignments, Effect
+from registry.core.errors import RefusedError, invalid
+from registry.core.ledger import Request, Step
+from registry.core.limits import MAX_UNDECIDED
+from registry.core.query import Query
+from registry.core.state import RegistryState
+
+AGAIN = "try again with the same task_id"
+
+
+def requested(state: RegistryState, event: Request) -> list[Effect]:
+    """Decide a request for an assignment, or for the end of one."""
+    try:
+        _check_able(state, event.at)
+        if state.ledger.undecided >= MAX_UNDECIDED:
+            raise RefusedError("overloaded", f"{MAX_UNDECIDED} requests for assignments are under way; try again later")
+        if isinstance(event, AssignmentRequested):
+            event.task_id = event.task_id or state.new_id()
+            state.vocabulary.check(event.query.capabilities)
+    except RefusedError as refused:
+        return refuse(state, event.reply, refused)
+    if state.ledger.learning:
+        state.ledger.held.append(event)
+        return []
+    return decide(state, event, event.at) + go_on(state, event.at)
+
+
+def queried(state: RegistryState, event: AssignmentsQueried) -> list[Effect]:
+    """List the assignments that live."""
+    try:
+        _check_able(state, event.at)
+    except RefusedError as refused:
+        return refuse(state, event.reply, refused)
+    found = [
+        assignment
+        for assignment in state.ledger.live.values()
+        if event.agent_id in (None, assignment.agent_id) and event.task_id in (None, assignment.task_id)
+    ]
+    shown = [listed(assignment) for assignment in found[: event.limit]]
+    return answer(event.reply, {"assignments": shown, "total": len(found)})
+
+
+def _check_able(state: RegistryState, at: float) -> None:
+    """Refuse what another leader may know better.
+
+    Raises:
+        RefusedError: `unavailable`.
+    """
+    state.path.check_current(at)
+    if not (state.leading and state.sure):
+        raise RefusedError("unavailable", "this replica is not sure to lead; try again")
+
+
+def decide(state: RegistryState, request: Request, at: float) -> list[Effect]:
+    """Decide a request on what is known now; what follows from it leaves with `go_on`."""
+    try:
+        if isinstance(request, AssignmentRequested):
+            return _assign(state, request, at)
+        return _release(state, request, at)
+    except RefusedError as refused:
+        return refuse(state, request.reply, refused)
+
+
+def _assign(state: RegistryState, request: AssignmentRequested, at: float) -> list[Effect]:
+    """Reserve slots of an agent for a task, unless it has some; or let the request wait.
+
+    Raises:
+        RefusedError: If it is refused.
+    """
+    known = state.ledger.of_task(request.task_id)
+    if known is not None:
+        return _repeat(state, request, known)
+    waiter = state.waiters.get(request.task_id)
+    if waiter is not None:
+        check_assigner(waiter.request.identity, request.identity)
+        state.waiters.join(waiter, request)
+    elif state.waiters.wants(request.query) or not _take(state, [request], at):
+        _check_size(state, request)
+        if not request.wait:
+            raise nobody_free(state, request)
+        state.waiters.add(request)
+    return []
+
+
+def _repeat(state: RegistryState, request: AssignmentRequested, known: Assignment) -> list[Effect]:
+    """Answer with the assignment that the task has, or is about to have.
+
+    Raises:
+        RefusedError: `forbidden`, if it is somebody else's.
+    """
+    check_assigner(known.identity, request.identity)
+    step = state.ledger.step_of(known.assignment_id)
+    if step is None:
+        return granted(state, request, known)
+    step.requests.append(request)
+    return []
+
+
+def _take(state: RegistryState, requests: list[AssignmentRequested], at: float) -> bool:
+    """Reserve slots of a free agent for the requests of a task; return whether there was one."""
+    first = requests[0]
+    agent = choose(state.catalog, first.query, at, state.random)
+    if agent is None:
+        return False
+    record, now = agent.record, state.wall(at)
+    assignment = Assignment(
+        state.new_id(), first.task_id, record.agent_id, record.incarnation, first.slots,
+        now, round(now + first.ttl, 3), first.identity,
+    )  # fmt: skip
+    state.ledger.add(Step(assignment, list(requests)))
+    return True
+
+
+def _everybody(query: Query) -> Query:
+    """Return the query for all agents that may be given, free or not."""
+    return replace(query, slots=0, max_load=1.0)
+
+
+def _check_size(state: RegistryState, request: AssignmentRequested) -> None:
+    """Refuse what no agent could ever take.
+
+    Raises:
+        RefusedError: `invalid_request`.
+    """
+    if request.slots == 1 or request.attempts:
+        return
+    limits = [agent.record.max_concurrency for agent in state.catalog.matching(_everybody(request.query))]
+    largest = max((request.slots if limit is None else limit for limit in limits), default=request.slots)
+    if largest < request.slots:
+        message = f"must be at most {largest}, the most that an agent that matches has; got {request.slots}"
+        raise invalid("slots", message)
+
+
+def nobody_free(state: RegistryState, request: AssignmentRequested) -> RefusedError:
+    """Return the refusal for want of an agent."""
+    query, catalog = request.query, state.catalog
+    matching = catalog.count(_everybody(query))
+    if not matching:
+        return RefusedError("unavailable", "no agent matches; try again later, or ask for less")
+    full = matching - catalog.count(replace(query, max_load=1.0))
+    loaded = matching - full - catalog.count(query)
+    why = f"{matching} agents match, {full} of them are full"
+    if loaded:
+        why += f", {loaded} more have a load above {query.max_load:g}"
+    if matching > full + loaded:
+        why += ", and others wait for the rest"
+    return RefusedError("unavailable", f"nobody is free: {why}; try again later, or with a longer wait")
+
+
+def granted(state: RegistryState, request: AssignmentRequested, assignment: Assignment) -> list[Effect]:
+    """Answer a request with a durable assignment."""
+    agent = state.agents.get(assignment.agent_id)
+    if agent is None or agent.record.incarnation != assignment.incarnation:
+        gone = f"{assignment.agent_id!r} was assigned, and is gone; {AGAIN}"
+        return refuse(state, request.reply, RefusedError("unavailable", gone))
+    return answer(request.reply, _granted(assignment, agent, request.at))
+
+
+def _granted(assignment: Assignment, agent: Agent, at: float) -> dict[str, Any]:
+    return {
+        "assignment_id": assignment.assignment_id,
+        "task_id": assignment.task_id,
+        "agent": agent,
+        "slots": assignment.slots,
+        "fencing_token": assignment.token,
+        "assigned_at": assignment.assigned_at,
+        "expires_at": assignment.expires_at,
+        "load_factor": agent.load,
+        "load_age": None if agent.load_at is None else round(max(0.0, at - agent.load_at), 3),
+    }
+
+
+def _release(state: RegistryState, request: ReleaseRequested, at: float) -> list[Effect]:
+    """End an assignment, if it lives.
+
+    Raises:
+        RefusedError: `forbidden`, if it is another agent's or another identity's.
+    """
+    ledger, step = state.ledger, state.ledger.step_of(request.assignment_id)
+    assignment = ledger.live.get(request.assignment_id)
+    if assignment is None:
+        return released(request, done=False)
+    check_releaser(assignment, state.agents.get(assignment.agent_id), request.agent_id, request.identity)
+    if step is not None:
+        step.requests.append(request)
+    else:
+        ledger.add(Step(assignment.end(RELEASED, state.wall(at)), [request]))
+    return []
+
+
+def released(request: ReleaseRequested, done: bool) -> list[Effect]:
+    """Answer whether a request has ended the assignment."""
+    return answer(request.reply, {"assignment_id": request.assignment_id, "released": done})
+
+
+def go_on(state: RegistryState, at: float) -> list[Effect]:
+    """Give what is free to those who wait, and send the next commit if none is under way."""
+    if state.waiters and not state.ledger.learning:
+        state.waiters.serve(lambda waiter: _take(state, waiter.requests, at))
+    commit = state.ledger.begin()
+    if commit is None:
+        return []
+    return [CommitAssignments(commit.number, commit.expected, [step.assignment for step in commit.steps])]
+
+
+def give_up(state: RegistryState, requests: Iterable[Request], why: str) -> list[Effect]:
+    """Refuse requests whose outcome nobody knows, or that nobody here can decide any more."""
+    effects: list[Effect] = []
+    for request in requests:
+        again = AGAIN if isinstance(request, AssignmentRequested) else "try again"
+        effects += refuse(state, request.reply, RefusedError("unavailable", f"{why}; {again}"))
+    return effects

@@ -1,0 +1,145 @@
+"""Assignments in the SDK: asked for, used, given back, lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from agents_sdk import (
+    Agent,
+    AgentCallError,
+    AssignmentLost,
+    ForbiddenError,
+    InvalidRequestError,
+    RegistryClient,
+    ServiceQuery,
+    UnavailableError,
+    assigned_work,
+)
+from agents_sdk.assigned import ASSIGNMENT_HEADER, TOKEN_HEADER
+from registry.replica import Replica
+from registry.shell.embedded import NatsServer
+from tests.conftest import Start, eventually
+
+WORKER = {"agent_id": "worker-1", "agent_type": "worker", "capabilities": ["trading"], "max_concurrency": 1}
+TRADING = ServiceQuery(capabilities={"trading"})
+
+
+async def test_it_is_released_at_its_end(client: RegistryClient) -> None:
+    await client.register(WORKER)
+    async with await client.assign(TRADING, task_id="one") as assignment:
+        assert (assignment.agent.agent_id, assignment.task_id, assignment.slots) == ("worker-1", "one", 1)
+        assert assignment.expires_at - assignment.assigned_at == pytest.approx(60.0, abs=0.01)
+        listing = await client.assignments(agent_id="worker-1")
+        [listed] = listing.assignments
+        assert (listed.assignment_id, listed.fencing_token) == (assignment.assignment_id, assignment.fencing_token)
+        with pytest.raises(UnavailableError, match="1 agents match, 1 of them are full"):
+            await client.assign(TRADING)
+    assert (await client.assignments()).total == 0
+    assert await assignment.release() is False
+    assert await client.release("never") is False
+
+
+async def test_it_is_released_when_its_work_fails(client: RegistryClient) -> None:
+    await client.register(WORKER)
+    with pytest.raises(ZeroDivisionError):
+        async with await client.assign(TRADING):
+            raise ZeroDivisionError
+    assert (await client.assignments()).total == 0
+
+
+async def test_what_is_wrong_is_said(client: RegistryClient) -> None:
+    await client.register(WORKER)
+    for wrong in ({"slots": 0}, {"slots": 2}, {"ttl": 0.5}, {"wait": 61.0}, {"task_id": ""}):
+        with pytest.raises(InvalidRequestError, match=next(iter(wrong))):
+            await client.assign(TRADING, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="limit"):
+        await client.assign(ServiceQuery(limit=1))
+
+
+async def test_the_agent_is_told_which_assignment_a_call_is_for(client: RegistryClient, nc: Client) -> None:
+    await client.register(WORKER)
+    heard: list[dict[str, str]] = []
+
+    async def answer(msg: Msg) -> None:
+        heard.append(msg.headers or {})
+        await msg.respond(b'{"price": 42}')
+
+    await nc.subscribe("agent.worker-1.quote", cb=answer)
+    await nc.flush()
+    async with await client.assign(TRADING) as assignment:
+        assert await assignment.call("quote", {"symbol": "BTC"}) == {"price": 42}
+        assert heard[0][ASSIGNMENT_HEADER] == assignment.assignment_id
+        assert heard[0][TOKEN_HEADER] == str(assignment.fencing_token)
+        with pytest.raises(UnavailableError, match="nobody listens"):
+            await assignment.call("order")
+
+
+async def test_an_error_of_the_agent(client: RegistryClient, nats_server: NatsServer) -> None:
+    agent = Agent("worker", ["trading"], nats=nats_server.url)
+
+    @agent.handle("fail")
+    async def fail(_: Any) -> None:
+        raise ZeroDivisionError
+
+    async with agent, await client.assign(TRADING) as assignment:
+        with pytest.raises(AgentCallError, match="ZeroDivisionError"):
+            await assignment.call("fail")
+
+
+async def test_a_handler_knows_its_assignment(client: RegistryClient, nats_server: NatsServer, nc: Client) -> None:
+    agent = Agent("worker", ["trading"], nats=nats_server.url)
+
+    @agent.handle("work")
+    async def work(_: Any) -> dict[str, Any]:
+        found = assigned_work()
+        return {} if found is None else {"id": found.assignment_id, "token": found.fencing_token}
+
+    async with agent, await client.assign(TRADING) as assignment:
+        expected = {"id": assignment.assignment_id, "token": assignment.fencing_token}
+        assert await assignment.call("work") == expected
+        assert await client.call("trading", "work") == {}
+        subject = f"agent.{agent.agent_id}.work"
+        odd = await nc.request(subject, b"{}", headers={ASSIGNMENT_HEADER: "a", TOKEN_HEADER: "many"})
+        assert odd.data == b'{"id":"a","token":null}'
+
+
+async def test_the_agent_s_own_report(client: RegistryClient, nats_server: NatsServer) -> None:
+    async with (
+        Agent("worker", ["trading"], nats=nats_server.url) as one,
+        Agent("w", ["research"], nats=nats_server.url) as two,
+    ):
+        assignment = await client.assign(TRADING)
+        with pytest.raises(ForbiddenError):
+            await two.release(assignment.assignment_id)
+        assert await one.release(assignment.assignment_id) is True
+        assert await one.release(assignment.assignment_id) is False
+
+
+async def test_who_waits_goes_on_waiting_when_the_leader_is_gone(
+    registry: Replica, start: Start, client: RegistryClient
+) -> None:
+    second = await start()
+    await client.register(WORKER)
+    taken = await client.assign(TRADING)
+    waiting = asyncio.ensure_future(client.assign(TRADING, task_id="next", wait=40.0))
+    await eventually(lambda: len(registry.state.waiters) == 1)
+    await registry.stop()
+    await eventually(lambda: len(second.state.waiters) == 1, within=15.0)
+    await taken.release()
+    assert (await waiting).task_id == "next"
+
+
+async def test_losses_are_events(client: RegistryClient) -> None:
+    await client.register(WORKER)
+    events = client.events("assignment")
+    reading = asyncio.ensure_future(anext(events))
+    assignment = await client.assign(TRADING, ttl=1.0)
+    event = await asyncio.wait_for(reading, 10.0)
+    assert isinstance(event, AssignmentLost)
+    assert (event.assignment_id, event.reason) == (assignment.assignment_id, "expired")
+    await events.aclose()
