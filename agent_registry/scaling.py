@@ -112,7 +112,8 @@ def set_policy(
         float | None, _seconds("--order-timeout", "After this an order expires and is issued again.", least=1.0)
     ] = None,
     dry_run: Annotated[
-        bool | None, typer.Option("--dry-run/--no-dry-run", help="Only show what would be ordered.", show_default=False)
+        bool | None,
+        typer.Option("--dry-run/--no-dry-run", metavar="", help="Only show what would be ordered.", show_default=False),
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", metavar="", help="Go back to the defaults first.")] = False,
     as_json: AsJson = False,

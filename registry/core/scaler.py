@@ -145,17 +145,25 @@ class Scaler:
         """Return the capabilities that have open orders."""
         return {name for name, scaling in self._scalings.items() if scaling.orders.all_open()}
 
-    def report(self, capability: str) -> dict[str, Any]:
-        """Return the wire's view of one capability."""
+    def report(self, capability: str, agents: Iterable[Agent]) -> dict[str, Any]:
+        """Return the wire's view of one capability.
+
+        Args:
+            capability: Which.
+            agents: Those that have it; before the first look what is wanted is what is there, or was ordered.
+        """
         scaling = self._scalings.get(capability, Scaling())
         policy = self.policies.of(capability)
         source = "policy" if capability in self.policies.own else "default"
-        sample = scaling.sample or observe((), policy, 0.0, 0.0)
+        sample, desired = scaling.sample, scaling.desired
+        if sample is None:
+            sample = observe(filter(is_serving, agents), policy, math.inf, math.inf)
+            desired = sample.agents if scaling.orders.open is None else scaling.orders.open.desired
         return {
             "capability": capability,
             "policy": {"capability": capability, **asdict(policy), "source": source},
             "observed": to_wire(sample, scaling.pending),
-            "desired": scaling.desired,
+            "desired": desired,
             "orders": [order.to_wire() for order in scaling.orders.all_open()],
             "last_order": scaling.orders.last(),
             "reason": scaling.reason,

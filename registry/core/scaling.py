@@ -147,4 +147,5 @@ def scaling_report(state: RegistryState, capability: str | None) -> dict[str, An
     else:
         state.vocabulary.check((capability,), "capability")
         names = [capability]
-    return {"enabled": state.scaler.enabled, "capabilities": [state.scaler.report(name) for name in names]}
+    reports = [state.scaler.report(name, state.catalog.of_capability(name)) for name in names]
+    return {"enabled": state.scaler.enabled, "capabilities": reports}

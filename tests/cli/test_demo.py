@@ -58,7 +58,7 @@ def test_the_whole_loop_happens_and_leaves_nothing_behind(tmp_path: Path) -> Non
     in_order = (
         r"registry orders trading 0 → 2: .*min_agents",
         r"orchestrator starts trading-1-0, trading-1-1",
-        r"registry orders trading 2 → \d: mean load .* is above 0\.8",
+        r"registry orders trading 2 → \d: mean load",
         r"orchestrator starts trading-\d-0",
         r"demo kill -9 risk_management-\d-\d",
         r"risk_management-\d-\d is offline: .* after the kill",

@@ -133,11 +133,11 @@ class Leaders(RuleBasedStateMachine):
                     self.world.beat(agent.agent_id, load_factor=0.5, health_score=1.0)
             self.time_passes(6)
             for capability in ("analysis", "vision"):
-                report = leader.state.scaler.report(capability)
+                report = leader.state.scaler.report(capability, [])
                 for order in report["orders"]:
                     self._carry_out(leader, order)
         for capability in ("analysis", "vision"):
-            report = leader.state.scaler.report(capability)
+            report = leader.state.scaler.report(capability, [])
             serving = [
                 agent
                 for agent in leader.state.catalog.of_capability(capability)
@@ -152,7 +152,7 @@ class Leaders(RuleBasedStateMachine):
                 del self.loads[agent_id]
                 leader.command(Verb.DEREGISTER, agent_id)
         if order["action"] == "scale_up":
-            missing = order["desired"] - leader.state.scaler.report(str(order["capability"]))["observed"]["agents"]  # type: ignore[operator]
+            missing = order["desired"] - leader.state.scaler.report(str(order["capability"]), [])["observed"]["agents"]  # type: ignore[operator]
             for _ in range(missing):
                 self.start_one((str(order["capability"]),))
 

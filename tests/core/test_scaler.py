@@ -84,7 +84,7 @@ class Looker:
         return self.report()["orders"]
 
     def report(self, capability: str = "vision") -> dict[str, Any]:
-        return self.scaler.report(capability)
+        return self.scaler.report(capability, [])
 
 
 # What is decided.
@@ -794,10 +794,11 @@ def test_report_of_a_capability_not_looked_at():
     """A capability that was not looked at yet is reported as that, with the policy that holds for it."""
     scaler = Looker().scaler
     scaler.policies.own["trading"] = {"min_agents": 1}
-    report = scaler.report("trading")
-    assert (report["desired"], report["orders"], report["reason"]) == (0, [], "not looked at yet")
+    report = scaler.report("trading", both(3))
+    assert (report["desired"], report["orders"], report["reason"]) == (3, [], "not looked at yet")
+    assert (report["observed"]["agents"], report["observed"]["mean_load"]) == (3, None)
     assert (report["policy"]["min_agents"], report["policy"]["source"]) == (1, "policy")
-    assert scaler.report("vision")["policy"]["source"] == "default"
+    assert scaler.report("vision", [])["policy"]["source"] == "default"
 
 
 def test_forgotten_capabilities():
