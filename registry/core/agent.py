@@ -37,6 +37,7 @@ class Agent:
         "load_at",
         "metrics",
         "probe_at",
+        "queue_at",
         "record",
         "reserved",
         "reserved_then",
@@ -62,6 +63,8 @@ class Agent:
         self.load = record.load_factor
         self.load_at = load_at
         """Instant of the last load report; None when there was none."""
+        self.queue_at: float | None = None
+        """Instant of the last report of its queue; None when there was none."""
         self.reserved = 0
         """Slots that assignments reserve of it now."""
         self.reserved_then = 0

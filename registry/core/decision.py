@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from registry.core.agent import Agent
 from registry.core.observation import Sample
 from registry.core.policy import Policy
+from registry.core.victims import MAX_NAMED
 
 MIN_SAMPLES = 2
 """Looks that a decision by load needs: one may have seen a spike."""
@@ -83,13 +84,16 @@ def decide_by_bounds(policy: Policy, count: int) -> Decision | None:
     return None
 
 
-def decide_by_health(policy: Policy, count: int, known: Sequence[Agent]) -> Decision | None:
+def decide_by_health(
+    policy: Policy, count: int, known: Sequence[Agent], needed: Callable[[Agent], bool]
+) -> Decision | None:
     """Decide whether agents are to be replaced: the worst first, a share at a time, and none if most are unfit.
 
     Args:
         policy: Of the capability.
         count: How many serve.
         known: Those that could be replaced; who is suspended for its health does not serve, and is among them.
+        needed: Returns whether another capability needs an agent.
     """
     unfit = [agent for agent in known if agent.health < policy.health_degraded]
     if not unfit:
@@ -97,8 +101,10 @@ def decide_by_health(policy: Policy, count: int, known: Sequence[Agent]) -> Deci
     if len(unfit) > 1 and 2 * len(unfit) > len(known):
         most = f"{len(unfit)} of {agents(len(known))} have a health below {policy.health_degraded:g}"
         return Decision(None, count, f"nothing done: {most}; what ails most of them would ail their successors")
-    worst = sorted(unfit, key=lambda agent: (agent.health, agent.agent_id))
-    worst = worst[: max(1, int(policy.replace_share * len(known)))]
+    worst = sorted((agent for agent in unfit if not needed(agent)), key=lambda agent: (agent.health, agent.agent_id))
+    if not worst:
+        return Decision(None, count, f"nothing done: {unfit[0].agent_id} is unfit, but another capability needs it")
+    worst = worst[: min(MAX_NAMED, max(1, int(policy.replace_share * len(known))))]
     others = f", and so have {len(worst) - 1} more" if len(worst) > 1 else ""
     why = f"{worst[0].agent_id} has health {worst[0].health:g}, below {policy.health_degraded:g}{others}"
     return Decision("replace", count, why, tuple(agent.agent_id for agent in worst))
@@ -150,6 +156,8 @@ class _Seen:
             self.asked = max(count, _needed(carried, policy.target_load) + unfit)
         elif self.is_low:
             self.asked = min(count - 1, _needed(carried + newest.missing, policy.target_load) + unfit)
+            if carried > 0:
+                self.asked = max(1, self.asked)  # nobody would ever report a load again
         self.asked = min(policy.max_agents, max(policy.min_agents, self.asked))
 
 
@@ -181,7 +189,8 @@ def _down(policy: Policy, history: History, seen: _Seen, count: int) -> Decision
     else:
         asked = max(history.asked(policy.stabilisation_down, at))
         desired = max(asked, count - policy.most_removed(count))
-        why = f"{below}, for {policy.stabilisation_down:g} s" + _limited(desired, asked)
+        long = f", for {policy.stabilisation_down:g} s" if policy.stabilisation_down else ""
+        why = below + long + _limited(desired, asked)
         return Decision("scale_down", desired, why, surplus=surplus)
     return Decision(None, count, f"nothing done: {below}, {why}", surplus=surplus)
 

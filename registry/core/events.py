@@ -354,6 +354,7 @@ class OrdersCommitted:
 
     at: float
     capability: str
+    orders: Orders
     revision: int
 
 
@@ -363,6 +364,7 @@ class OrdersUncertain:
 
     at: float
     capability: str
+    orders: Orders
 
 
 @dataclass(slots=True)

@@ -16,6 +16,9 @@ from registry.core.policy import Policy
 FRESH = 3
 """A load report older than this many heartbeat intervals does not count."""
 
+QUEUE_DEPTH = "queue_depth"
+"""The metric in which an agent says how much work waits for it."""
+
 UNKNOWN_CONCURRENCY = 1
 """Slots of an agent that does not say how many it has; a queue is counted against them."""
 
@@ -90,7 +93,7 @@ def observe(serving: Iterable[Agent], policy: Policy, at: float, wall: float) ->
         starting += is_starting
         age = load_age(agent, at)
         if age is not None:
-            (fresh if is_starting else settled).append(pressure(agent, policy))
+            (fresh if is_starting else settled).append(pressure(agent, policy, at))
             oldest = age if oldest is None else max(age, oldest)
         elif not is_starting:
             missing += 1
@@ -108,11 +111,11 @@ def load_age(agent: Agent, at: float) -> float | None:
     return age if age <= FRESH * agent.record.heartbeat_interval else None
 
 
-def pressure(agent: Agent, policy: Policy) -> float:
+def pressure(agent: Agent, policy: Policy, at: float) -> float:
     """Return what an agent carries, as a share of what it can: more than 1 when work waits for it."""
-    waiting = agent.metrics.get("queue_depth", 0.0)
-    if waiting <= 0.0:
+    if agent.queue_at is None or at - agent.queue_at > FRESH * agent.record.heartbeat_interval:
         return agent.load
+    waiting = max(0.0, agent.metrics.get(QUEUE_DEPTH, 0.0))
     return agent.load + policy.queue_weight * waiting / (agent.record.max_concurrency or UNKNOWN_CONCURRENCY)
 
 

@@ -78,6 +78,7 @@ class Orders:
         ended: The order that ended last.
         outcome: How it ended: `fulfilled`, `expired`, `withdrawn` or `superseded`.
         ended_at: Unix time, s.
+        moves: Generation of the newest proposal to move agents.
     """
 
     generation: int = 0
@@ -86,6 +87,7 @@ class Orders:
     ended: Order | None = None
     outcome: str | None = None
     ended_at: float | None = None
+    moves: int = 0
 
     def end(self, outcome: str, wall: float) -> Orders:
         """Return them with the open order ended."""
@@ -119,6 +121,7 @@ class Orders:
             "ended": _form(self.ended),
             "outcome": self.outcome,
             "ended_at": self.ended_at,
+            "moves": self.moves,
         }
 
     @classmethod
@@ -136,6 +139,7 @@ class Orders:
                 _order(form["ended"]),
                 None if form["outcome"] is None else str(form["outcome"]),
                 None if form["ended_at"] is None else float(form["ended_at"]),
+                _number(form["moves"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the orders of a capability: {error!r}") from error

@@ -51,22 +51,38 @@ class Situation:
         return [agent for agent in self.agents if is_serving(agent)]
 
 
-def closed(orders: Orders, situation: Situation) -> Orders:
-    """Return the orders without those that have ended by now."""
-    wall, order, move = situation.now.wall, orders.open, orders.move
+CLOCK_STEP = 10.0
+"""Seconds that the clock may be behind an order's, before the order counts as one of a clock that was set back."""
+
+
+def closed(orders: Orders, situation: Situation, has_policy: bool) -> Orders:
+    """Return the orders without those that have ended by now.
+
+    Args:
+        orders: The orders.
+        situation: Of the capability.
+        has_policy: Whether it has a policy of its own; else it is wanted only while somebody has it.
+    """
+    wall, order = situation.now.wall, orders.open
+    if order is not None:
+        if order.policy_revision != situation.policy_revision or not (situation.agents or has_policy):
+            orders = orders.end("withdrawn", wall)
+        elif is_fulfilled(order, situation.agents, situation.sample.agents):
+            orders = orders.end("fulfilled", wall)
+        elif _has_expired(order, wall):
+            orders = orders.end("expired", wall)
+    move = orders.move
     if move is not None and (
-        move.policy_revision != situation.policy_revision
-        or wall >= move.expires_at
+        orders.open is None
+        or _has_expired(move, wall)
         or {agent.agent_id for agent in situation.agents}.issuperset(move.agents)
     ):
         orders = replace(orders, move=None)
-    if order is None:
-        return orders
-    if order.policy_revision != situation.policy_revision:
-        return orders.end("withdrawn", wall)
-    if is_fulfilled(order, situation.agents, situation.sample.agents):
-        return orders.end("fulfilled", wall)
-    return orders.end("expired", wall) if wall >= order.expires_at else orders
+    return orders
+
+
+def _has_expired(order: Order, wall: float) -> bool:
+    return not order.issued_at - CLOCK_STEP <= wall < order.expires_at
 
 
 def is_fulfilled(order: Order, agents: Iterable[Agent], serving: int) -> bool:

@@ -91,6 +91,10 @@ class Policies:
         self._over_default(own).check()
         return own or None
 
+    def is_already(self, capability: str, own: Fields | None) -> bool:
+        """Return whether the bucket is known to have just that policy for a capability."""
+        return own is not None and own == self.own.get(capability)
+
     def learn(self, capability: str, own: Fields | None, revision: int, readable: bool = True) -> bool:
         """Take what the bucket has at a revision, unless something newer is known; return whether it was news.
 

@@ -81,6 +81,11 @@ class Policy:
             raise invalid("max_agents", f"must be at least 1; got {self.max_agents}")
         if self.low_load >= self.high_load:
             raise invalid("low_load", f"must be below high_load, {self.high_load:g}; got {self.low_load:g}")
+        if self.high_load >= 1.0:
+            raise invalid("high_load", f"must be below 1, for no load is above that; got {self.high_load:g}")
+        if self.up_above >= 1.0:
+            most = f"target_load, {self.target_load:g}, and this share of it must be below 1"
+            raise invalid("tolerance", f"{most}, for no load is above that; got {self.tolerance:g}")
         if not self.low_load < self.target_load <= self.high_load:
             between = f"low_load, {self.low_load:g}, and at most high_load, {self.high_load:g}"
             raise invalid("target_load", f"must be above {between}; got {self.target_load:g}")

@@ -16,21 +16,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from typing import Any
 
 from registry.core.agent import Agent
 from registry.core.decision import Decision, History, decide_by_bounds, decide_by_health, decide_by_load
+from registry.core.departures import AgentsOf, Departures, spares
 from registry.core.effects import Effect, PublishOrder, PutOrders
 from registry.core.observation import Sample, observe, to_wire
 from registry.core.order import Order, Orders
 from registry.core.ordering import Moment, Situation, closed, issue, new_order
 from registry.core.policies import Policies
 from registry.core.policy import Policy
-from registry.core.victims import Spare, is_replaceable, is_serving, victims
-
-AgentsOf = Callable[[str], list[Agent]]
-"""Returns every agent that has a capability."""
+from registry.core.victims import Spare, is_replaceable, is_serving, replace_needed, victims
 
 
 @dataclass(slots=True)
@@ -48,8 +45,6 @@ class Scaling:
     sample: Sample | None = None
     desired: int = 0
     reason: str = "not looked at yet"
-    surplus: int = 0
-    """How many agents there are too many now."""
 
     @property
     def pending(self) -> int:
@@ -74,6 +69,9 @@ class Scaler:
         self.policies = Policies(default)
         self._new_id = new_id
         self._scalings: dict[str, Scaling] = {}
+        self._departures = Departures()
+        self._surplus: set[str] = set()
+        """Capabilities whose load is for fewer agents than there are."""
 
     def look(self, capability: str, agents_of: AgentsOf, now: Moment) -> list[Effect]:
         """Observe a capability, decide, and have the orders written that follow."""
@@ -82,16 +80,17 @@ class Scaler:
         serving = [agent for agent in agents if is_serving(agent)]
         scaling.sample = observe(serving, policy, now.at, now.wall)
         situation = Situation(capability, policy, self.policies.revision(capability), agents, scaling.sample, now)
-        decision = self._decide(scaling, situation)
-        scaling.desired, scaling.reason, scaling.surplus = decision.desired, decision.reason, decision.surplus
+        decision = self._decide(scaling, situation, agents_of)
+        scaling.desired, scaling.reason = decision.desired, decision.reason
+        (self._surplus.add if decision.surplus else self._surplus.discard)(capability)
         if scaling.writing is not None:
             return []
-        orders = closed(scaling.orders, situation)
+        orders = closed(scaling.orders, situation, capability in self.policies.own)
         if orders.outcome == "fulfilled" and orders.ended is scaling.orders.open:
             scaling.history.changed()
         if not self.enabled or policy.dry_run:
             scaling.reason = f"{'dry run' if self.enabled else 'auto-scaling is off'}; would be: {decision.reason}"
-        else:
+        elif agents or capability in self.policies.own:
             if decision.action is not None:
                 orders = self._ordered(scaling, orders, decision, situation, agents_of)
             orders = self._moving(scaling, orders, situation, agents_of)
@@ -100,36 +99,50 @@ class Scaler:
         if orders == scaling.orders:
             return self._tell(scaling, anew=False)
         scaling.writing = orders
+        self._departures.note(capability, orders)
         return [PutOrders(capability, orders, scaling.revision)]
 
-    def committed(self, capability: str, revision: int) -> list[Effect]:
-        """Take the orders that the bucket acknowledged, and publish those that are new."""
-        scaling = self._scalings[capability]
-        orders, scaling.writing = scaling.writing, None
-        if orders is None or revision < scaling.revision:
+    def committed(self, capability: str, orders: Orders, revision: int) -> list[Effect]:
+        """Take orders that the bucket acknowledged, and publish those that are new.
+
+        What was written in an earlier term, or to another bucket of the name, is left to the log to tell.
+        """
+        scaling = self._scalings.get(capability)
+        if scaling is None or scaling.writing is not orders:
+            return []
+        scaling.writing = None
+        if revision < scaling.revision:
+            self._departures.note(capability, scaling.orders)
             return []
         scaling.orders, scaling.revision = orders, revision
         return self._tell(scaling, anew=True)
 
-    def failed(self, capability: str) -> None:
+    def failed(self, capability: str, orders: Orders) -> None:
         """Give up on a write that lost, or whose outcome is unknown: the log tells, and the next look decides anew."""
-        self._scalings[capability].writing = None
+        scaling = self._scalings.get(capability)
+        if scaling is not None and scaling.writing is orders:
+            scaling.writing = None
+            self._departures.note(capability, scaling.orders)
 
     def learn(self, capability: str, orders: Orders, revision: int) -> None:
         """Take what the bucket has at a revision, unless something newer is known."""
         scaling = self._scalings.setdefault(capability, Scaling())
         if revision > scaling.revision:
             scaling.orders, scaling.revision = orders, revision
+            self._departures.note(capability, scaling.writing or orders)
 
     def begin_anew(self) -> None:
         """Know no orders: the bucket is another one."""
         for scaling in self._scalings.values():
-            scaling.orders, scaling.revision = Orders(), 0
+            scaling.orders, scaling.revision, scaling.writing = Orders(), 0, None
+        self._departures.clear()
 
     def begin(self) -> None:
         """Begin a leader's term: what was seen in an earlier one does not count, and who published what is unknown."""
+        self._surplus.clear()
         for capability, scaling in self._scalings.items():
             self._scalings[capability] = Scaling(scaling.orders, scaling.revision)
+            self._departures.note(capability, scaling.orders)
 
     def forget(self, known: Iterable[str]) -> None:
         """Forget what was seen of capabilities that neither an agent, a policy nor an order speaks of any more."""
@@ -169,13 +182,13 @@ class Scaler:
             "reason": scaling.reason,
         }
 
-    def _decide(self, scaling: Scaling, situation: Situation) -> Decision:
-        """Decide: first the bounds, then the unfit, then the load."""
+    def _decide(self, scaling: Scaling, situation: Situation, agents_of: AgentsOf) -> Decision:
+        """Decide: first the bounds, then the load, then the unfit, of whom those go first when there are too many."""
         policy, sample = situation.policy, situation.sample
         fault = self.policies.fault(situation.capability)
         if fault is not None:
             return Decision(None, sample.agents, f"nothing done: {fault}")
-        leaving = self._leaving(situation.capability)
+        leaving = self._departures.named(but=situation.capability)
         gone = sum(agent.agent_id in leaving for agent in situation.serving)
         by_load = decide_by_load(policy, scaling.history, sample, gone)
         if not situation.now.settled and by_load.action is not None:
@@ -186,11 +199,11 @@ class Scaler:
             # Too few that are full at the same time: as many as the load asks for, in one order.
             is_more = by_load.action == by_bounds.action == "scale_up" and by_load.desired > by_bounds.desired
             return by_load if is_more else by_bounds
-        known = [agent for agent in situation.agents if is_replaceable(agent)]
-        by_health = decide_by_health(policy, sample.agents, known)
-        if by_health is not None and by_load.action != "scale_up":
-            return by_health
-        return by_load
+        if by_load.action is not None:
+            return by_load
+        known = [agent for agent in situation.agents if is_replaceable(agent) and agent.agent_id not in leaving]
+        needed = replace_needed(situation.capability, self._spares(agents_of), self.policies)
+        return decide_by_health(policy, sample.agents, known, needed) or by_load
 
     def _ordered(
         self, scaling: Scaling, orders: Orders, decision: Decision, situation: Situation, agents_of: AgentsOf
@@ -198,16 +211,19 @@ class Scaler:
         """Return the orders with that of a decision, if it is due."""
         is_open = orders.open
         if is_open is not None and not is_open.gives_way(decision.action or "", decision.desired):
-            again = f", attempt {is_open.attempt}: nobody carried out those before" if is_open.attempt > 1 else ""
+            again = f", attempt {is_open.attempt}: those before were not carried out" if is_open.attempt > 1 else ""
             scaling.reason = f"order {is_open.order_id} is open{again}; {decision.reason}"
             return orders
         if decision.action == "scale_down":
-            named = self._victims(situation, decision.desired, agents_of)
+            leaving = self._departures.named(but=situation.capability)
+            staying = [agent for agent in situation.serving if agent.agent_id not in leaving]
+            surplus = len(staying) - decision.desired
+            named = victims(staying, surplus, situation.policy, situation.capability, self._spares(agents_of))
             if not named:
-                scaling.reason = f"nothing done: {decision.reason}; but other capabilities need each of them"
+                why = "other capabilities need each of them" if surplus > 0 else "enough of them are leaving already"
+                scaling.reason = f"nothing done: {decision.reason}; but {why}"
                 return orders
-            desired = max(decision.desired, situation.sample.agents - len(named))
-            decision = replace(decision, desired=desired, agents=named)
+            decision = replace(decision, desired=len(staying) - len(named), agents=named)
         if is_open is not None:
             orders = orders.end("superseded", situation.now.wall)
         return issue(orders, scaling.orders, decision, situation, scaling.pending, self._new_id)
@@ -215,66 +231,39 @@ class Scaler:
     def _moving(self, scaling: Scaling, orders: Orders, situation: Situation, agents_of: AgentsOf) -> Orders:
         """Return the orders with a proposal to move agents here, if some are missing here and superfluous elsewhere.
 
-        Those may come who are of a type that has this capability in other agents.
+        Those may come who are well, and of a type that has this capability in other agents.
         """
-        here, policy = situation.capability, situation.policy
-        short = orders.open.desired - situation.sample.agents if orders.open is not None else 0
-        if orders.move is not None or orders.open is None or orders.open.action != "scale_up" or short <= 0:
+        here, order = situation.capability, orders.open
+        if orders.move is not None or order is None or order.action != "scale_up":
             return orders
+        short, leaving = order.desired - situation.sample.agents, self._departures.named()
         types = {agent.record.agent_type for agent in situation.agents}
-        for there, other in self._scalings.items():
-            if there == here or not other.surplus:
-                continue
-            leaving = self._leaving()
+        for there in sorted(self._surplus - {here}) if short > 0 else ():
+            spare, policy = self._spares(agents_of), self.policies.of(there)
             able = [
                 agent
                 for agent in agents_of(there)
                 if is_serving(agent)
+                and agent.health >= max(policy.health_degraded, situation.policy.health_degraded)
                 and agent.record.agent_type in types
                 and here not in agent.record.capabilities
                 and agent.agent_id not in leaving
             ]
-            count = min(short, other.surplus)
-            named = victims(able, count, policy, there, self._spares(agents_of))
+            surplus = spare(there).serving - spare(there).needed
+            named = victims(able, min(short, surplus), policy, there, spare)
             if named:
-                why = f"{there} has {other.surplus} too many that could take on {here}"
-                move = Decision("rebalance", orders.open.desired, why, named)
-                order = new_order(move, situation, scaling.pending, orders.generation + 1, 1, self._new_id())
-                return replace(orders, move=order, generation=order.generation)
+                why = f"{there} has {surplus} too many that could take on {here}"
+                move = Decision("rebalance", order.desired, why, named)
+                proposal = new_order(move, situation, scaling.pending, orders.moves + 1, 1, self._new_id())
+                return replace(orders, move=proposal, moves=orders.moves + 1)
         return orders
 
-    def _victims(self, situation: Situation, desired: int, agents_of: AgentsOf) -> tuple[str, ...]:
-        leaving = self._leaving(but=situation.capability)
-        staying = [agent for agent in situation.serving if agent.agent_id not in leaving]
-        count = len(staying) - desired
-        return victims(staying, count, situation.policy, situation.capability, self._spares(agents_of))
-
-    def _leaving(self, but: str | None = None) -> set[str]:
-        """Return the agents that open orders take away from a capability, those of one left out."""
-        return {
-            agent_id
-            for capability, scaling in self._scalings.items()
-            if capability != but
-            for order in (scaling.writing or scaling.orders).all_open()
-            if order.action in ("scale_down", "rebalance")
-            for agent_id in order.agents
-        }
-
     def _spares(self, agents_of: AgentsOf) -> Callable[[str], Spare]:
-        """Return what tells how many agents a capability can spare, so that the others carry its load all the same."""
-        leaving = self._leaving()
+        return spares(self._departures.named(), agents_of, self._sample_of, self.policies)
 
-        @cache
-        def spare(capability: str) -> Spare:
-            policy = self.policies.of(capability)
-            serving = sum(is_serving(agent) and agent.agent_id not in leaving for agent in agents_of(capability))
-            sample = self._scalings.get(capability, Scaling()).sample
-            if sample is None or not sample.reporting:
-                return Spare(serving, serving)  # nobody knows what it carries
-            carried = (sample.carried + sample.missing) / policy.up_above
-            return Spare(serving, max(policy.min_agents, math.ceil(round(carried, 6))))
-
-        return spare
+    def _sample_of(self, capability: str) -> Sample | None:
+        scaling = self._scalings.get(capability)
+        return None if scaling is None else scaling.sample
 
     def _tell(self, scaling: Scaling, anew: bool) -> list[Effect]:
         """Publish the open orders that this leader has not published; `anew`: that nobody can have."""

@@ -46,6 +46,8 @@ def _decide(state: RegistryState, request: PolicyRequested, attempts: int) -> li
     """
     policies, capability = state.scaler.policies, request.capability
     policy, expected = policies.changed(capability, request.changes, request.reset), policies.revision(capability)
+    if policies.is_already(capability, policy):
+        return answer(request.reply, scaling_report(state, capability))
     policies.writes[capability] = PolicyWrite(request, policy, expected, attempts)
     return [PutPolicy(capability, policy, expected)]
 
@@ -122,7 +124,7 @@ def policies_replaced(state: RegistryState, _: PoliciesReplaced) -> list[Effect]
 
 def orders_committed(state: RegistryState, event: OrdersCommitted) -> list[Effect]:
     """Publish orders that are durable."""
-    effects = state.scaler.committed(event.capability, event.revision)
+    effects = state.scaler.committed(event.capability, event.orders, event.revision)
     state.statistics.scaling_orders += len(effects)
     return effects
 
@@ -130,7 +132,7 @@ def orders_committed(state: RegistryState, event: OrdersCommitted) -> list[Effec
 def orders_uncertain(state: RegistryState, event: OrdersUncertain) -> list[Effect]:
     """Wait for the log, and decide anew at the next look."""
     state.statistics.write_conflicts += 1
-    state.scaler.failed(event.capability)
+    state.scaler.failed(event.capability, event.orders)
     return []
 
 

@@ -12,6 +12,7 @@ from registry.core.errors import RefusedError, invalid, not_found
 from registry.core.events import TelemetryReceived
 from registry.core.evidence import NOTHING
 from registry.core.limits import MAX_METRIC_NAME, MAX_METRICS
+from registry.core.observation import QUEUE_DEPTH
 from registry.core.state import RegistryState
 from registry.core.status import FAIR, Status
 
@@ -39,6 +40,8 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
     else:
         agent.seq = agent.seq if event.seq is None else event.seq
         agent.metrics = metrics
+        if event.metrics and QUEUE_DEPTH in event.metrics:
+            agent.queue_at = event.at
         if event.is_beat:
             state.suspicions.beat(agent, event.at)
         renew(state, agent, event.at)

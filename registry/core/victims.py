@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from registry.core.agent import Agent
+from registry.core.policies import Policies
 from registry.core.policy import Policy
 from registry.core.status import DISCOVERABLE, HEALTHY, Status
 
@@ -48,7 +49,7 @@ def victims(
     named: list[str] = []
     taken: dict[str, int] = {}
     for agent in sorted(serving, key=lambda agent: _rank(agent, policy)):
-        if len(named) == min(count, MAX_NAMED):
+        if len(named) >= min(count, MAX_NAMED):
             break
         others = [name for name in agent.record.capabilities if name != capability]
         if all(_may_go(spare(name), taken.get(name, 0)) for name in others):
@@ -56,6 +57,19 @@ def victims(
             for name in others:
                 taken[name] = taken.get(name, 0) + 1
     return tuple(named)
+
+
+def replace_needed(capability: str, spare: Callable[[str], Spare], policies: Policies) -> Callable[[Agent], bool]:
+    """Return what tells whether an agent that is to be replaced is needed by another capability, for which it is fit.
+
+    Its substitute need have this capability alone.
+    """
+
+    def needed(agent: Agent) -> bool:
+        others = (name for name in agent.record.capabilities if name != capability)
+        return any(agent.health >= policies.of(name).health_degraded and not _may_go(spare(name), 0) for name in others)
+
+    return needed
 
 
 def _may_go(spare: Spare, taken: int) -> bool:

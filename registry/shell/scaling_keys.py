@@ -57,7 +57,7 @@ class ScalingKeys:
         if revision is None:
             await self._dispatch(unfinished(effect))
         else:
-            await self._dispatch(OrdersCommitted(monotonic(), effect.capability, revision))
+            await self._dispatch(OrdersCommitted(monotonic(), effect.capability, effect.orders, revision))
 
     async def put_policy(self, effect: PutPolicy) -> None:
         """Write a capability's policy, or remove it."""
@@ -101,7 +101,7 @@ def unfinished(effect: PutOrders | PutPolicy | ReadPolicy, why: str = "JetStream
     """Return the fact that an effect did not come to its end, or nobody knows whether it did."""
     at, capability = monotonic(), effect.capability
     if isinstance(effect, PutOrders):
-        return OrdersUncertain(at, capability)
+        return OrdersUncertain(at, capability, effect.orders)
     if isinstance(effect, PutPolicy):
         return PolicyUncertain(at, capability)
     return PolicyReadFailed(at, capability, why)

@@ -28,6 +28,7 @@ def make_agent(
     """Return an agent with these vitals; further fields are its record's."""
     agent = Agent(make_record(agent_id, **fields), revision=1, heard=0.0, since=0.0, load_at=load_at)
     agent.health, agent.load, agent.metrics = health, load, metrics or {}
+    agent.queue_at = load_at if "queue_depth" in agent.metrics else None
     return agent
 
 

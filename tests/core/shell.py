@@ -482,8 +482,8 @@ class Shell:
         elif self.state.path.connected and fate is not Fate.LOST:
             revision = self.world.ordered.put(order)
         if revision and fate is Fate.ACKED:
-            return OrdersCommitted(self.world.now, order.capability, revision)
-        return OrdersUncertain(self.world.now, order.capability)
+            return OrdersCommitted(self.world.now, order.capability, order.orders, revision)
+        return OrdersUncertain(self.world.now, order.capability, order.orders)
 
     def _read_policy(self, capability: str) -> Event:
         if not self.state.path.connected:

@@ -32,6 +32,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"low_load": 0.9}, "low_load: must be below high_load, 0.8; got 0.9"),
     ({"target_load": 0.3}, "target_load: must be above low_load, 0.3, and at most high_load, 0.8; got 0.3"),
     ({"target_load": 0.81}, "target_load: must be above low_load, 0.3, and at most high_load, 0.8; got 0.81"),
+    ({"high_load": 1.0}, "high_load: must be below 1, for no load is above that; got 1"),
+    (
+        {"tolerance": 0.9},
+        "tolerance: target_load, 0.55, and this share of it must be below 1, for no load is above that; got 0.9",
+    ),
     (
         {"min_agents": 1, "low_load": 0.4},
         "low_load: would oscillate: one of 2 agents removed at low_load 0.4 leaves the others at 0.8, "

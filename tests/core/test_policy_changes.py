@@ -63,6 +63,14 @@ def test_not_before_it_is_durable(held: Shell):
     assert policy_in(reply)["min_agents"] == known(held)["min_agents"] == 3
 
 
+def test_a_change_that_changes_nothing(world: World, shell: Shell):
+    """It is answered at once, and what was ordered by that policy stays."""
+    shell.set_policy(min_agents=3)
+    length = len(world.policies.log)
+    assert policy_in(shell.set_policy(min_agents=3))["min_agents"] == 3
+    assert len(world.policies.log) == length
+
+
 def test_two_changes_at_once(world: World, held: Shell):
     """The second one waits for the first, and is merged into what that made."""
     one, two = held.set_policy(min_agents=3), held.set_policy(max_agents=20)
@@ -194,7 +202,7 @@ def test_an_echo_is_no_news(world: World, held: Shell):
     held.hear_policies()
     world.advance(6.0)
     assert [order["desired"] for order in held.orders] == [4]
-    assert held.state.scaler.report("analysis")["orders"]
+    assert held.state.scaler.report("analysis", [])["orders"]
 
 
 def test_old_entries_are_no_news(shell: Shell):
@@ -223,7 +231,7 @@ def test_what_cannot_be_read_scales_nothing(world: World, shell: Shell):
     world.policies.append("analysis", None, readable=False)
     shell.register("a")
     world.advance(6.0)
-    report = shell.state.scaler.report("analysis")
+    report = shell.state.scaler.report("analysis", [])
     assert (shell.orders, report["desired"]) == ([], 1)
     assert report["reason"] == "nothing done: its policy in the bucket cannot be read; set it anew"
     assert policy_in(shell.set_policy(max_agents=20))["max_agents"] == 20
@@ -247,7 +255,7 @@ def test_a_policy_that_contradicts_the_default_scales_nothing(world: World, shel
     shell.register("a")
     world.advance(6.0)
     assert shell.orders == []
-    reason = shell.state.scaler.report("analysis")["reason"]
+    reason = shell.state.scaler.report("analysis", [])["reason"]
     assert reason == "nothing done: its policy contradicts itself: min_agents: must be at most max_agents, 5; got 8"
 
 

@@ -35,7 +35,7 @@ class Looker:
         ids = count(1)
         fields: dict[str, Any] = {"looks": 2, "panic_load": 0.95, **policy}
         self.scaler = Scaler(enabled, Policy(**fields), lambda: f"o{next(ids)}")
-        self.at = NOW
+        self.at, self.wall = NOW, 7000.0
         self.revisions = count(1)
 
     def look(
@@ -51,7 +51,7 @@ class Looker:
         for agent in agents:
             if fresh and agent.load_at is not None:
                 agent.load_at = self.at
-        moment = Moment(self.at, 7000.0 + self.at, 3, settled)
+        moment = Moment(self.at, self.wall + self.at, 3, settled)
 
         def agents_of(name: str) -> list[Agent]:
             return [agent for agent in agents if name in agent.record.capabilities]
@@ -59,7 +59,7 @@ class Looker:
         published = []
         for effect in self.scaler.look(capability, agents_of, moment):
             if isinstance(effect, PutOrders):
-                published += self.scaler.committed(capability, next(self.revisions))
+                published += self.scaler.committed(capability, effect.orders, next(self.revisions))
             else:
                 published.append(effect)
         orders = [dict(effect.order) for effect in published if isinstance(effect, PublishOrder)]
@@ -225,6 +225,24 @@ def test_tolerance():
     policy |= {"max_agents": 80, "stabilisation_down": 0.0}
     for load, is_right in ((0.49, False), (0.5, True), (0.6, True), (0.61, False)):
         assert (Looker(**policy).watch(fleet(40, load=load)) is None) == is_right
+
+
+def test_the_last_agent_stays_while_it_works():
+    """Where none is the least there may be, nobody would ever report a load again; one that is idle goes."""
+    looker = Looker(min_agents=0, stabilisation_down=0.0)
+    assert looker.watch_for(fleet(1, load=0.1), 30.0) == []
+    [order] = looker.watch_for(fleet(1, load=0.0), 10.0)[:1]
+    assert order["desired"] == 0
+
+
+def test_stale_queues_never_scale():
+    """What an agent once said of its queue does not count for ever, however fresh its load is."""
+    agents = fleet(2, load=0.2, metrics={"queue_depth": 8.0}, max_concurrency=4, heartbeat_interval=10.0)
+    looker = Looker()
+    assert looker.watch_for(agents, 30.0) != []
+    looker = Looker()
+    looker.at += 30.0
+    assert looker.watch_for(agents, 60.0) == []
 
 
 def test_stale_data_never_scale():
@@ -463,6 +481,20 @@ def test_no_removal_overloads_another_capability():
     assert len(order["agents"]) == 1  # 2.18 on 5 agents: 3 of them must stay for trading
 
 
+def test_enough_leave_already():
+    """Whom another capability's order takes away is not too many here any more."""
+    looker = Looker(max_agents=4)
+    looker.scaler.policies.own["vision"] = {"max_agents": 10}
+    shared = both(6, load=0.5)
+    looker.watch(shared)
+    order = looker.look(shared, after=5.0, capability="trading")
+    assert order is not None
+    assert len(order["agents"]) == 2
+    looker.scaler.policies.own["vision"] = {"max_agents": 5}
+    assert looker.look(shared, after=5.0) is None
+    assert looker.reason == "nothing done: 6 agents, more than max_agents 5; but enough of them are leaving already"
+
+
 def test_two_capabilities_do_not_remove_twice():
     """Whom one order takes away is gone for the others."""
     looker = Looker(stabilisation_down=0.0)
@@ -479,6 +511,48 @@ def test_two_capabilities_do_not_remove_twice():
 def test_nobody_leaves_while_nobody_knows_what_another_capability_carries():
     """Without loads of the other capability nobody is spared."""
     looker = Looker(stabilisation_down=0.0)
+    assert looker.watch(both(4, load=0.1)) is None
+    assert looker.reason.endswith("but other capabilities need each of them")
+
+
+def test_a_replacement_takes_nobody_whom_another_capability_needs():
+    """Its substitute need not be able to do the other thing; where it is unfit for that, too, it is no loss there."""
+    looker = Looker()
+    looker.scaler.policies.own["trading"] = {"health_degraded": 0.5}
+    agents = both(2, load=0.5)
+    agents[0].health = 0.55
+    looker.watch(agents, capability="trading")
+    assert looker.watch(agents) is None
+    assert looker.reason == "nothing done: a0 is unfit, but another capability needs it"
+    agents[0].health = 0.45
+    assert looker.look(agents, after=5.0)["agents"] == ("a0",)
+
+
+def test_one_unfit_agent_is_replaced_once():
+    """Not once for each of its capabilities."""
+    looker, agents = Looker(), both(4, load=0.5)
+    agents[0].health = 0.55
+    assert looker.look(agents)["action"] == "replace"
+    assert looker.watch(agents, capability="trading") is None
+
+
+def test_the_unfit_are_no_spare_capacity():
+    """Two that are to be replaced carry nothing for a capability: of two others one must stay."""
+    looker = Looker(stabilisation_down=0.0, min_agents=1)
+    looker.scaler.policies.own["trading"] = {"health_degraded": 0.9, "dry_run": True}
+    ill = [make_agent(f"ill{n}", capabilities=("trading",), health=0.85, load_at=NOW) for n in range(2)]
+    agents = [*both(2, load=0.1), *(vision(f"v{n}", load=0.3, load_at=NOW) for n in range(3)), *ill]
+    looker.watch(agents, capability="trading")
+    order = looker.watch(agents)
+    assert order is not None
+    assert order["agents"] == ("a1", "v0")
+
+
+def test_nobody_leaves_a_capability_whose_policy_is_unknown():
+    """What it needs is not known."""
+    looker = Looker(stabilisation_down=0.0)
+    looker.watch(both(4, load=0.1), capability="trading")
+    looker.scaler.policies.put("trading", None, 3, readable=False)
     assert looker.watch(both(4, load=0.1)) is None
     assert looker.reason.endswith("but other capabilities need each of them")
 
@@ -526,6 +600,32 @@ def test_nobody_is_moved_who_was_proposed_elsewhere():
     assert looker.report("trading")["reason"].endswith("but min_agents 2 is reached")
 
 
+def test_no_more_are_moved_than_can_be_spared():
+    """What is leaving already, or was proposed elsewhere, is not superfluous any more."""
+    looker = Looker()
+    trading: dict[str, Any] = {"capabilities": ("trading",)}
+    others = [make_agent(f"x{n}", capabilities=("analysis",), load=0.9, load_at=NOW) for n in range(4)]
+    agents = [*fleet(4, load=0.9), *others, *(make_agent(f"i{n}", load=0.1, load_at=NOW, **trading) for n in range(6))]
+    for capability in ("trading", "vision", "analysis"):
+        looker.watch(agents, capability=capability)
+    moved = [
+        o["agents"] for c in ("vision", "analysis") for o in looker.report(c)["orders"] if o["action"] == "rebalance"
+    ]
+    assert sum(map(len, moved)) == 4
+    assert len({name for names in moved for name in names}) == 4
+
+
+def test_only_who_is_well_is_moved():
+    """An unfit agent is no help elsewhere."""
+    looker, agents = Looker(), [*fleet(2, load=0.9), *idle()]
+    looker.scaler.policies.own["vision"] = {"health_degraded": 0.8}
+    agents[2].health = 0.75
+    looker.watch(agents, capability="trading")
+    looker.watch(agents)
+    [_, move] = looker.open
+    assert "i0" not in move["agents"]
+
+
 def test_only_who_is_of_a_type_that_can_is_moved():
     """Nothing says that agents of another type could take the work on."""
     looker, agents = Looker(), [*fleet(2, load=0.9), *idle("other")]
@@ -558,6 +658,27 @@ def test_order_on_the_wire():
     }
 
 
+def test_an_order_of_a_clock_that_was_set_back():
+    """It expires, as one does that is too old; else nothing would be ordered for as long as the clock went back."""
+    looker = Looker()
+    looker.look(fleet(1))
+    looker.wall -= 3600.0
+    order = looker.look(fleet(1), after=5.0)
+    assert order is not None
+    assert (order["generation"], order["attempt"]) == (1, 2)
+
+
+def test_a_capability_that_nobody_has_any_more():
+    """Without a policy of its own nobody wants it; with one it is filled up from nobody."""
+    looker = Looker()
+    looker.look(fleet(1))
+    assert looker.look([], after=5.0) is None
+    assert (looker.open, looker.report()["last_order"]["outcome"]) == ([], "withdrawn")
+    assert looker.watch_for([], 300.0) == []
+    looker.scaler.policies.learn("vision", {"min_agents": 1}, 5)
+    assert looker.look([], after=5.0) is not None
+
+
 def test_open_order_is_not_repeated():
     """While an order is open nothing else is ordered; what was ordered is pending."""
     looker = Looker()
@@ -578,7 +699,7 @@ def test_expired_order_is_attempted_again():
         assert (order["order_id"], order["generation"], order["attempt"]) == (f"o{attempt}", 1, attempt)
         assert looker.report()["last_order"]["outcome"] == "expired"
     looker.look(fleet(1), after=5.0)
-    assert looker.reason.startswith("order o3 is open, attempt 3: nobody carried out those before; 1 agent")
+    assert looker.reason.startswith("order o3 is open, attempt 3: those before were not carried out; 1 agent")
 
 
 def test_expired_order_gives_way_to_another_decision():
@@ -632,13 +753,24 @@ def test_high_load_does_not_wait_for_a_step_down():
 
 
 def test_an_unfit_agent_does_not_wait_for_a_step_down():
-    """Replacing is more urgent than removing."""
+    """When the load is right again, replacing is more urgent than removing."""
     looker, agents = Looker(stabilisation_down=0.0), fleet(4, load=0.1)
     assert looker.watch(agents) is not None
+    agents = fleet(4, load=0.5)
     agents[0].health = 0.55
     order = looker.look(agents, after=5.0)
     assert order is not None
     assert (order["action"], order["agents"]) == ("replace", ("a0",))
+
+
+def test_too_many_are_not_replaced():
+    """An unfit agent does not hold up removing those that are too many, and is the first of them."""
+    looker, agents = Looker(stabilisation_down=0.0), fleet(10, load=0.05)
+    looker.look(agents)
+    agents[0].health = 0.55
+    order = looker.look(agents, after=5.0)
+    assert order is not None
+    assert (order["action"], order["agents"][0]) == ("scale_down", "a0")
 
 
 def test_more_are_needed_than_were_ordered():

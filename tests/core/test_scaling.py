@@ -8,7 +8,8 @@ import pytest
 
 from registry.core import upkeep
 from registry.core.effects import PutOrders
-from registry.core.events import Verb
+from registry.core.events import OrdersChanged, PoliciesReplaced, Verb
+from registry.core.order import Orders
 from registry.core.policy import Policy
 from registry.core.scaling import scaling_report
 from tests.core.shell import Fate, Shell, World
@@ -132,6 +133,37 @@ def test_an_order_is_published_when_it_is_durable(world: World, shell: Shell):
     world.advance(5.5, beating=["a"])
     [order] = follower.orders
     assert (order["order_id"], order["epoch"]) == (put.orders.open.order_id, 1)
+
+
+def test_an_acknowledgement_of_an_earlier_term(world: World, shell: Shell):
+    """Leadership lost and won again while orders are on their way: what is published is what the bucket has."""
+    shell.register("a")
+    shell.manual = shell.deaf = True
+    world.advance(5.5)
+    shell.follow()
+    shell.lead()
+    world.advance(5.5, beating=["a"])
+    assert len([put for put in shell.todo if isinstance(put, PutOrders)]) == 2
+    shell.release()
+    world.advance(10.0, beating=["a"])
+    assert [order["order_id"] for order in shell.orders] == [world.ordered.log[0].orders.open.order_id]
+
+
+def test_an_acknowledgement_of_another_bucket(world: World, shell: Shell):
+    """The control bucket is made anew while orders are on their way: they are written to the new one."""
+    world.ordered.log += [OrdersChanged(0.0, "vision", Orders(), n + 1) for n in range(40)]
+    shell.register("a")
+    shell.manual = shell.deaf = True
+    world.advance(5.5)
+    shell.carry_out(next(n for n, put in enumerate(shell.todo) if isinstance(put, PutOrders)))
+    world.ordered.log.clear()
+    world.ordered.last.clear()
+    shell.orders_heard = 0
+    shell.handle(PoliciesReplaced(world.now))
+    shell.release()
+    world.advance(10.0, beating=["a"])
+    assert len(shell.orders) == 1
+    assert [entry.orders.open.order_id for entry in world.ordered.log] == [shell.orders[0]["order_id"]]
 
 
 def test_a_leader_of_the_past_orders_nothing(world: World, shell: Shell):

@@ -80,7 +80,7 @@ class Replica(Scaler):
         if isinstance(effect, PutRecord):
             return WriteCommitted(at, effect.record.agent_id, effect.record.write_id, next(self._revisions))
         if isinstance(effect, PutOrders):
-            return OrdersCommitted(at, effect.capability, next(self._revisions))
+            return OrdersCommitted(at, effect.capability, effect.orders, next(self._revisions))
         if isinstance(effect, PublishOrder):
             order = effect.order
             self._take(order["action"], order["desired"], order["agents"])
