@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agents_sdk.protocol.scaling import ScalingOrder, ScalingReport
     from agents_sdk.protocol.statistics import Statistics
     from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, Reason, ScalingAction, SortBy
-    from agents_sdk.replies import AgentCallError
+    from agents_sdk.replies import AgentCallError, NotBegunError
 
 __all__ = [
     "Agent",
@@ -57,6 +57,7 @@ __all__ = [
     "Joined",
     "Left",
     "Listing",
+    "NotBegunError",
     "NotFoundError",
     "Orchestrator",
     "OverloadedError",
@@ -109,7 +110,7 @@ _HOMES = {
     "protocol.scaling": ("ScalingOrder", "ScalingReport"),
     "protocol.statistics": ("Statistics",),
     "protocol.vocabulary": ("AgentCapability", "AgentStatus", "Reason", "ScalingAction", "SortBy"),
-    "replies": ("AgentCallError",),
+    "replies": ("AgentCallError", "NotBegunError"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
