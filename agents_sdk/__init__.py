@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agents_sdk.protocol.scaling import ScalingOrder, ScalingReport
     from agents_sdk.protocol.statistics import Statistics
     from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, Reason, ScalingAction, SortBy
-    from agents_sdk.replies import AgentCallError
+    from agents_sdk.replies import AgentCallError, NotBegunError
 
 __all__ = [
     "Act",
@@ -63,6 +63,7 @@ __all__ = [
     "LauncherFullError",
     "Left",
     "Listing",
+    "NotBegunError",
     "NotFoundError",
     "Orchestrator",
     "OverloadedError",
@@ -119,7 +120,7 @@ _HOMES = {
     "protocol.scaling": ("ScalingOrder", "ScalingReport"),
     "protocol.statistics": ("Statistics",),
     "protocol.vocabulary": ("AgentCapability", "AgentStatus", "Reason", "ScalingAction", "SortBy"),
-    "replies": ("AgentCallError",),
+    "replies": ("AgentCallError", "NotBegunError"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

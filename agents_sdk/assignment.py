@@ -17,7 +17,7 @@ from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo
 from agents_sdk.protocol.errors import RegistryError, UnavailableError
 from agents_sdk.protocol.subjects import agent_topic
-from agents_sdk.replies import answer_in
+from agents_sdk.replies import ELSEWHERE, AgentCallError, NotBegunError, answer_in
 from agents_sdk.tracing import outgoing_headers
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ class Assignment:
 
         Raises:
             AgentCallError: If the agent answers with an error.
-            UnavailableError: If it is not there, or does not answer in time; it may have begun then.
+            NotBegunError: If it is not there, or has too much to do, or is leaving.
+            UnavailableError: If it does not answer in time; it may have begun then.
         """
         agent_id, deadline = self.agent.agent_id, time.monotonic() + timeout
         own = {ASSIGNMENT_HEADER: self.assignment_id, TOKEN_HEADER: str(self.fencing_token)}
@@ -107,10 +108,15 @@ class Assignment:
             left = deadline - time.monotonic()
             reply = await self._connection.request(agent_topic(agent_id, topic), body, left, headers)
         except NoRespondersError:
-            raise UnavailableError(f"{agent_id}: nobody listens to {topic!r}") from None
+            raise NotBegunError(f"{agent_id}: nobody listens to {topic!r}") from None
         except TimeoutError:
             raise UnavailableError(f"{agent_id}: no answer within {timeout:g} s; it may have begun") from None
-        return answer_in(agent_id, reply)
+        try:
+            return answer_in(agent_id, reply)
+        except AgentCallError as error:
+            if error.status in ELSEWHERE:
+                raise NotBegunError(str(error)) from error
+            raise
 
     async def release(self) -> bool:
         """End it: its work is done. Returns False if it has ended before."""

@@ -16,10 +16,10 @@ from agents_sdk.connection import Connection
 from agents_sdk.link import ClosedError
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
-from agents_sdk.protocol.errors import OverloadedError, UnavailableError
+from agents_sdk.protocol.errors import UnavailableError
 from agents_sdk.protocol.fields import MAX_TEXT
 from agents_sdk.protocol.subjects import agent_topic
-from agents_sdk.replies import AgentCallError, answer_in
+from agents_sdk.replies import ELSEWHERE, AgentCallError, answer_in
 from agents_sdk.retry import Backoff
 from agents_sdk.tracing import outgoing_headers
 
@@ -38,9 +38,6 @@ CANDIDATES = 10
 
 ASSUMED_CONCURRENCY = 16
 """Tasks that an agent is taken to do at once when it does not say."""
-
-_ELSEWHERE = frozenset((OverloadedError.status, UnavailableError.status))
-"""Statuses of replies that say that the agent did not begin."""
 
 REPORT_PAUSE = 1.0
 """Seconds between two reports of the same agent; the registry asks it no more often because of them."""
@@ -256,7 +253,7 @@ class Caller:
         try:
             return _Answer(answer_in(agent_id, reply))
         except AgentCallError as error:
-            if error.status in _ELSEWHERE:
+            if error.status in ELSEWHERE:
                 return _Failure(error.message)
             raise
 

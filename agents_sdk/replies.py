@@ -8,7 +8,16 @@ from typing import Any
 import orjson
 from nats.aio.msg import Msg
 
-from agents_sdk.protocol.errors import MESSAGE_HEADER, STATUS_HEADER, InternalError
+from agents_sdk.protocol.errors import (
+    MESSAGE_HEADER,
+    STATUS_HEADER,
+    InternalError,
+    OverloadedError,
+    UnavailableError,
+)
+
+ELSEWHERE = frozenset((OverloadedError.status, UnavailableError.status))
+"""Statuses of replies that say that the agent did not begin."""
 
 
 class AgentCallError(Exception):
@@ -27,6 +36,10 @@ class AgentCallError(Exception):
         self.code = code
         self.status = status
         self.message = message
+
+
+class NotBegunError(UnavailableError):
+    """The agent did not begin: nobody listens there, it has too much to do, or is leaving. Another one may be asked."""
 
 
 def answer_in(agent_id: str, reply: Msg) -> Any:

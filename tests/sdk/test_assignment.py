@@ -15,6 +15,7 @@ from agents_sdk import (
     AssignmentLost,
     ForbiddenError,
     InvalidRequestError,
+    NotBegunError,
     RegistryClient,
     ServiceQuery,
     UnavailableError,
@@ -75,7 +76,7 @@ async def test_the_agent_is_told_which_assignment_a_call_is_for(client: Registry
         assert await assignment.call("quote", {"symbol": "BTC"}) == {"price": 42}
         assert heard[0][ASSIGNMENT_HEADER] == assignment.assignment_id
         assert heard[0][TOKEN_HEADER] == str(assignment.fencing_token)
-        with pytest.raises(UnavailableError, match="nobody listens"):
+        with pytest.raises(NotBegunError, match="nobody listens"):
             await assignment.call("order")
 
 
@@ -89,6 +90,24 @@ async def test_an_error_of_the_agent(client: RegistryClient, nats_server: NatsSe
     async with agent, await client.assign(TRADING) as assignment:
         with pytest.raises(AgentCallError, match="ZeroDivisionError"):
             await assignment.call("fail")
+
+
+async def test_an_agent_that_has_too_much_to_do_has_not_begun(client: RegistryClient, nats_server: NatsServer) -> None:
+    agent, begun, go_on = Agent("worker", ["trading"], nats=nats_server.url, max_concurrency=1), [], asyncio.Event()
+
+    @agent.handle("work")
+    async def work(_: Any) -> None:
+        begun.append(1)
+        await go_on.wait()
+
+    async with agent, await client.assign(TRADING) as assignment:
+        first = asyncio.ensure_future(assignment.call("work"))
+        await eventually(lambda: len(begun) == 1)
+        with pytest.raises(NotBegunError, match="is doing 1 requests already"):
+            await assignment.call("work")
+        go_on.set()
+        await first
+    assert len(begun) == 1
 
 
 async def test_a_handler_knows_its_assignment(client: RegistryClient, nats_server: NatsServer, nc: Client) -> None:
