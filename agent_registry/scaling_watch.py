@@ -38,9 +38,10 @@ def follow_scaling(target: Target, capability: str | None, as_json: bool) -> Non
 async def _follow(target: Target, capability: str | None, as_json: bool) -> None:
     with until_signalled() as stopping:
         async with connected(target, lasting=True) as registry:
-            show = _show_lines(registry, capability, as_json)
             if screen().is_terminal and not as_json:
                 show = _show_table(registry, capability, target.shown)
+            else:
+                show = _show_lines(registry, capability, as_json)
             tasks = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(show)]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -168,6 +168,7 @@ def agent_pairs(agent: AgentInfo) -> Table:
         ("revision", agent.revision),
         ("health checks", agent.health_subject or "none: lives by its heartbeats"),
         ("concurrency", agent.max_concurrency or "not said"),
+        ("reserved", count(agent.reserved, "slot") if agent.reserved else "-"),
         ("claims", ", ".join(sorted(agent.claims)) or "-"),
         *((f"canary {name}", f"to topic {canary['topic']}") for name, canary in sorted(agent.canaries.items())),
     ]

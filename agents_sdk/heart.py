@@ -232,7 +232,7 @@ class Heart:
         else:
             self._heard()
             self._condition.taken(reading)
-            fact = lease_facts.Answered(beat.grant, str(answer.get("status")))
+            fact = lease_facts.Answered(beat.grant, str(answer.get("status")), int(answer.get("reserved", 0)))
         self._mailbox.put_nowait(fact)
 
     async def _send(self, beat: lease_facts.Beat) -> tuple[Reading, dict[str, Any]]:

@@ -210,6 +210,8 @@ class Lease:
     def _answered(self, answered: Answered) -> list[Order]:
         if answered.grant != self.grant or answered.status != AgentStatus.DEREGISTERING or self._told_to_drain:
             return []
+        if answered.reserved:
+            return []  # the registry waits for what was assigned to be done, and then gives the order
         # The order itself is a plain message and may have been lost.
         self._told_to_drain = True
         return [Drain()]

@@ -40,6 +40,8 @@ class Answered:
     grant: int
     status: str
     """The agent's status, as the registry knows it."""
+    reserved: int = 0
+    """Slots of it that assignments reserve."""
 
 
 @dataclass(frozen=True, slots=True)

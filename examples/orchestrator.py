@@ -15,7 +15,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from agents_sdk import LaunchError, Orchestrator, ProcessLauncher, RegistryClient, ScalingOrder
+from agents_sdk import LaunchError, Orchestrator, ProcessLauncher, RegistryClient, RegistryError, ScalingOrder
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -23,6 +23,7 @@ async def main(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asyncio.current_task().cancel)
     launcher = ProcessLauncher(options.command, folder=options.folder, max_processes=options.max, say=say)
     async with RegistryClient() as registry, launcher:
+        await registry.scaling(options.capability)  # refused, if there is no such capability
         # Durable: NATS remembers what was done, so orders given while this was away are carried out now.
         orchestrator = Orchestrator(
             registry, launcher, [options.capability], durable=f"example-{options.capability}", say=say
@@ -52,5 +53,5 @@ if __name__ == "__main__":
     try:
         with contextlib.suppress(asyncio.CancelledError):
             asyncio.run(main(chosen))
-    except (ValueError, LaunchError) as error:
+    except (ValueError, LaunchError, RegistryError) as error:
         words.error(str(error))

@@ -103,3 +103,5 @@ class Ack(Reply):
     status: str
     incarnation: int
     revision: int
+    reserved: int = 0
+    """Slots of the agent that assignments reserve."""

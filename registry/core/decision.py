@@ -122,7 +122,8 @@ def decide_by_load(policy: Policy, history: History, newest: Sample, leaving: in
     count = newest.agents
     history.see(newest, policy.looks)
     if not newest.reporting:
-        return Decision(None, count, "nothing done: nobody has a fresh load report")
+        nobody = "nobody has a fresh load report" if count else "nobody serves"
+        return Decision(None, count, f"nothing done: {nobody}")
     if len(history.samples) < MIN_SAMPLES:
         return Decision(None, count, f"nothing done: load counts when {MIN_SAMPLES} looks saw it")
     seen = _Seen(policy, history.samples)
@@ -130,7 +131,7 @@ def decide_by_load(policy: Policy, history: History, newest: Sample, leaving: in
     if seen.is_high:
         return _up(policy, history, seen)
     if seen.is_low:
-        return _down(policy, history, seen, count - leaving)
+        return _down(policy, history, seen, leaving)
     if policy.down_below <= seen.mean <= policy.up_above:
         return Decision(None, count, f"nothing done: mean load {seen.mean:.2f} of {agents(count)} is right")
     partial = f"mean load {seen.mean:.2f} is that of {newest.reporting}, and {newest.missing} more do not report"
@@ -178,12 +179,14 @@ def _up(policy: Policy, history: History, seen: _Seen) -> Decision:
     return Decision("scale_up", desired, above + _limited(desired, asked))
 
 
-def _down(policy: Policy, history: History, seen: _Seen, count: int) -> Decision:
+def _down(policy: Policy, history: History, seen: _Seen, leaving: int) -> Decision:
     at, below = seen.newest.at, f"mean load {seen.mean:.2f} is below {policy.down_below:g}"
+    count = seen.newest.agents - leaving
     surplus = max(0, count - seen.asked)
     lasted = history.lasted(lambda number: number < count, at)
     if count <= policy.min_agents:
-        why = f"but min_agents {policy.min_agents} is reached"
+        others = f" without the {leaving} that orders for other capabilities take" if leaving else ""
+        why = f"but min_agents {policy.min_agents} is reached{others}"
     elif lasted < policy.stabilisation_down:
         why = f"for {lasted:.0f} s of {policy.stabilisation_down:g} s"
     else:
@@ -192,7 +195,7 @@ def _down(policy: Policy, history: History, seen: _Seen, count: int) -> Decision
         long = f", for {policy.stabilisation_down:g} s" if policy.stabilisation_down else ""
         why = below + long + _limited(desired, asked)
         return Decision("scale_down", desired, why, surplus=surplus)
-    return Decision(None, count, f"nothing done: {below}, {why}", surplus=surplus)
+    return Decision(None, seen.newest.agents, f"nothing done: {below}, {why}", surplus=surplus)
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -204,7 +207,7 @@ def _needed(carried: float, target: float) -> int:
 
 
 def _limited(desired: int, asked: int) -> str:
-    return "" if desired == asked else f"; {asked} are wanted, in steps"
+    return "" if desired == asked else f"; {agents(asked)} in the end, in steps"
 
 
 def agents(count: int) -> str:

@@ -112,11 +112,15 @@ def load_age(agent: Agent, at: float) -> float | None:
 
 
 def pressure(agent: Agent, policy: Policy, at: float) -> float:
-    """Return what an agent carries, as a share of what it can: more than 1 when work waits for it."""
+    """Return what an agent carries, as a share of what it can: more than 1 when work waits for it.
+
+    What is reserved of it is load, begun or not.
+    """
+    load = agent.effective_load
     if agent.queue_at is None or at - agent.queue_at > FRESH * agent.record.heartbeat_interval:
-        return agent.load
+        return load
     waiting = max(0.0, agent.metrics.get(QUEUE_DEPTH, 0.0))
-    return agent.load + policy.queue_weight * waiting / (agent.record.max_concurrency or UNKNOWN_CONCURRENCY)
+    return load + policy.queue_weight * waiting / (agent.record.max_concurrency or UNKNOWN_CONCURRENCY)
 
 
 def to_wire(sample: Sample, pending: int) -> dict[str, Any]:

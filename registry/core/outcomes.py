@@ -5,7 +5,7 @@ from __future__ import annotations
 from registry.core.agent import Agent
 from registry.core.changes import answer, assess, checkpointed, refuse, removal, taken_back
 from registry.core.commands import decide, resume
-from registry.core.effects import AwaitRevision, Effect, PutRecord, ReadRecord, TellAgent
+from registry.core.effects import AwaitRevision, Effect, PutRecord, ReadRecord
 from registry.core.errors import RefusedError
 from registry.core.events import (
     BucketListed,
@@ -65,12 +65,7 @@ def _answers(state: RegistryState, pending: Write, record: Record, revision: int
     known = state.agents.get(record.agent_id)
     if known is None or known.revision != revision:  # somebody else was quicker than the acknowledgement
         known = Agent(record, revision, heard=at, since=at, load_at=None)
-    effects = answer(command.reply, known)
-    if command.verb is Verb.DRAIN:
-        deadline = state.wall(at + state.limits.drain_timeout)
-        order = {"agent_id": record.agent_id, "reason": command.note or "drain", "deadline": deadline}
-        effects.append(TellAgent(record.agent_id, "drain", order))
-    return effects
+    return answer(command.reply, known)
 
 
 def revision_awaited(state: RegistryState, event: RevisionAwaited) -> list[Effect]:

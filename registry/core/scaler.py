@@ -27,6 +27,7 @@ from registry.core.order import Order, Orders
 from registry.core.ordering import Moment, Situation, closed, issue, new_order
 from registry.core.policies import Policies
 from registry.core.policy import Policy
+from registry.core.status import Status
 from registry.core.victims import Spare, is_replaceable, is_serving, replace_needed, victims
 
 
@@ -43,6 +44,8 @@ class Scaling:
     """Open orders that this leader has published."""
     history: History = field(default_factory=History)
     sample: Sample | None = None
+    policy_revision: int = 0
+    """Of the policy by which it was looked at last."""
     desired: int = 0
     reason: str = "not looked at yet"
 
@@ -82,6 +85,7 @@ class Scaler:
         situation = Situation(capability, policy, self.policies.revision(capability), agents, scaling.sample, now)
         decision = self._decide(scaling, situation, agents_of)
         scaling.desired, scaling.reason = decision.desired, decision.reason
+        scaling.policy_revision = situation.policy_revision
         (self._surplus.add if decision.surplus else self._surplus.discard)(capability)
         if scaling.writing is not None:
             return []
@@ -165,21 +169,24 @@ class Scaler:
             capability: Which.
             agents: Those that have it; before the first look what is wanted is what is there, or was ordered.
         """
-        scaling = self._scalings.get(capability, Scaling())
-        policy = self.policies.of(capability)
+        scaling, policy, here = self._scalings.get(capability, Scaling()), self.policies.of(capability), list(agents)
         source = "policy" if capability in self.policies.own else "default"
-        sample, desired = scaling.sample, scaling.desired
-        if sample is None:
-            sample = observe(filter(is_serving, agents), policy, math.inf, math.inf)
-            desired = sample.agents if scaling.orders.open is None else scaling.orders.open.desired
+        sample, desired, reason = scaling.sample, scaling.desired, scaling.reason
+        open_orders = scaling.orders.all_open()
+        if sample is None or scaling.policy_revision != self.policies.revision(capability):
+            sample = observe(filter(is_serving, here), policy, math.inf, math.inf)
+            open_orders = [each for each in open_orders if each.policy_revision == self.policies.revision(capability)]
+            desired, reason = max([each.desired for each in open_orders], default=sample.agents), "not looked at yet"
+            if not here and source == "default":
+                reason = "not scaled: nobody has it, and it has no policy of its own"
         return {
             "capability": capability,
             "policy": {"capability": capability, **asdict(policy), "source": source},
             "observed": to_wire(sample, scaling.pending),
             "desired": desired,
-            "orders": [order.to_wire() for order in scaling.orders.all_open()],
+            "orders": [order.to_wire() for order in open_orders],
             "last_order": scaling.orders.last(),
-            "reason": scaling.reason,
+            "reason": reason,
         }
 
     def _decide(self, scaling: Scaling, situation: Situation, agents_of: AgentsOf) -> Decision:
@@ -237,7 +244,7 @@ class Scaler:
         if orders.move is not None or order is None or order.action != "scale_up":
             return orders
         short, leaving = order.desired - situation.sample.agents, self._departures.named()
-        types = {agent.record.agent_type for agent in situation.agents}
+        types = {agent.record.agent_type for agent in situation.agents if agent.status is not Status.OFFLINE}
         for there in sorted(self._surplus - {here}) if short > 0 else ():
             spare, policy = self._spares(agents_of), self.policies.of(there)
             able = [

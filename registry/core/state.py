@@ -100,6 +100,8 @@ class RegistryState:
         overwrite each other without end."""
         self.ledger = Ledger(self.agents, self.catalog.moved, self._expires_at)
         self.waiters = Waiters()
+        self.draining: dict[str, None] = {}
+        """Agents that drain and are to be told so; again, when they were late, for they may not have heard it."""
         self.statistics = Statistics()
         self.path = Path(limits.reconnect_grace)
         self.leases = Leases(self.path)
@@ -256,6 +258,8 @@ class RegistryState:
         """Look at an agent when something is due: its lease, its next probe. Only the leader does."""
         if not self.leading:
             return
+        if agent.record.status is Status.DEREGISTERING:
+            self.draining.setdefault(agent.agent_id)
         self.deadlines.watch(agent.agent_id)
         self.canaries.watch(agent.record, at)
         if agent.agent_id not in self.probes and self.health_subject(agent.record) is not None:
@@ -280,6 +284,7 @@ class RegistryState:
         self.leading, self.epoch = False, epoch
         self.deadlines.clear()
         self.probes.clear()
+        self.draining.clear()
         self.leases.clear()
         self.protection.clear()
         self.canaries.clear()

@@ -61,6 +61,7 @@ def heard(state: RegistryState, event: TelemetryReceived) -> list[Effect]:
             "status": record.status,
             "incarnation": record.incarnation,
             "revision": agent.revision,
+            "reserved": agent.reserved,
         }
         effects.append(SendReply(event.reply, ack))
     return effects

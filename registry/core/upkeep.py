@@ -7,6 +7,7 @@ from itertools import islice
 from registry.core import assigned
 from registry.core.canary_runs import canaries_due
 from registry.core.changes import assess, checkpointed, remove, write
+from registry.core.draining import drain_due
 from registry.core.effects import Effect, SweepRemoval
 from registry.core.events import (
     Connected,
@@ -45,7 +46,7 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
     for agent_id in unassessed:
         if agent_id in state.agents:
             effects += assess(state, state.agents[agent_id], at)
-    effects += _lapse(state, at) + probe_due(state, at) + canaries_due(state, at)
+    effects += drain_due(state, at) + _lapse(state, at) + probe_due(state, at) + canaries_due(state, at)
     effects += _save(state, at) + _sweep(state, at) + _scale(state, at)
     return effects + assigned.due(state, at)
 

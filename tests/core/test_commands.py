@@ -146,12 +146,42 @@ def test_drain(world: World, shell: Shell):
     reply = shell.command(Verb.DRAIN, note="new version")
     assert (reply["status"], reply["status_reason"]) == (Status.DEREGISTERING, "draining")
     assert found(shell) == set()
+    shell.tick()
     [told] = shell.told
     assert (told.agent_id, told.topic) == ("a", "drain")
     assert told.body == {"agent_id": "a", "reason": "new version", "deadline": WALL + START + 300.0}
     for health in (0.1, 1.0):
         world.beat("a", health_score=health)
         assert shell.state.get("a").status is Status.DEREGISTERING
+
+
+def test_drain_waits_for_assignments(world: World, shell: Shell):
+    """What was assigned is still begun and done: the agent is told when nothing is reserved of it, or half-way."""
+    for agent_id in ("a", "b"):
+        shell.register(agent_id)
+        shell.state.get(agent_id).reserved = 1
+        shell.command(Verb.DRAIN, agent_id)
+    world.advance(140.0, beating=["a", "b"], step=5.0)
+    assert shell.told == []
+    shell.state.get("a").reserved = 0
+    shell.tick()
+    assert [told.agent_id for told in shell.told] == ["a"]
+    world.advance(15.0, beating=["a", "b"], step=5.0)
+    assert [told.agent_id for told in shell.told] == ["a", "b"]
+    shell.state.get("b").reserved = 0
+
+
+def test_drain_is_told_by_whoever_leads(world: World, shell: Shell):
+    """The one who led may have died before it was told, and nobody knows."""
+    follower = world.replica("two")
+    shell.register("a")
+    shell.command(Verb.DRAIN)
+    shell.follow()
+    follower.lead()
+    follower.tick()
+    assert [told.agent_id for told in follower.told] == ["a"]
+    world.advance(5.0, beating=["a"])
+    assert len(follower.told) == 1
 
 
 def test_draining_a_held_agent(shell: Shell):

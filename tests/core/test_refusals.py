@@ -118,6 +118,7 @@ def test_an_acknowledged_beat(held: Shell):
         "status": "active",
         "incarnation": 1,
         "revision": 1,
+        "reserved": 0,
     }
 
 

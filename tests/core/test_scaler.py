@@ -168,7 +168,7 @@ def test_steps_up():
     assert Looker(**policy).watch(fleet(2, load=0.9))["desired"] == 6
     order = Looker(**policy).watch(fleet(6, load=0.9))
     assert order is not None
-    assert (order["desired"], order["reason"]) == (12, "mean load 0.90 is above 0.8; 27 are wanted, in steps")
+    assert (order["desired"], order["reason"]) == (12, "mean load 0.90 is above 0.8; 27 agents in the end, in steps")
     assert Looker(**policy, step_up=1).watch(fleet(6, load=0.9))["desired"] == 7
     assert Looker(**policy, step_up=1).watch(fleet(6, load=0.95))["desired"] == 29
 
@@ -282,7 +282,7 @@ def test_low_load_needs_time():
     assert looker.reason == "nothing done: mean load 0.10 is below 0.3, for 295 s of 300 s"
     [order] = looker.watch_for(agents, 5.0)
     assert (order["action"], order["desired"], order["agents"]) == ("scale_down", 3, ("a4", "a3"))
-    assert order["reason"] == "mean load 0.10 is below 0.3, for 300 s; 2 are wanted, in steps"
+    assert order["reason"] == "mean load 0.10 is below 0.3, for 300 s; 2 agents in the end, in steps"
 
 
 def test_steps_down():
@@ -505,7 +505,10 @@ def test_two_capabilities_do_not_remove_twice():
         looker.at += 5.0
     assert looker.report("trading")["orders"][0]["agents"] == ("a3", "a2")
     assert looker.open == []
-    assert looker.reason == "nothing done: mean load 0.10 is below 0.3, but min_agents 2 is reached"
+    assert looker.reason == (
+        "nothing done: mean load 0.10 is below 0.3, but min_agents 2 is reached "
+        "without the 2 that orders for other capabilities take"
+    )
 
 
 def test_nobody_leaves_while_nobody_knows_what_another_capability_carries():
@@ -597,7 +600,9 @@ def test_nobody_is_moved_who_was_proposed_elsewhere():
     looker.watch(agents)
     for _ in range(5):
         looker.look(agents, after=5.0, capability="trading")
-    assert looker.report("trading")["reason"].endswith("but min_agents 2 is reached")
+    assert looker.report("trading")["reason"].endswith(
+        "but min_agents 2 is reached without the 2 that orders for other capabilities take"
+    )
 
 
 def test_no_more_are_moved_than_can_be_spared():
@@ -931,6 +936,7 @@ def test_report_of_a_capability_not_looked_at():
     assert (report["observed"]["agents"], report["observed"]["mean_load"]) == (3, None)
     assert (report["policy"]["min_agents"], report["policy"]["source"]) == (1, "policy")
     assert scaler.report("vision", [])["policy"]["source"] == "default"
+    assert scaler.report("vision", [])["reason"] == "not scaled: nobody has it, and it has no policy of its own"
 
 
 def test_forgotten_capabilities():
@@ -943,4 +949,4 @@ def test_forgotten_capabilities():
     looker.scaler.forget(["vision"])
     assert looker.reason != "not looked at yet"
     looker.scaler.forget(["trading"])
-    assert (looker.reason, looker.report()["last_order"]["outcome"]) == ("not looked at yet", "fulfilled")
+    assert (looker.report()["observed"]["mean_load"], looker.report()["last_order"]["outcome"]) == (None, "fulfilled")

@@ -248,6 +248,7 @@ def test_a_doubt_brings_a_beat_within_a_second() -> None:
 def test_an_order_to_drain_that_was_lost_is_read_from_the_status_once() -> None:
     lease = held()
     assert lease.handle(Answered(1, "active"), 1.0) == []
+    assert lease.handle(Answered(1, "deregistering", reserved=1), 1.5) == []  # what was assigned is still done
     assert lease.handle(Answered(1, "deregistering"), 2.0) == [Drain()]
     assert lease.handle(Answered(1, "deregistering"), 3.0) == []
     assert lease.handle(Answered(7, "deregistering"), 3.0) == []
