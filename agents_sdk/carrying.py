@@ -131,7 +131,9 @@ class Carrier:
 
     async def _fill(self, act: Act, roster: Roster, leaving: frozenset[str]) -> str:
         """Start agents until as many serve as are wanted, `leaving` not counted; return why they do not, or nothing."""
-        order, patience = act.order, time.monotonic() + START_TIMEOUT
+        order = act.order
+        # Who is silent is told of while the order holds: when it expires, its repetition is there at once.
+        patience = time.monotonic() + min(START_TIMEOUT, (order.expires_at - time.time()) / 2)
         filling = _Filling(act, roster, leaving)
         while True:
             if filling.enough:
