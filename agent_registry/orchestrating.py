@@ -15,6 +15,7 @@ import typer
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import AsJson, aimed
 from agent_registry.output import emit_line, screen
+from agent_registry.reader import Reader
 from agent_registry.session import connected
 from agent_registry.stopping import Stopping, until_signalled
 from agent_registry.store import default_store
@@ -73,14 +74,15 @@ def orchestrate(
     AGENT_REGISTRY_CAPABILITY and NATS_URL.
 
     Who is too many is drained first, and stopped when it has left.
-    Who crashes is started again. Ctrl-C and SIGTERM end all in order.
+    Who crashes is started again. Ctrl-C and SIGTERM end all in order, as does
+    a reader of what it says who has had enough, such as head.
     If this is killed they work on, and the same command finds them again.
 
     With --json: one object a line, told apart by their field `event`: `act`
     when an order comes to another phase, `said` for what people are told.
     """
     names = sorted({name.strip().lower() for name in capabilities or ()})
-    durable = "-".join(["orchestrator", *names])
+    durable = _durable(names)
     folder = log_dir or _own_folder(target, durable)
     asyncio.run(_orchestrate(target, launch, names, most, folder, durable, as_json))
 
@@ -90,16 +92,11 @@ async def _orchestrate(
 ) -> None:
     from agents_sdk.launcher import LaunchError
     from agents_sdk.orchestrator import Orchestrator
-    from agents_sdk.process_launcher import ProcessLauncher
 
-    tell = _tell_json if as_json else _tell
-    environment = {**os.environ, "NATS_URL": target.url, "AGENT_REGISTRY_PREFIX": target.prefix}
-    try:
-        launcher = ProcessLauncher(launch, folder=folder, max_processes=most, environment=environment, say=tell)
-    except ValueError as error:
-        said = str(error).removeprefix("command: ")
-        raise CommandError(f"--launch: {said}", "see: agent-registry orchestrate --help", Exit.USAGE) from error
     with until_signalled() as stopping:
+        reader = Reader(stopping.ask)
+        tell = reader.telling(_tell_json if as_json else _tell)
+        launcher = _launcher(target, launch, folder, most, tell)
         stopping.at_once = launcher.kill
         async with connected(target, lasting=True) as registry:
             await _check(registry, names)
@@ -109,7 +106,7 @@ async def _orchestrate(
                 names or None,
                 durable=durable,
                 say=tell,
-                watch=_watch_json if as_json else _watch,
+                watch=reader.telling(_watch_json if as_json else _watch),
             )
             try:
                 async with launcher:
@@ -119,6 +116,18 @@ async def _orchestrate(
                     await _tell_end(launcher, tell)
             except LaunchError as error:
                 raise CommandError(str(error).replace("folder:", "--log-dir:"), code=Exit.USAGE) from error
+        reader.check()
+
+
+def _launcher(target: Target, launch: str, folder: Path, most: int, tell: Tell) -> ProcessLauncher:
+    from agents_sdk.process_launcher import ProcessLauncher
+
+    environment = {**os.environ, "NATS_URL": target.url, "AGENT_REGISTRY_PREFIX": target.prefix}
+    try:
+        return ProcessLauncher(launch, folder=folder, max_processes=most, environment=environment, say=tell)
+    except ValueError as error:
+        said = str(error).removeprefix("command: ")
+        raise CommandError(f"--launch: {said}", "see: agent-registry orchestrate --help", Exit.USAGE) from error
 
 
 async def _run(orchestrator: Orchestrator, stopping: Stopping) -> None:
@@ -170,6 +179,11 @@ async def _tell_standing(registry: RegistryClient, names: list[str], tell: Tell)
 async def _tell_end(launcher: ProcessLauncher, tell: Tell) -> None:
     if launcher.agents:
         tell(f"ending: {', '.join(launcher.agents)} finish their work; a second signal ends them at once")
+
+
+def _durable(names: list[str]) -> str:
+    """Return what NATS is to remember the orders of some capabilities by; a plus is in no name of one."""
+    return f"orchestrator-{'+'.join(names)}" if names else "orchestrator"
 
 
 def _own_folder(target: Target, durable: str) -> Path:

@@ -21,7 +21,8 @@ class Stopping:
         """Return when it has been asked."""
         await self._asked.wait()
 
-    def _ask(self, _signal: str) -> None:
+    def ask(self) -> None:
+        """Ask it to end, as a signal does."""
         self._asked.set()
 
     def _end(self) -> None:
@@ -33,5 +34,5 @@ class Stopping:
 def until_signalled() -> Iterator[Stopping]:
     """Yield a `Stopping` that the process's signals ask, for as long as the block lasts."""
     stopping = Stopping()
-    with on_stop_signal(asyncio.get_running_loop(), stopping._ask, stopping._end):  # noqa: SLF001
+    with on_stop_signal(asyncio.get_running_loop(), lambda _: stopping.ask(), stopping._end):  # noqa: SLF001
         yield stopping

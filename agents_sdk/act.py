@@ -37,6 +37,7 @@ class Act:
         outcome: How it ended, in a few words; None while it is not over.
         started: Agents that it started.
         drained: Agents that it told to go.
+        spared: Agents that it was to end, and that do something else by now.
     """
 
     def __init__(self, order: ScalingOrder, watch: Callable[[Act], None]) -> None:
@@ -46,6 +47,7 @@ class Act:
         self.outcome: str | None = None
         self.started: list[str] = []
         self.drained: list[str] = []
+        self.spared: list[str] = []
         self._watch = watch
         self._superseded = asyncio.Event()
         self._may_be_left = asyncio.Event()

@@ -17,6 +17,7 @@ from agents_sdk.roster import Roster
 
 if TYPE_CHECKING:
     from agents_sdk.client import RegistryClient
+    from agents_sdk.protocol.discovery import AgentInfo
 
 SETTLE = 1.0
 """Seconds after which it is believed that nothing is to be done: an order may be here before what it was decided on."""
@@ -25,7 +26,7 @@ LOOK_INTERVAL = 1.0
 """Seconds between two looks at what the launcher runs; of agents the registry tells."""
 
 START_TIMEOUT = 30.0
-"""Seconds after which who is offline, and runs all the same, counts as hung and not as coming back."""
+"""Seconds for which one that runs has to be seen offline before it counts as hung, and not as coming back."""
 
 SUPERSEDED = "superseded by a newer order"
 
@@ -52,6 +53,10 @@ class Carrier:
         self._launcher = launcher
         self._say = say
         self._leaving = Leaving(registry, launcher, drain_timeout, say)
+        self._offline: dict[str, dict[tuple[str, float | None], float]] = {}
+        """By capability: who runs and is offline, with its `status_since`; and since when (monotonic) that is seen."""
+        self._full: set[str] = set()
+        """Capabilities of which it was said that no more may run."""
 
     async def close(self) -> None:
         """Wait for nobody any more."""
@@ -83,7 +88,11 @@ class Carrier:
             if lacking:
                 return f"{', '.join(order.agents)} not replaced: {lacking}"
             running = await self._launcher.running(order.capability)
-            going = [agent_id for agent_id in order.agents if agent_id in roster.agents or agent_id in running]
+            going = [
+                agent_id
+                for agent_id in order.agents
+                if agent_id in roster.agents or (agent_id in running and await self._may_end(act, agent_id))
+            ]
         return await self._see_off(act, going) or f"{', '.join(order.agents)} replaced"
 
     async def _going(self, act: Act, roster: Roster) -> list[str]:
@@ -96,9 +105,19 @@ class Carrier:
             agent_id
             for agent_id in order.agents
             if roster.status(agent_id) is AgentStatus.DEREGISTERING
-            or (agent_id in running and roster.status(agent_id) is None)
+            or (agent_id in running and roster.status(agent_id) is None and await self._may_end(act, agent_id))
         ]
         return chosen + begun
+
+    async def _may_end(self, act: Act, agent_id: str) -> bool:
+        """Return whether one that runs, and is not among the capability's agents, has nothing else to do."""
+        known, capability = await self._registry.get_agent_info(agent_id), act.order.capability
+        if known is None or capability in known.capabilities or known.status is AgentStatus.DEREGISTERING:
+            return True
+        if agent_id not in act.spared:
+            act.spared.append(agent_id)
+            self._say(f"{agent_id} stays: it has {_listed(known)} by now, and not {capability}")
+        return False
 
     async def _see_off(self, act: Act, agent_ids: list[str]) -> str:
         """Have agents leave; return why not, or nothing."""
@@ -112,7 +131,9 @@ class Carrier:
 
     async def _fill(self, act: Act, roster: Roster, leaving: frozenset[str]) -> str:
         """Start agents until as many serve as are wanted, `leaving` not counted; return why they do not, or nothing."""
-        order, patience = act.order, time.monotonic() + min(START_TIMEOUT, (act.order.expires_at - time.time()) / 2)
+        order = act.order
+        # Who is silent is told of while the order holds: when it expires, its repetition is there at once.
+        patience = time.monotonic() + min(START_TIMEOUT, (order.expires_at - time.time()) / 2)
         filling = _Filling(act, roster, leaving)
         while True:
             if filling.enough:
@@ -131,9 +152,10 @@ class Carrier:
                 continue
             if not coming:
                 return await self._lacking(filling)
+            await self._end_hung(coming, roster, order.capability)
             if time.monotonic() > patience:
                 patience = time.monotonic() + START_TIMEOUT
-                await self._doubt(filling, coming)
+                await self._tell_silent(coming, roster, order.capability)
             await roster.change(LOOK_INTERVAL)
 
     async def _is_doubtful(self, filling: _Filling) -> bool:
@@ -154,22 +176,36 @@ class Carrier:
                     filling.tried.add(known_as)
                 act.started.append(known_as or agent_id)
                 started.append(known_as or "one more")
+            if started:
+                self._full.discard(act.order.capability)
         except LauncherFullError as error:
             filling.is_full = True
-            self._say(f"starts no more for {act.order.capability}: {error}")
+            if act.order.capability not in self._full:  # it is ordered again and again
+                self._full.add(act.order.capability)
+                self._say(f"starts no more for {act.order.capability}: {error}")
         finally:
             if started:
                 self._say(f"starts {', '.join(started)} for {act.order.capability}")
 
-    async def _doubt(self, filling: _Filling, coming: frozenset[str]) -> None:
-        """Stop who runs and has been offline for long, for it hangs; say why others that run are not there."""
-        for agent_id in sorted(coming):
-            status = filling.roster.status(agent_id)
-            if status is AgentStatus.OFFLINE:
+    async def _end_hung(self, coming: frozenset[str], roster: Roster, capability: str) -> None:
+        """Stop who runs and has been seen offline for long, for it hangs; for that an order may be too short."""
+        now, seen = time.monotonic(), self._offline.get(capability, {})
+        offline = [
+            (agent_id, roster.agents[agent_id].status_since)
+            for agent_id in sorted(coming)
+            if roster.status(agent_id) is AgentStatus.OFFLINE
+        ]
+        self._offline[capability] = {each: seen.get(each, now) for each in offline}
+        for agent_id, since in offline:
+            if now - self._offline[capability][agent_id, since] > START_TIMEOUT:
                 self._say(f"{agent_id} runs, but stays offline: it is stopped")
                 await self._launcher.stop(agent_id)
-            elif status is None:
-                self._say(await self._why_silent(agent_id, filling.act.order.capability))
+
+    async def _tell_silent(self, coming: frozenset[str], roster: Roster, capability: str) -> None:
+        """Say why some that run are not there."""
+        for agent_id in sorted(coming):
+            if roster.status(agent_id) is None:
+                self._say(await self._why_silent(agent_id, capability))
 
     async def _lacking(self, filling: _Filling) -> str:
         """Return why there are fewer than are wanted."""
@@ -194,8 +230,11 @@ class Carrier:
                 f"{agent_id} runs, but nobody has registered under that id: if it has started by now, "
                 "its program must take AGENT_REGISTRY_AGENT_ID, or {agent_id}, and give itself no other"
             )
-        has = ", ".join(sorted(map(str, known.capabilities)))
-        return f"{agent_id} is registered without the capability {capability}: it has {has}"
+        return f"{agent_id} is registered without the capability {capability}: it has {_listed(known)}"
+
+
+def _listed(agent: AgentInfo) -> str:
+    return ", ".join(sorted(map(str, agent.capabilities)))
 
 
 class _Filling:

@@ -36,7 +36,8 @@ class Child:
     Args:
         agent_id: The agent.
         capability: What it was started for.
-        pid: Of the process; None when whoever started it was killed before it could be written down.
+        pid: Of the process; None when whoever started it was killed before it could be written down, and it is not
+            found.
         process: The process, when it is our child.
         lock: Its lock file.
     """
@@ -126,7 +127,8 @@ def left_behind(folder: Path) -> Iterator[Child]:
                 path.unlink(missing_ok=True)
                 continue
             said = json.loads(lock.read() or "{}")
-        yield Child(path.name.removesuffix(LOCK), said.get("capability", ""), said.get("pid"), None, path)
+        pid = said.get("pid") or _holder(path)
+        yield Child(path.name.removesuffix(LOCK), said.get("capability", ""), pid, None, path)
 
 
 def last_line(log: Path) -> str:
@@ -154,6 +156,19 @@ def _is_held(path: Path) -> bool:
             return not _take(lock)
     except FileNotFoundError:
         return False
+
+
+def _holder(lock: Path) -> int | None:
+    """Return which process holds a lock: of all that have inherited it, the one that leads them.
+
+    Linux says so of one's own processes, in /proc; elsewhere nobody does.
+    """
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended, or is another user's
+            pid = int(folder.name)
+            if os.getsid(pid) == pid and any(os.path.samefile(each, lock) for each in (folder / "fd").iterdir()):
+                return pid
+    return None
 
 
 def _write(lock: IO[bytes], capability: str, pid: int | None) -> None:

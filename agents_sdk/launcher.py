@@ -17,9 +17,9 @@ class LauncherFullError(LaunchError):
 class Launcher(Protocol):
     """Starts and stops agents: as processes, containers, machines. Three methods, and this is all that is asked of it.
 
-    It counts and names; whether an agent *serves* is the registry's to say. The orchestrator calls the methods for one
-    capability one at a time, for different ones at the same time, and again after a failure or its own restart: each
-    has to be safe to repeat.
+    It counts and names; whether an agent *serves* is the registry's to say. For one capability the orchestrator calls
+    `start` one at a time, but `stop` and `running` at any time, several at once; and each again after a failure or its
+    own restart: all have to be safe to repeat.
     """
 
     async def start(self, agent_id: str, capability: str) -> str | None:

@@ -15,6 +15,7 @@ from agents_sdk.roster import Roster
 
 if TYPE_CHECKING:
     from agents_sdk.client import RegistryClient
+    from agents_sdk.protocol.discovery import AgentInfo
 
 
 class Leaving:
@@ -83,7 +84,17 @@ class Leaving:
         """
         before = roster.agents.get(agent_id)
         if before is None:
+            known = await self._registry.get_agent_info(agent_id)
+            if known is None:
+                return
+            async with Roster(self._registry, min(known.capabilities)) as others:  # it can do something else by now
+                await self._drain_among(others, known, reason, deadline)
             return
+        await self._drain_among(roster, before, reason, deadline)
+
+    async def _drain_among(self, roster: Roster, before: AgentInfo, reason: str, deadline: float) -> None:
+        """Do that for one of a roster's agents."""
+        agent_id = before.agent_id
         try:
             await self._registry.drain_agent(agent_id, reason)
         except (NotFoundError, ConflictError) as error:

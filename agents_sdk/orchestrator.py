@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from agents_sdk.act import Act, Phase
@@ -21,6 +21,7 @@ from agents_sdk.protocol.errors import RegistryError
 from agents_sdk.protocol.scaling import ScalingOrder
 from agents_sdk.protocol.vocabulary import ScalingAction
 from agents_sdk.retry import Backoff
+from agents_sdk.telling import unfailing
 
 DRAIN_TIMEOUT = 300.0
 """Seconds; as long as the registry gives a draining agent by default."""
@@ -41,8 +42,8 @@ class _Lane:
     """The orders of one capability, or the proposals for it: the newest is acted on."""
 
     act: Act
-    task: asyncio.Task[None]
     held: Held | None
+    task: asyncio.Task[None] = field(init=False)
 
 
 class Orchestrator:
@@ -67,7 +68,8 @@ class Orchestrator:
             carries out the orders of other capabilities needs another one.
         drain_timeout: Seconds that an agent gets to finish and leave, before the launcher stops it.
         say: Told in words what is done, and why nothing is; logged when left out.
-        watch: Told of an act whenever it has come to another phase.
+        watch: Told of an act whenever it has come to another phase. What this or `say` raises is logged once, and the
+            work goes on.
 
     Raises:
         ValueError: If `capabilities` is a lone string.
@@ -87,11 +89,11 @@ class Orchestrator:
         if isinstance(capabilities, str):
             raise ValueError(f"capabilities: must be several names; got {capabilities!r}")  # noqa: TRY004 - as elsewhere
         self._registry = registry
-        self._carrier = None if launcher is None else Carrier(registry, launcher, drain_timeout, say)
+        self._say = unfailing(say)
+        self._watch = unfailing(watch)
+        self._carrier = None if launcher is None else Carrier(registry, launcher, drain_timeout, self._say)
         self._capabilities = None if capabilities is None else frozenset(map(str.lower, capabilities))
         self._durable = durable
-        self._say = say
-        self._watch = watch
         self._handlers: dict[ScalingAction, OrderHandler] = {}
         self._acts: deque[Act] = deque(maxlen=KEPT_ACTS)
         self._lanes: dict[tuple[str, bool], _Lane] = {}
@@ -194,26 +196,26 @@ class Orchestrator:
         before = self._lanes.get(_lane_of(order))
         if before is not None:
             before.act.supersede()
-        task = asyncio.create_task(self._act(act, None if before is None else before.act))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        lane = self._lanes[_lane_of(order)] = _Lane(act, task, held)
+        lane = self._lanes[_lane_of(order)] = _Lane(act, held)
+        lane.task = asyncio.create_task(self._act(lane, None if before is None else before.act))
+        self._tasks.add(lane.task)
+        lane.task.add_done_callback(self._tasks.discard)
         return lane
 
-    async def _act(self, act: Act, before: Act | None) -> None:
-        lane = self._lanes[_lane_of(act.order)]
+    async def _act(self, lane: _Lane, before: Act | None) -> None:
+        act = lane.act
         try:
             if before is not None:
                 await before.left()
             act.enter(Phase.WORKING)
             outcome = await self._until_done(act)
-        except asyncio.CancelledError:
+            if lane.held is not None:
+                await lane.held.acknowledge()
+        except BaseException:
+            act.end("given back")  # whatever has happened: the next order of the capability waits for that
             if lane.held is not None:
                 await lane.held.give_back()
-            act.end("given back")
             raise
-        if lane.held is not None:
-            await lane.held.acknowledge()
         self._say(f"{act.order.capability}: {outcome}")
         act.end(outcome)
 

@@ -20,10 +20,11 @@ from types import TracebackType
 from typing import IO, Self
 
 from agents_sdk.agent import AGENT_ID_VARIABLE, REFUSED
-from agents_sdk.child import LOG, Child, last_line, left_behind
+from agents_sdk.child import LOCK, LOG, Child, last_line, left_behind
 from agents_sdk.launcher import LauncherFullError, LaunchError
 from agents_sdk.protocol.fields import AGENT_ID_PATTERN, PATTERN_IN_WORDS
 from agents_sdk.retry import Backoff
+from agents_sdk.telling import unfailing
 
 PLACEHOLDERS = ("agent_id", "capability")
 
@@ -78,7 +79,7 @@ class ProcessLauncher:
             where NATS is.
         grace: Seconds from SIGTERM to SIGKILL.
         max_restarts: How often in a row one that crashes is started again.
-        say: Told in words what happens to processes.
+        say: Told in words what happens to processes; what it raises is logged once.
         standard_input: What `asyncio.create_subprocess_exec` is to make of it.
 
     Raises:
@@ -107,7 +108,7 @@ class ProcessLauncher:
         self._max_processes = max_processes
         self._grace = grace
         self._max_restarts = max_restarts
-        self._say = say
+        self._say = unfailing(say)
         self._standard_input = standard_input
         self._kept: dict[str, _Kept] = {}
         self._starting: set[str] = set()
@@ -140,7 +141,7 @@ class ProcessLauncher:
     ) -> None:
         held, self._held = self._held, None  # nothing is started any more
         try:
-            await asyncio.gather(*(self.stop(agent_id) for agent_id in list(self._kept)))
+            await asyncio.gather(*(self._end(agent_id) for agent_id in list(self._kept)))
         finally:
             self.kill()
             if held is not None:
@@ -158,7 +159,9 @@ class ProcessLauncher:
         if agent_id in self._kept or agent_id in self._starting:
             return agent_id
         if len(self._kept) + len(self._starting) >= self._max_processes:
-            raise LauncherFullError(f"as many processes run as may: {self._max_processes}")
+            raise LauncherFullError(
+                f"as many processes run as may: {self._max_processes}; more do with a higher max_processes (--max)"
+            )
         self._starting.add(agent_id)
         try:
             child = await self._begin(agent_id, capability)
@@ -174,13 +177,18 @@ class ProcessLauncher:
         kept = self._kept.get(agent_id)
         if kept is None:
             return
+        if kept.child.pid is None:
+            lock = self._folder / f"{agent_id}{LOCK}"
+            raise LaunchError(f"{agent_id} runs, but nobody knows in which process: end the one that holds {lock}")
         kept.stopping.set()
         kept.child.terminate()
         done, _ = await asyncio.wait((kept.keeping,), timeout=self._grace)
         if not done:
             self._say(f"{agent_id} has not ended {self._grace:g} s after SIGTERM and is killed")
             kept.child.kill()
-            await asyncio.wait((kept.keeping,), timeout=self._grace)
+            done, _ = await asyncio.wait((kept.keeping,), timeout=self._grace)
+            if not done:
+                raise LaunchError(f"{agent_id} has not ended {self._grace:g} s after SIGKILL")
 
     async def running(self, capability: str) -> list[str]:
         """Return whose process runs, is being started, or is about to be started again; see `Launcher.running`."""
@@ -199,6 +207,12 @@ class ProcessLauncher:
     def log(self, agent_id: str) -> Path:
         """Return where what an agent writes is kept."""
         return self._folder / f"{agent_id}{LOG}"
+
+    async def _end(self, agent_id: str) -> None:
+        try:
+            await self.stop(agent_id)
+        except LaunchError as error:
+            self._say(f"{error}; it is left at work")
 
     def _keep(self, child: Child) -> None:
         kept = self._kept[child.agent_id] = _Kept(child)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -18,13 +19,10 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 CHEAPEST = "-2147483647"
 
-CONFLICT = 409
+NOT_FOUND, CONFLICT = 404, 409
 
 MAX_CONFLICTS = 8
 """How often a count that somebody else changed at the same moment is read and written again."""
-
-DELETION_TIMEOUT, LOOK_INTERVAL = 60.0, 0.5
-"""Seconds for Kubernetes to begin to delete a pod, and between two looks whether it has."""
 
 T = TypeVar("T")
 
@@ -46,17 +44,22 @@ class KubernetesLauncher:
         self._core = core
         self._deployments = dict(deployments)
         self._namespace = namespace
+        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By Deployment: one change at a time."""
 
     async def start(self, agent_id: str, capability: str) -> None:  # noqa: ARG002 - part of the contract
         """Want one more pod. What it is called is Kubernetes' to say, so `agent_id` says nothing here."""
-        await self._change(self._deployment(capability), lambda scale, _: scale.spec.replicas + 1)
+        deployment = self._deployment(capability)
+        async with self._changing[deployment]:
+            await self._change(deployment, lambda scale, _: scale.spec.replicas + 1)
 
     async def stop(self, agent_id: str) -> None:
-        """Make the pod the cheapest to delete, want one fewer, and return when Kubernetes is deleting it."""
+        """Want one fewer, and have it be this pod; return when Kubernetes is deleting it."""
         for deployment in self._deployments.values():
-            _, pods = await self._look(deployment)
-            if agent_id in pods:
-                await self._delete(deployment, agent_id)
+            async with self._changing[deployment]:
+                _, pods = await self._look(deployment)
+                if agent_id in pods:
+                    await self._delete(deployment, pods[agent_id])
 
     async def running(self, capability: str) -> list[str]:
         """Return the pods that are wanted: by name, and those that are still to be created by a number."""
@@ -69,31 +72,45 @@ class KubernetesLauncher:
             raise LaunchError(f"no Deployment is named for {capability}")
         return self._deployments[capability]
 
-    async def _delete(self, deployment: str, pod: str) -> None:
-        annotations = {"metadata": {"annotations": {DELETION_COST: CHEAPEST}}}
-        await self._ask(lambda: self._core.patch_namespaced_pod(pod, self._namespace, annotations))
-        # When there are more than are wanted already, this was done before, and the pod is on its way.
-        await self._change(deployment, lambda scale, pods: min(scale.spec.replicas, max(len(pods) - 1, 0)))
-        deadline = asyncio.get_running_loop().time() + DELETION_TIMEOUT
-        while pod in (await self._look(deployment))[1]:
-            if asyncio.get_running_loop().time() > deadline:
-                raise LaunchError(f"{deployment}: Kubernetes has not begun to delete {pod}")
-            await asyncio.sleep(LOOK_INTERVAL)
+    async def _delete(self, deployment: str, pod: Any) -> None:
+        """Delete a pod and have nobody created in its place.
 
-    async def _look(self, deployment: str) -> tuple[Any, list[str]]:
-        """Return a Deployment's scale, and its pods that are not going."""
+        The count alone would not do: while there are fewer pods than are wanted, lowering it deletes none. It is the
+        cheapest when the count is lowered, so that the ReplicaSet, which may be there first, chooses no other.
+        """
+        name, annotations = pod.metadata.name, pod.metadata.annotations or {}
+        begun = annotations.get(DELETION_COST) == CHEAPEST
+        cheapest = {"metadata": {"annotations": {DELETION_COST: CHEAPEST}}}
+        await self._ask(lambda: self._core.patch_namespaced_pod(name, self._namespace, cheapest))
+
+        def fewer(scale: Any, pods: Mapping[str, Any]) -> int:
+            was_lowered = begun and len(pods) > scale.spec.replicas  # and then this ended, or failed
+            return max(0, scale.spec.replicas - (0 if was_lowered else 1))
+
+        await self._change(deployment, fewer)
+        await self._ask(lambda: self._remove(name))
+
+    def _remove(self, pod: str) -> None:
+        try:
+            self._core.delete_namespaced_pod(pod, self._namespace)
+        except ApiException as error:
+            if error.status != NOT_FOUND:  # else the ReplicaSet was there first
+                raise
+
+    async def _look(self, deployment: str) -> tuple[Any, dict[str, Any]]:
+        """Return a Deployment's scale, and its pods that are not going, by name."""
         scale = await self._ask(lambda: self._apps.read_namespaced_deployment_scale(deployment, self._namespace))
         found = await self._ask(
             lambda: self._core.list_namespaced_pod(self._namespace, label_selector=scale.status.selector)
         )
-        pods = [
-            pod.metadata.name
+        pods = {
+            pod.metadata.name: pod
             for pod in found.items
             if pod.metadata.deletion_timestamp is None and pod.status.phase in ("Pending", "Running")
-        ]
+        }
         return scale, pods
 
-    async def _change(self, deployment: str, wanted: Callable[[Any, list[str]], int]) -> None:
+    async def _change(self, deployment: str, wanted: Callable[[Any, Mapping[str, Any]], int]) -> None:
         """Write a count that is made from the present one. Of two writers at once one begins again: none is lost."""
         for attempt in range(1, MAX_CONFLICTS + 1):
             scale, pods = await self._look(deployment)

@@ -21,7 +21,7 @@ async def main(deployments, namespace):
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asyncio.current_task().cancel)
     launcher = KubernetesLauncher(client.AppsV1Api(), client.CoreV1Api(), deployments, namespace)
-    durable = "-".join(["kubernetes", namespace, *sorted(deployments)])
+    durable = "+".join(["kubernetes", namespace, *sorted(deployments)])  # no name of theirs has a plus
     async with RegistryClient() as registry:
         say(f"orchestrating {', '.join(deployments)}")
         # The pods stay when this ends: the orders that come meanwhile are read by the next one.

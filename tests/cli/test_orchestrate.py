@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent_registry import orchestrating
 from agents_sdk import AgentInfo, RegistryClient, ServiceQuery
 from tests.cli.conftest import Do
 from tests.cli.running import Running, Up, command, environment, is_alive, until
@@ -278,7 +279,9 @@ async def test_a_second_signal_ends_everything_at_once(client: RegistryClient, f
 async def test_no_more_run_than_may(client: RegistryClient, fleet: Fleet) -> None:
     await client.set_scaling("trading", min_agents=4)
     run = fleet.run("-c", "trading", "--max", "2")
-    await told(run, "starts no more for trading: as many processes run as may: 2")
+    await told(
+        run, "starts no more for trading: as many processes run as may: 2; more do with a higher max_processes (--max)"
+    )
     await told(run, "trading: 2 of 4 serve")
     await there_are(client, 2)
     assert len(fleet.pids()) == 2
@@ -302,6 +305,20 @@ async def test_a_command_that_ends_at_once_is_told_with_its_last_words(client: R
     await client.set_scaling("trading", min_agents=1)
     run = fleet.run(launch="""sh -c 'echo no module named trader; exit 9'""")
     await told(run, "trading-1-0 ended with code 9: no module named trader; starts again in ")
+    await ends(run)
+
+
+def test_other_capabilities_are_another_durable() -> None:
+    choices = [[], ["a-b"], ["a", "b"], ["a", "b-c"], ["a-b", "c"], ["a_b"]]
+    assert len({orchestrating._durable(names) for names in choices}) == len(choices)
+
+
+async def test_orders_of_several_capabilities_are_carried_out(client: RegistryClient, fleet: Fleet) -> None:
+    await client.set_scaling("trading", min_agents=1)
+    run = fleet.run("-c", "trading", "-c", "research")
+    await there_are(client, 1)
+    streams = client._connection.client.jetstream()
+    assert "orchestrator-research+trading" in [each.name for each in await streams.consumers_info("REGISTRY_EVENTS")]
     await ends(run)
 
 

@@ -1,7 +1,7 @@
 """As much of the Kubernetes API as `examples/kubernetes` uses, answering as it is documented to, on loopback.
 
 Behind it is what the ReplicaSet controller would do: it creates pods when fewer are there than are wanted, and deletes
-those with the lowest deletion cost when there are more.
+those with the lowest deletion cost when there are more; at once, or a while after the count was changed.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class Cluster:
         self.requests: list[tuple[str, str]] = []
         self.creates = True
         """Whether the controller gets round to creating pods."""
+        self.delay = 0.0
+        """Seconds from a change to what the controller does about it."""
+        self.refuses: str | None = None
+        """Method whose next request fails."""
         self.interfere: Callable[[], None] | None = None
         """Called once, after the next scale has been read: somebody else who writes."""
         self._numbers = 0
@@ -67,7 +71,13 @@ class Cluster:
     def write(self, deployment: str, replicas: int) -> None:
         self.replicas[deployment] = replicas
         self.version += 1
-        self.reconcile()
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.delay:
+            threading.Timer(self.delay, self.reconcile).start()
+        else:
+            self.reconcile()
 
     def reconcile(self) -> None:
         """Do as the controller does."""
@@ -90,6 +100,9 @@ class Cluster:
     def answer(self, method: str, path: str, content_type: str, body: Any) -> tuple[int, Any]:
         where = urlsplit(path)
         self.requests.append((method, where.path))
+        if method == self.refuses:
+            self.refuses = None
+            return _status(500, "InternalError", "etcdserver: request timed out")
         if found := SCALE.fullmatch(where.path):
             return self._scale(method, found[1], body)
         if method == "GET" and where.path == PODS:
@@ -97,14 +110,21 @@ class Cluster:
             app = selector.removeprefix("app=")
             items = [pod for pod in self.pods.values() if pod["metadata"]["labels"]["app"] == app]
             return 200, {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
-        if method == "PATCH" and (found := POD.fullmatch(where.path)):
+        if found := POD.fullmatch(where.path):
             if found[1] not in self.pods:
                 return _status(404, "NotFound", f'pods "{found[1]}" not found')
-            assert content_type in ("application/strategic-merge-patch+json", "application/merge-patch+json")
-            pod = self.pods[found[1]]
-            pod["metadata"]["annotations"].update(body["metadata"]["annotations"])
-            return 200, pod
+            return self._pod(method, self.pods[found[1]], content_type, body)
         return _status(405, "MethodNotAllowed", f"{method} {path}")
+
+    def _pod(self, method: str, pod: dict[str, Any], content_type: str, body: Any) -> tuple[int, Any]:
+        if method == "DELETE":
+            del self.pods[pod["metadata"]["name"]]
+            self._changed()
+        else:
+            assert method == "PATCH"
+            assert content_type in ("application/strategic-merge-patch+json", "application/merge-patch+json")
+            pod["metadata"]["annotations"].update(body["metadata"]["annotations"])
+        return 200, pod
 
     def _scale(self, method: str, deployment: str, body: Any) -> tuple[int, Any]:
         if deployment not in self.replicas:
@@ -143,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    do_GET = do_PUT = do_PATCH = _do  # noqa: N815 - called by these names
+    do_GET = do_PUT = do_PATCH = do_DELETE = _do  # noqa: N815 - called by these names
 
     def log_message(self, *_: Any) -> None:
         pass

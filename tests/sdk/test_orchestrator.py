@@ -104,6 +104,16 @@ async def publish(client: RegistryClient, each: ScalingOrder) -> None:
     await client._connection.publish(subject, each.model_dump_json().encode())
 
 
+async def goes_offline(client: RegistryClient, fleet: Beginning, name: str) -> None:
+    await fleet.register(name, health_subject=f"agent.{name}.health_check")
+
+    async def is_offline() -> bool:
+        known = await client.get_agent_info(name)
+        return known is not None and known.status == "offline"
+
+    await eventually(is_offline, within=30.0)  # in turn, and with the grace of who was not told of
+
+
 async def drained(client: RegistryClient) -> set[str]:
     query = ServiceQuery(statuses={AgentStatus.DEREGISTERING})
     return {agent.agent_id for agent in await client.discover_agents(query)}
@@ -209,13 +219,7 @@ async def test_who_went_meanwhile_needs_no_draining(
     client: RegistryClient, fleet: Beginning, carrying_out: Orchestrator, said: list[str]
 ) -> None:
     await fleet.register("a")
-    await fleet.register("crashed", health_subject="agent.crashed.health_check")
-
-    async def is_offline() -> bool:
-        known = await client.get_agent_info("crashed")
-        return known is not None and known.status == "offline"
-
-    await eventually(is_offline, within=30.0)  # in turn, and with the grace of who was not told of
+    await goes_offline(client, fleet, "crashed")
     await carrying_out.carry_out(order(ScalingAction.REPLACE, 1, "crashed", "never-there"))
     assert [words.partition(":")[0] for words in said] == ["need not drain crashed", "trading"]
     assert fleet.stopped == ["crashed"], "what is left of it is ended"
@@ -226,13 +230,7 @@ async def test_who_runs_but_stays_offline_is_stopped_and_another_one_started(
 ) -> None:
     monkeypatch.setattr(carrying, "START_TIMEOUT", 0.3)
     fleet.started.append("hung")
-    await fleet.register("hung", health_subject="agent.hung.health_check")
-
-    async def is_offline() -> bool:
-        known = await client.get_agent_info("hung")
-        return known is not None and known.status == "offline"
-
-    await eventually(is_offline, within=30.0)
+    await goes_offline(client, fleet, "hung")
     acting = asyncio.create_task(carrying_out.carry_out(order(ScalingAction.SCALE_UP, 1)))
     await eventually(lambda: fleet.started == ["hung", "trading-1-0"])
     assert fleet.stopped == ["hung"]
@@ -240,13 +238,65 @@ async def test_who_runs_but_stays_offline_is_stopped_and_another_one_started(
     assert (await acting).outcome == "1 serve"
 
 
-async def test_when_no_more_may_run_that_is_said_and_the_order_over(
-    fleet: Beginning, carrying_out: Orchestrator, said: list[str]
+async def test_one_that_may_yet_come_back_is_not_stopped_however_soon_orders_expire(
+    client: RegistryClient, fleet: Beginning, carrying_out: Orchestrator, monkeypatch
 ) -> None:
+    """One that does not is stopped by whichever order holds then."""
+    monkeypatch.setattr(carrying, "START_TIMEOUT", 1.3)
+    fleet.started.append("hung")
+    await goes_offline(client, fleet, "hung")
+    act = await carrying_out.carry_out(order(ScalingAction.SCALE_UP, 1, life=1.0))
+    assert (act.outcome, fleet.stopped) == ("0 of 1 serve", [])
+    await carrying_out.carry_out(order(ScalingAction.SCALE_UP, 1, life=1.0, attempt=2, order_id="o2"))
+    assert fleet.stopped == ["hung"]
+
+
+async def test_when_no_more_may_run_that_is_said_once_and_the_order_over(
+    fleet: Beginning, carrying_out: Orchestrator, said: list[str], monkeypatch
+) -> None:
+    """The registry issues it again and again: each time one start is tried."""
+    begin, asked = fleet.start, Counter[str]()
+
+    async def start(agent_id: str, capability: str) -> str:
+        asked[agent_id] += 1
+        return await begin(agent_id, capability)
+
+    monkeypatch.setattr(fleet, "start", start)
     fleet.full_at = 0
-    act = await carrying_out.carry_out(order(ScalingAction.SCALE_UP, 2))
-    assert act.outcome == "0 of 2 serve"
-    assert said == ["starts no more for trading: 0 run", "trading: 0 of 2 serve"]
+    for attempt in (1, 2):
+        act = await carrying_out.carry_out(order(ScalingAction.SCALE_UP, 2, attempt=attempt))
+        assert act.outcome == "0 of 2 serve"
+    assert said == ["starts no more for trading: 0 run", *["trading: 0 of 2 serve"] * 2]
+    assert asked == {"trading-1-0": 2}
+
+
+async def test_who_has_taken_on_something_else_stays(
+    client: RegistryClient, fleet: Beginning, carrying_out: Orchestrator, said: list[str]
+) -> None:
+    fleet.started.append("b")
+    await fleet.register("a")
+    await fleet.register("b", capabilities=["research"])
+    act = await carrying_out.carry_out(order(ScalingAction.SCALE_DOWN, 1, "b"))
+    assert act.outcome == "nobody had to go"
+    await carrying_out.carry_out(order(ScalingAction.REPLACE, 1, "b", generation=2, order_id="o2"))
+    assert (fleet.stopped, await drained(client)) == ([], set())
+    assert [act.spared for act in carrying_out.acts] == [["b"], ["b"]]
+    assert said.count("b stays: it has research by now, and not trading") == 2
+
+
+async def test_who_was_told_to_go_and_has_taken_on_something_else_finishes_its_work(
+    client: RegistryClient, fleet: Beginning, carrying_out: Orchestrator, said: list[str]
+) -> None:
+    fleet.started.append("b")
+    await fleet.register("a")
+    await fleet.register("b", capabilities=["research"])
+    await client.drain_agent("b")
+    acting = asyncio.create_task(carrying_out.carry_out(order(ScalingAction.SCALE_DOWN, 1, "b")))
+    await eventually(lambda: "drains b" in said)
+    assert fleet.stopped == []
+    await client.deregister_agent("b")
+    assert (await acting).outcome == "b left"
+    assert fleet.stopped == ["b"]
 
 
 async def test_among_more_agents_than_it_can_see_it_starts_none(
@@ -438,6 +488,57 @@ async def test_a_handler_that_fails_is_called_again(client: RegistryClient, said
     assert "Traceback" in caplog.text
     act = await handlers_only.carry_out(order(ScalingAction.SCALE_UP, 2))
     assert act.outcome == "nothing done, scale_up has no handler"
+
+
+async def test_who_is_told_and_fails_holds_up_nothing(client: RegistryClient, fleet: Beginning, caplog) -> None:
+    def fail(_: object) -> None:
+        raise BrokenPipeError
+
+    await fleet.register("a")
+    orchestrator = Orchestrator(client, fleet, say=fail, watch=fail)
+    for generation in (1, 2):
+        act = await asyncio.wait_for(orchestrator.carry_out(order(ScalingAction.SCALE_UP, 1, generation=generation)), 5)
+        assert (act.phase, act.outcome) == (Phase.OVER, "1 serve")
+    assert caplog.text.count("cannot tell of") == 2, "once for each of the two"
+
+
+class Noted:
+    """A held order that notes what becomes of it."""
+
+    def __init__(self, event: ScalingOrder) -> None:
+        self.event = event
+        self.told: list[str] = []
+        self.error: Exception | None = None
+
+    async def acknowledge(self) -> None:
+        self.told.append("acknowledged")
+        if self.error is not None:
+            raise self.error
+
+    async def give_back(self) -> None:
+        self.told.append("given back")
+
+
+async def test_of_two_orders_that_are_there_at_once_each_is_acknowledged(client: RegistryClient) -> None:
+    orchestrator = Orchestrator(client)
+    both = [Noted(order(ScalingAction.SCALE_UP, 2, generation=number, order_id=f"o{number}")) for number in (1, 2)]
+    for each in both:
+        await orchestrator._take(each)  # type: ignore[arg-type]
+    await eventually(lambda: all(act.phase is Phase.OVER for act in orchestrator.acts))
+    assert [each.told for each in both] == [["acknowledged"]] * 2
+
+
+async def test_an_act_ends_whatever_happens(client: RegistryClient) -> None:
+    orchestrator = Orchestrator(client)
+    lost = Noted(order(ScalingAction.SCALE_UP, 2))
+    lost.error = KeyError()
+    await orchestrator._take(lost)  # type: ignore[arg-type]
+    (task,) = orchestrator._tasks
+    with pytest.raises(KeyError):
+        await task
+    assert (lost.told, orchestrator.acts[0].outcome) == (["acknowledged", "given back"], "given back")
+    following = orchestrator.carry_out(order(ScalingAction.SCALE_UP, 2, generation=2))
+    assert (await asyncio.wait_for(following, 5)).outcome == "nothing done, scale_up has no handler"
 
 
 def test_handlers_are_for_actions_that_there_are(nats_server: NatsServer) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import re
 import signal
+import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents_sdk import LauncherFullError, LaunchError, ProcessLauncher, process_launcher
+from agents_sdk import LauncherFullError, LaunchError, ProcessLauncher, child, process_launcher
 from tests.cli.running import is_alive
 from tests.conftest import eventually
 
@@ -234,6 +237,65 @@ async def test_killed_it_leaves_them_at_work_and_the_next_one_finds_them(tmp_pat
         assert logged(launcher, "left").endswith("told to end\n")
         assert await launcher.running("trading") == ["other"]
     assert sorted(path.name for path in folder.iterdir()) == ["launcher", "left.log", "other.log"]
+
+
+@pytest.fixture
+def unnoted(tmp_path: Path) -> Iterator[Callable[[bool], subprocess.Popen[bytes]]]:
+    """Starts a process as a launcher does that is killed before it has written down which one that is."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(leads: bool) -> subprocess.Popen[bytes]:
+        folder = tmp_path / "agents"
+        folder.mkdir()
+        with (folder / "left.lock").open("w+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            child._write(lock, "trading", None)
+            process = subprocess.Popen(["sleep", "60"], pass_fds=(lock.fileno(),), start_new_session=leads)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="elsewhere than on Linux nobody tells who holds a lock")
+async def test_one_of_which_was_not_noted_which_process_it_is_is_found_by_its_lock(
+    open_launcher: Open, unnoted: Callable[[bool], subprocess.Popen[bytes]], said: list[str]
+) -> None:
+    process = unnoted(True)
+    launcher = await open_launcher(WORKER)
+    assert (await launcher.running("trading"), pid_of(launcher, "left")) == (["left"], process.pid)
+    await launcher.stop("left")
+    assert process.poll() == -signal.SIGTERM
+    assert (launcher.agents, said) == ([], ["left still at work from an earlier run"])
+
+
+async def test_one_that_cannot_be_found_is_said_to_run_on(
+    open_launcher: Open, unnoted: Callable[[bool], subprocess.Popen[bytes]], said: list[str]
+) -> None:
+    process = unnoted(False)
+    launcher = await open_launcher(WORKER)
+    unknown = "left runs, but nobody knows in which process: end the one that holds .*/left.lock"
+    with pytest.raises(LaunchError, match=unknown):
+        await launcher.stop("left")
+    assert await launcher.running("trading") == ["left"]
+    await launcher.start("other", "trading")
+    await launcher.__aexit__(None, None, None)
+    assert re.fullmatch(f"{unknown}; it is left at work", said[-1])
+    assert process.poll() is None
+
+
+async def test_who_is_told_and_fails_holds_up_nothing(open_launcher: Open, caplog) -> None:
+    def fail(_: str) -> None:
+        raise BrokenPipeError
+
+    launcher = await open_launcher("print('up'); raise SystemExit(7)", max_restarts=2, say=fail)
+    await launcher.start("a", "trading")
+    await eventually(lambda: launcher.agents == [])
+    assert logged(launcher, "a") == "up\n" * 3
+    assert caplog.text.count("cannot tell of") == 1
 
 
 @pytest.mark.parametrize(
