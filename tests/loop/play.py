@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import nats
+
 from agents_sdk import AgentInfo, RegistryClient, RegistryError, ServiceQuery
 from agents_sdk.protocol.scaling import CapabilityScaling, ScalingOrder
 from tests.cli.running import Running, Up, command, environment
+from tests.conftest import eventually
 
 CAPABILITY = "trading"
 
@@ -194,9 +197,14 @@ class Loop:
 
     async def fall_ill(self, agent_id: str) -> None:
         """Have an agent say that it is not well."""
-        async with RegistryClient(self.url) as registry:
-            itself = ServiceQuery(max_load_factor=1.0, limit=100, exclude=set(await self.agents()) - {agent_id})
-            await registry.call(CAPABILITY, "ail", {}, timeout=PATIENCE, query=itself)  # again while it is full
+        nc = await nats.connect(self.url)
+
+        async def is_told() -> bool:
+            answer = await nc.request(f"agent.{agent_id}.ail", b"{}", timeout=5.0)
+            return not answer.headers  # an error: it is full
+
+        await eventually(is_told, within=PATIENCE)
+        await nc.close()
 
     async def _serving(self) -> list[AgentInfo]:
         found = await self.registry.discover_agents(
