@@ -101,7 +101,10 @@ class Leaders(RuleBasedStateMachine):
         told = [order for shell in self.world.shells for order in shell.orders]
         ids = [order["order_id"] for order in told]
         assert len(ids) == len(set(ids)), "an order was told twice"
-        attempts = [(order["capability"], order["generation"], order["attempt"]) for order in told]
+        attempts = [
+            (order["capability"], order["action"] == "rebalance", order["generation"], order["attempt"])
+            for order in told
+        ]
         assert len(attempts) == len(set(attempts)), "two orders are the same attempt"
         durable = {
             order.order_id for entry in self.world.ordered.log for order in entry.orders.all_open()
