@@ -156,16 +156,19 @@ class Player:
 
     def assign(
         self, task_id: str = "", slots: int = 1, ttl: float = 60.0, wait: float = 0.0, identity: str | None = None,
-        **query: Any,
+        renew: bool = False, **query: Any,
     ) -> Reply:  # fmt: skip
         reply = Reply()
         wanted = Query(**{"capabilities": frozenset({"analysis"}), "sort_by": "random", "slots": slots, **query})
-        self.handle(AssignmentRequested(self.now, reply, identity, wanted, task_id, slots, ttl, wait))
+        self.handle(AssignmentRequested(self.now, reply, identity, wanted, task_id, slots, ttl, wait, renew))
         return reply
 
-    def release(self, assignment_id: str, agent_id: str | None = None, identity: str | None = None) -> Reply:
+    def release(
+        self, assignment_id: str | None = None, agent_id: str | None = None, identity: str | None = None,
+        task_id: str | None = None,
+    ) -> Reply:  # fmt: skip
         reply = Reply()
-        self.handle(ReleaseRequested(self.now, reply, identity, assignment_id, agent_id))
+        self.handle(ReleaseRequested(self.now, reply, identity, assignment_id, agent_id, task_id))
         return reply
 
     # What is under way.
