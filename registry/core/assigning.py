@@ -207,7 +207,7 @@ def _why_nobody(state: RegistryState, request: AssignmentRequested) -> str:
     query, catalog = request.query, state.catalog
     matching = catalog.count(_everybody(query))
     if not matching:
-        return "no agent matches; try again later, or ask for less"
+        return "no agent matches; try again later, with a longer wait, or ask for less"
     full = matching - catalog.count(replace(query, max_load=1.0))
     loaded = matching - full - catalog.count(query)
     are_full = "are full" if request.slots == 1 else f"have fewer than {request.slots} slots free"
