@@ -67,9 +67,14 @@ def test_a_loss_that_was_pending_comes_once(log: Log) -> None:
     one, other = leader(log, "one"), leader(log, "two")
     given(one, one.assign("t0", ttl=5.0))
     other.hear()
-    one.now, other.now = one.now + 6.0, other.now + 6.0
+    for player in (one, other):
+        for _ in range(49):
+            player.now += 0.1
+            player.tick()
+    other.now = one.now = one.now + 0.2
     one.assign("t1")
     one.tick()
+    assert len(one.state.ledger.pending) == 1
     overtaken(one, other)
     other.tick()
     settle(one, other)
