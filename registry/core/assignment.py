@@ -27,7 +27,7 @@ class Ending:
     at: float
     """Unix time, s."""
     end_id: str = ""
-    """Names the end: who finds it in the log knows whether it is his."""
+    """Names the end: who finds it in the log knows whether it is his. Empty if an older version wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Assignment:
         if self.token:
             form["fencing_token"] = self.token
         if self.ended is not None:
-            form["ended"] = {name: getattr(self.ended, name) for name in _ENDING_TYPES}
+            form["ended"] = {"reason": self.ended.reason, "at": self.ended.at, "end_id": self.ended.end_id}
         return form
 
     @classmethod
@@ -88,7 +88,7 @@ class Assignment:
         if ended is not None or "fencing_token" in form:
             token = _checked(form, {"fencing_token": _COUNT})["fencing_token"]
         if ended is not None:
-            ended = Ending(**_checked(ended, _ENDING_TYPES))
+            ended = Ending(**_checked(ended, _ENDING_TYPES), end_id=str(ended.get("end_id", "")))
         return cls(**fields, token=token, ended=ended)
 
 
@@ -106,7 +106,7 @@ _TYPES: Mapping[str, frozenset[Any]] = {
     "expires_at": _NUMBER,
     "identity": frozenset((str, NoneType)),
 }
-_ENDING_TYPES: Mapping[str, frozenset[Any]] = {"reason": _TEXT, "at": _NUMBER, "end_id": _TEXT}
+_ENDING_TYPES: Mapping[str, frozenset[Any]] = {"reason": _TEXT, "at": _NUMBER}
 """The exact types of each field; `true` is no number."""
 
 

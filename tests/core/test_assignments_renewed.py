@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.core.assignment import Assignment
+from registry.core.assignment import Assignment, Ending
 from registry.core.limits import MAX_WAITING
 from tests.core.assigning import Log, Player, made, refusal
 from tests.core.shell import Fate
@@ -124,6 +124,12 @@ def test_a_renewal_heard_of_while_the_end_is_under_way(player: Player, log: Log)
     player.settle()
     assert reply["released"] is True
     assert not log.live()
+
+
+def test_an_end_that_an_older_version_wrote() -> None:
+    form = Assignment("i", "t", "a", 1, 1, 5.0, 10.0, token=3).end("expired", 11.0, "e").to_json()
+    assert form["ended"].pop("end_id") == "e"
+    assert Assignment.from_json(form, 9).ended == Ending("expired", 11.0)
 
 
 def test_the_form_of_a_renewed_one() -> None:
