@@ -194,13 +194,15 @@ class Player:
     def deliver(self, index: int = 0) -> None:
         self.handle(replace(self.facts.pop(index), at=self.now))
 
-    def hear(self, entries: int | None = None) -> None:
-        """Hear so many further entries of the log, or all."""
+    def hear(self, entries: int | None = None, newest: bool = False) -> None:
+        """Hear so many further entries of the log, or all; or only those that are the newest of their key."""
         end = len(self.log.entries) if entries is None else min(self.heard + entries, len(self.log.entries))
         while self.heard < end:
             entry = self.log.entries[self.heard]
             self.heard += 1
             if self.heard <= self.log.gone and entry.assignment_id not in self.log.live():
+                continue
+            if newest and any(later.assignment_id == entry.assignment_id for later in self.log.entries[self.heard :]):
                 continue
             self.handle(AssignmentChanged(self.now, entry.assignment_id, entry.assignment, entry.revision))
 

@@ -386,9 +386,10 @@ class Replicas(RuleBasedStateMachine):
         if player.late:
             self.log.commit(player.late.pop(index % len(player.late)))
 
-    @rule(which=WHICH, entries=st.integers(1, 3))
-    def hear(self, which: int, entries: int) -> None:
-        self.players[which].hear(entries)
+    @rule(which=WHICH, entries=st.integers(1, 3), newest=st.booleans())
+    def hear(self, which: int, entries: int, newest: bool) -> None:
+        """The bucket has one entry a key: who is late hears no others."""
+        self.players[which].hear(entries, newest)
 
     @rule(which=WHICH, entries=st.integers(1, 3))
     def learn(self, which: int, entries: int) -> None:
