@@ -11,6 +11,9 @@ ASSIGNMENT_HEADER = "Agent-Registry-Assignment"
 TOKEN_HEADER = "Agent-Registry-Fencing-Token"
 """Headers of requests for which the agent was assigned; whoever calls writes them."""
 
+MAX_DIGITS = 19
+"""Of a token: it is a revision, which has 64 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class AssignedWork:
@@ -39,7 +42,8 @@ def working(headers: Mapping[str, str] | None) -> Iterator[None]:
     assignment_id, token = headers.get(ASSIGNMENT_HEADER), headers.get(TOKEN_HEADER, "")
     work = None
     if assignment_id:
-        work = AssignedWork(assignment_id, int(token) if token.isascii() and token.isdecimal() else None)
+        is_one = token.isascii() and token.isdecimal() and len(token) <= MAX_DIGITS
+        work = AssignedWork(assignment_id, int(token) if is_one else None)
     reset = _current.set(work)
     try:
         yield

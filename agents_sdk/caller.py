@@ -17,7 +17,6 @@ from agents_sdk.link import ClosedError
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
 from agents_sdk.protocol.errors import UnavailableError
-from agents_sdk.protocol.fields import MAX_TEXT
 from agents_sdk.protocol.subjects import agent_topic
 from agents_sdk.replies import ELSEWHERE, AgentCallError, answer_in
 from agents_sdk.retry import Backoff
@@ -264,7 +263,7 @@ class Caller:
             if len(self._reported) >= MAX_REPORTED:
                 self._reported.clear()
             self._reported[agent_id] = now
-            await self._report(agent_id, f"{topic}: {failure.why}"[:MAX_TEXT])
+            await self._report(agent_id, f"{topic}: {failure.why}")
         return failure
 
 

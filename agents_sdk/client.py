@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -22,7 +22,7 @@ from agents_sdk.feed import Event, Feed, Held
 from agents_sdk.gather import gather
 from agents_sdk.pages import Pages
 from agents_sdk.protocol.assignments import DEFAULT_TTL, MAX_WAIT, AssignmentListing, Grant
-from agents_sdk.protocol.codec import decode_reply, encode
+from agents_sdk.protocol.codec import decode_reply
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
 from agents_sdk.protocol.errors import NotFoundError, UnavailableError
 from agents_sdk.protocol.registration import Receipt
@@ -50,7 +50,7 @@ from agents_sdk.protocol.subjects import (
     Subjects,
 )
 from agents_sdk.protocol.telemetry import ReportReceipt
-from agents_sdk.requester import REGISTER_TIMEOUT, Requester
+from agents_sdk.requester import REGISTER_TIMEOUT, Requester, is_final
 from agents_sdk.servers import server_urls
 from agents_sdk.watch import Watch
 
@@ -67,9 +67,6 @@ _REFERENCE_STATISTICS = (
     "health_distribution",
 )
 
-
-ASK_AGAIN = 5.0
-"""Seconds for which a registry that has nobody free is not asked again whether it still is there."""
 
 OWN_WRITES = 10.0
 """Seconds for which a client asks for a state with its own changes. Replicas lag by milliseconds; and a client must not
@@ -121,7 +118,7 @@ class RegistryClient:
             self._connection = Connection(address)
         self._requester = Requester(self._connection, Subjects(prefix), timeout)
         self._pages = Pages(self._requester)
-        self._caller = Caller(self._connection, self.discover, self._hint)
+        self._caller = Caller(self._connection, self.discover, self._requester.hint)
         self._written = 0
         """Revision of this client's newest change."""
         self._written_at = -OWN_WRITES
@@ -238,12 +235,6 @@ class RegistryClient:
         answer = await self._requester.ask(REPORT, {"agent_id": agent_id, "problem": problem})
         return ReportReceipt.model_validate(answer)
 
-    async def _hint(self, agent_id: str, problem: str) -> None:
-        """Report a problem and wait for nothing: a hint that is lost is no harm."""
-        subject = self._requester.subjects.operation(REPORT, agent_id)
-        with contextlib.suppress(UnavailableError):  # who was asking is told so himself
-            await self._connection.publish(subject, encode({"problem": problem}))
-
     async def suspend_agent(self, agent_id: str, reason: str | None = None) -> AgentInfo:
         """Take an agent out of service until it is resumed."""
         return await self._command(SUSPEND, agent_id, reason)
@@ -311,7 +302,8 @@ class RegistryClient:
 
         It is safe to ask again with the same `task_id`, also when the answer was lost or the registry failed over: as
         long as its assignment lives, that is the answer. This does so by itself until the client's `timeout`, and
-        `wait` before it, are over.
+        `wait` before it, are over. When it is cancelled, or over without an answer, the registry is told that the task
+        needs no agent any more.
 
         Args:
             query: Which agents would do; `limit`, `sort_by`, `statuses`, `explain` and `min_revision` are refused.
@@ -322,32 +314,25 @@ class RegistryClient:
 
         Raises:
             InvalidRequestError: If no agent ever has so many slots.
-            OverloadedError: If too many wait already.
-            UnavailableError: If nobody is free; whether there is an assignment is unknown if the registry fell silent.
+            UnavailableError: If nobody is free, or too many wait already; whether there is an assignment is unknown if
+                the registry fell silent.
         """
         fields = {} if query is None else query.to_wire()
         task = secrets.token_hex(8) if task_id is None else task_id
         fields |= {"task_id": task, "slots": slots, "ttl": ttl, "wait": wait}
-        until = time.monotonic() + (
-            wait if 0.0 <= wait <= MAX_WAIT else 0.0
-        )  # the registry refuses what is out of bounds
-        while True:
-            left = until - time.monotonic()
-            try:
-                # Who asks again for a task keeps its place; a leader that is gone keeps nobody's.
-                answer = await self._requester.ask(
-                    ASSIGN, fields, within=min(max(left, 0.0), ASK_AGAIN) + self._timeout
-                )
-            except UnavailableError:
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise
-                fields["wait"] = left
-            else:
-                return Assignment(Grant.from_wire(answer), self._connection, self.release)
+        patience = wait if 0.0 <= wait <= MAX_WAIT else 0.0  # the registry refuses what is out of bounds
+        try:
+            answer = await self._requester.ask(ASSIGN, fields, wait=patience)
+        except (asyncio.CancelledError, UnavailableError) as error:
+            if not (isinstance(error, UnavailableError) and is_final(error)):
+                await self._requester.withdraw(task)
+            raise
+        return Assignment(Grant.from_wire(answer), ttl, self._connection, self._requester)
 
     async def release(self, assignment_id: str, agent_id: str | None = None) -> bool:
         """End an assignment, whose work is done; returns False if it has ended before.
+
+        It is also False when the answer to a first request was lost, which this then repeats.
 
         Args:
             assignment_id: Which.

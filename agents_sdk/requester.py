@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -22,7 +23,7 @@ from agents_sdk.protocol.errors import (
     RegistryError,
     UnavailableError,
 )
-from agents_sdk.protocol.fields import AGENT_ID_PATTERN
+from agents_sdk.protocol.fields import AGENT_ID_PATTERN, MAX_TEXT
 from agents_sdk.protocol.statistics import Presence
 from agents_sdk.protocol.subjects import (
     AGENT_BOUND,
@@ -31,6 +32,7 @@ from agents_sdk.protocol.subjects import (
     MESSAGE_ID,
     RELEASE,
     REPLICAS,
+    REPORT,
     SCALING_SET,
     SHARED,
     TELEMETRY,
@@ -54,6 +56,9 @@ ROLL_CALL = 0.5
 REGISTER_TIMEOUT = 10.0
 """Seconds that registering takes at most: the present holder of the id may have to be probed, and the record written by
 a JetStream that is choosing its leader."""
+
+ASK_AGAIN = 3.5
+"""Seconds after which a registry that may still wait for an agent to be free is asked whether it is still there."""
 
 CHANGES = frozenset((*COMMANDS, *TELEMETRY, SCALING_SET, ASSIGN, RELEASE))
 
@@ -95,6 +100,7 @@ class Requester:
         idempotent: bool = True,
         within: float | None = None,
         repeat: bool = True,
+        wait: float = 0.0,
     ) -> dict[str, Any]:
         """Return the registry's answer.
 
@@ -104,6 +110,8 @@ class Requester:
             idempotent: Whether asking twice is the same as asking once.
             within: Seconds that this takes at most, repetitions included.
             repeat: Whether to try again at all; not for who has a plan of its own for that.
+            wait: Seconds, beyond those, for which the registry may wait for an agent to be free. Each request has what
+                is left of them as its field `wait`; that nobody was free in that time is not asked again.
 
         Raises:
             RegistryError: What the registry answered; `UnavailableError` if it did not in time.
@@ -111,10 +119,10 @@ class Requester:
         subject = self._subject(operation, fields)
         payload, headers = _encode(fields), _headers(operation)
         backoff = Backoff()
-        total = self._timeout if within is None else within
-        deadline = time.monotonic() + total
+        total = wait + (self._timeout if within is None else within)
+        deadline, until = time.monotonic() + total, time.monotonic() + wait
         again = idempotent and repeat
-        patience = _patience(fields, total) if again else total
+        patience = _patience(fields, total, ASK_AGAIN if wait else total) if again else total
         failure: Failure | None = None
         while True:
             remaining = deadline - time.monotonic()
@@ -135,6 +143,19 @@ class Requester:
             if silent and operation in SHARED:
                 replica = await self._who_answers(min(ROLL_CALL, (deadline - time.monotonic()) / 2))
             subject = self._subject(operation, fields, replica)
+            if wait:
+                payload = _encode({**fields, "wait": max(0.0, until - time.monotonic())})
+
+    async def hint(self, agent_id: str, problem: str) -> None:
+        """Report a problem with an agent and wait for nothing: a hint that is lost is no harm."""
+        with contextlib.suppress(UnavailableError):  # who was asking is told so himself
+            subject = self.subjects.operation(REPORT, agent_id)
+            await self._connection.publish(subject, encode({"problem": problem[:MAX_TEXT]}))
+
+    async def withdraw(self, task_id: str) -> None:
+        """Say that a task needs no agent any more, and wait for nothing: what is lost ends by itself."""
+        with contextlib.suppress(UnavailableError):
+            await self._connection.publish(self.subjects.operation(RELEASE), encode({"task_id": task_id}))
 
     async def _attempt(
         self, subject: str, payload: bytes, headers: dict[str, str] | None, within: float, again: bool
@@ -160,7 +181,7 @@ class Requester:
         except (NoRespondersError, TimeoutError) as failure:
             return failure
         except RegistryError as error:
-            if error.retryable:
+            if error.retryable and not is_final(error):
                 return error
             raise
 
@@ -203,9 +224,14 @@ def _encode(fields: Mapping[str, Any]) -> bytes:
     return payload
 
 
-def _patience(fields: Mapping[str, Any], total: float) -> float:
-    """Return how many seconds of its time a request spends on one attempt at most."""
-    patience = total / ATTEMPTS_ON_SILENCE
+def is_final(error: RegistryError) -> bool:
+    """Return whether a registry has looked for an agent for as long as it was to: then it names the field."""
+    return any(detail.field == "wait" for detail in error.details)
+
+
+def _patience(fields: Mapping[str, Any], total: float, most: float) -> float:
+    """Return how many seconds of its time a request spends on one attempt, `most` at most."""
+    patience = min(total / ATTEMPTS_ON_SILENCE, most)
     if fields.get("min_revision"):  # else the registry's "not yet" would come too late, and be taken for silence
         patience = max(patience, REVISION_WAIT + ON_ITS_WAY)
     return min(patience, total * MAX_PATIENCE)

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zlib import crc32
 
 import nats
 
@@ -114,7 +115,7 @@ class Field:
 
     async def report(self, worker: Worker) -> None:
         """Tell the load again and again, each agent at another time."""
-        await asyncio.sleep(PERIOD * (hash(worker.agent_id) % 100) / 100)
+        await asyncio.sleep(PERIOD * (crc32(worker.agent_id.encode()) % 100) / 100)
         while True:
             load = min(1.0, worker.present / (self.slots or 10))
             subject = f"registry.heartbeat.{worker.agent_id}"

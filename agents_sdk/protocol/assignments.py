@@ -48,12 +48,16 @@ class AssignmentRequest(Command):
     """Seconds after which it ends by itself."""
     wait: Annotated[float, Field(strict=True, ge=0.0, le=MAX_WAIT, allow_inf_nan=False)] = 0.0
     """Seconds to wait for an agent to be free."""
+    renew: Annotated[bool, Field(strict=True)] = False
+    """Have the assignment that the task has live for `ttl` from now, and make none."""
 
 
 class ReleaseCommand(Command):
-    """The work of an assignment is done."""
+    """The work of an assignment is done, or a task needs none any more; one of the two is named."""
 
-    assignment_id: AssignmentId
+    assignment_id: AssignmentId | None = None
+    task_id: TaskId | None = None
+    """Ends the assignment that the task has, or is about to have, or its waiting for one."""
     agent_id: AgentId | None = None
     """The agent that says so itself."""
 
@@ -89,9 +93,10 @@ class AssignmentListing(Reply):
 
 
 class ReleaseReceipt(Reply):
-    """Whether this request ended the assignment."""
+    """Whether this request ended the assignment, or the waiting for one."""
 
-    assignment_id: str
+    assignment_id: str | None
+    """None if the task had none."""
     released: bool
 
 

@@ -133,7 +133,7 @@ class Orchestrator:
 
     async def finish(self) -> None:
         """Finish what agents work on; what has no agent yet, or is not done in time, goes back to the queue."""
-        for task in self.in_line:  # whoever gets such a task next takes over its place in line
+        for task in self.in_line:  # which gives up its place in line, too
             task.cancel()
         if self.under_way:
             await asyncio.wait(self.under_way, timeout=self.timeout)
@@ -227,19 +227,8 @@ class Orchestrator:
 
     async def call(self, assignment: Assignment, task: Task) -> Any:
         request = {"task_id": task.task_id, **task.request}
-        try:
-            work = assignment.call(task.topic, request, timeout=self.timeout)
-            return await self.losses.unless_lost(assignment, work)
-        except UnavailableError as error:
-            await self.report(assignment.agent.agent_id, error.message)
-            raise
-
-    async def report(self, agent_id: str, problem: str) -> None:
-        """Have the registry look after an agent at once, for the sake of all who have work there."""
-        try:
-            await self.registry.report_agent(agent_id, problem)
-        except RegistryError as error:
-            say(f"{agent_id} is not reported: {error.message}")  # it is gone, or the registry is away
+        work = assignment.call(task.topic, request, timeout=self.timeout)
+        return await self.losses.unless_lost(assignment, work)
 
 
 @contextlib.asynccontextmanager

@@ -51,7 +51,9 @@ def check_assigner(known: str | None, identity: str | None) -> None:
         raise RefusedError("forbidden", f"task_id: {message}", ("task_id", message))
 
 
-def check_releaser(assignment: Assignment, agent: Agent | None, agent_id: str | None, identity: str | None) -> None:
+def check_releaser(
+    assignment: Assignment, agent: Agent | None, agent_id: str | None, identity: str | None, named: str
+) -> None:
     """Refuse who neither made an assignment nor is its agent.
 
     Args:
@@ -59,16 +61,17 @@ def check_releaser(assignment: Assignment, agent: Agent | None, agent_id: str | 
         agent: Its agent, if that is known.
         agent_id: The agent that asks; None if it is somebody else.
         identity: The identity that asks; None where identities are not verified.
+        named: The field by which the assignment was named.
 
     Raises:
         RefusedError: `forbidden`.
     """
     if agent_id not in (None, assignment.agent_id):
         message = f"is an assignment of another agent than {agent_id!r}"
-        raise RefusedError("forbidden", f"assignment_id: {message}", ("assignment_id", message))
+        raise RefusedError("forbidden", f"{named}: {message}", (named, message))
     if assignment.identity is None:
         return
     own = None if agent is None else agent.record.identity
     if identity is None or identity not in (assignment.identity, own):
         message = "was made by another identity"
-        raise RefusedError("forbidden", f"assignment_id: {message}", ("assignment_id", message))
+        raise RefusedError("forbidden", f"{named}: {message}", (named, message))

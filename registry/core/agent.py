@@ -124,6 +124,11 @@ class Agent:
             return self.load
         return min(1.0, self.load_elsewhere + self.reserved / self.capacity)
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether work is likely to be lost that it is given: for all that is known it may be gone, or hang."""
+        return not self.standing or (self.evidence is not NOTHING and self.evidence.is_absence)
+
     def has_room(self, slots: int) -> bool:
         """Return whether so many slots of it can be reserved."""
         limit = self.record.max_concurrency

@@ -23,6 +23,9 @@ from registry.core.limits import MAX_ATTEMPTS, MAX_EXPIRIES, MISSING_GRACE
 from registry.core.state import RegistryState
 from registry.core.status import Status
 
+MAX_EXPLAINED = 10
+"""Requests that are told in one tick why nobody was free; many that want different agents would take long."""
+
 UNKNOWN = "whether the change took place is unknown"
 NO_LEADER = "this replica leads no more"
 
@@ -34,21 +37,25 @@ def committed(state: RegistryState, event: AssignmentsCommitted) -> list[Effect]
         return []  # it was given up; the log tells
     effects: list[Effect] = []
     for step in state.ledger.committed(event.revision):
-        effects += _answers(state, step)
+        effects += _answers(state, step, event.at)
+    if state.ledger.pending and state.ledger.revision > event.revision:
+        return [*effects, LearnAssignments(state.ledger.learn())]  # what is pending was decided on less than is there
     return effects + go_on(state, event.at)
 
 
-def _answers(state: RegistryState, step: Step) -> list[Effect]:
+def _answers(state: RegistryState, step: Step, at: float) -> list[Effect]:
     """Answer the requests of a step that is durable; of those that end an assignment, the first has ended it."""
     effects: list[Effect] = []
     ended = step.assignment.ended
-    state.statistics.assignments += ended is None
+    state.statistics.assignments += ended is None and not step.renews
     for number, request in enumerate(step.requests):
         if isinstance(request, AssignmentRequested):
             effects += granted(state, request, step.assignment)
         else:
             done = ended is not None and ended.reason == RELEASED and number == 0
-            effects += released(request, done)
+            effects += released(request, step.assignment.assignment_id, done)
+    for request in step.then:
+        effects += decide(state, request, at)
     return effects
 
 
@@ -84,13 +91,12 @@ def learnt(state: RegistryState, event: AssignmentsLearnt) -> list[Effect]:
 def _again(state: RegistryState, step: Step, at: float) -> list[Effect]:
     """Decide a step again that is not known to have taken place."""
     if step.landed:
-        return _answers(state, step)
-    if step.ends and step.assignment.assignment_id in state.ledger.live:
-        # If it is to end by itself, that shows with the next tick.
-        state.ledger.deadlines.watch(step.assignment.assignment_id)
-        state.ledger.doubt(step.assignment.agent_id, at)
+        return _answers(state, step, at)
+    # If it is to end by itself, that shows with the next tick.
+    state.ledger.deadlines.watch(step.assignment.assignment_id)
+    state.doubt(step.assignment.agent_id, at)
     effects: list[Effect] = []
-    for request in step.requests:
+    for request in [*step.requests, *step.then]:
         request.attempts += 1
         if request.attempts < MAX_ATTEMPTS:
             effects += decide(state, request, at)
@@ -101,10 +107,27 @@ def _again(state: RegistryState, step: Step, at: float) -> list[Effect]:
 
 def changed(state: RegistryState, event: AssignmentChanged) -> list[Effect]:
     """Take an entry of the log, unless it is known."""
-    assignment, is_ours = event.assignment, state.ledger.step_of(event.assignment_id) is not None
-    if state.ledger.heard(event.assignment_id, assignment, event.revision) and assignment is not None and not is_ours:
-        state.ledger.doubt(assignment.agent_id, event.at)  # whoever made it may not have known what became of its agent
-    return []
+    ledger, assignment = state.ledger, event.assignment
+    is_ours = ledger.step_of(event.assignment_id) is not None
+    if not ledger.heard(event.assignment_id, assignment, event.revision) or assignment is None or is_ours:
+        return []
+    state.doubt(assignment.agent_id, event.at)  # whoever made it may not have known what became of its agent
+    return _found(state, assignment, event.at) if assignment.ended is None else []
+
+
+def _found(state: RegistryState, assignment: Assignment, at: float) -> list[Effect]:
+    """Answer who waits for an assignment that somebody else has made, or that was thought to be lost."""
+    waiter = state.waiters.get(assignment.task_id)
+    if waiter is None:
+        return []
+    state.waiters.end(waiter)
+    if state.ledger.learning:
+        state.ledger.held += waiter.requests
+        return []
+    effects: list[Effect] = []
+    for request in waiter.requests:
+        effects += decide(state, request, at)
+    return effects
 
 
 def replaced(state: RegistryState, _: AssignmentsReplaced) -> list[Effect]:
@@ -127,6 +150,7 @@ def entries_listed(state: RegistryState, event: AssignmentsListed) -> list[Effec
 def lead(state: RegistryState, at: float) -> list[Effect]:
     """Begin to assign, once the log is known; and look at what became of agents while nobody led."""
     state.ledger.watch()
+    state.ledger.doubtful.clear()
     _doubt_all(state, at)
     return [LearnAssignments(state.ledger.learn())]
 
@@ -136,31 +160,31 @@ def follow(state: RegistryState) -> list[Effect]:
     ledger = state.ledger
     unknown, undecided = _requests(ledger.take_back()), [*ledger.held, *state.waiters.end_all()]
     ledger.held, ledger.learning = [], 0
+    ledger.doubtful.clear()
     effects = give_up(state, unknown, f"{NO_LEADER}; {UNKNOWN}")
     return effects + give_up(state, undecided, NO_LEADER)
 
 
 def _requests(steps: Iterable[Step]) -> list[Request]:
-    return [request for step in steps for request in step.requests]
+    return [request for step in steps for request in [*step.requests, *step.then]]
 
 
 def _doubt_all(state: RegistryState, at: float) -> None:
     for agent_id in state.ledger.holders():
-        state.ledger.doubt(agent_id, at)
+        state.doubt(agent_id, at)
 
 
 def due(state: RegistryState, at: float) -> list[Effect]:
     """End what has expired, and what agents have that are gone; tell who has waited long enough."""
     ledger = state.ledger
     effects: list[Effect] = []
-    for waiter in [each for each in state.waiters if each.deadline <= at]:
-        state.waiters.end(waiter)
-        for request in waiter.requests:
-            effects += refuse(state, request.reply, nobody_free(state, request))
+    for number, request in enumerate(state.waiters.expired(at)):
+        effects += refuse(state, request.reply, nobody_free(state, request, is_explained=number < MAX_EXPLAINED))
     if ledger.learning:
         return effects
     for assignment_id in list(ledger.deadlines.due(at, MAX_EXPIRIES)):
-        _end(state, ledger.live[assignment_id], EXPIRED, at)
+        if ledger.step_of(assignment_id) is None:  # else it is looked at once that is durable: it may live longer then
+            _end(state, ledger.live[assignment_id], EXPIRED, at)
     for agent_id, since in list(ledger.doubtful.items()):
         if not _settle(state, agent_id, since, at):
             ledger.doubtful[agent_id] = since or at
@@ -205,4 +229,4 @@ def _why_over(state: RegistryState, assignment: Assignment, overdue: bool) -> st
 def _end(state: RegistryState, assignment: Assignment, reason: str, at: float) -> None:
     step = state.ledger.step_of(assignment.assignment_id)
     if step is None or not step.ends:
-        state.ledger.add(Step(assignment.end(reason, state.wall(at))))
+        state.ledger.add(Step(assignment.end(reason, state.wall(at), state.new_id())))

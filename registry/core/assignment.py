@@ -26,6 +26,8 @@ class Ending:
     reason: str
     at: float
     """Unix time, s."""
+    end_id: str = ""
+    """Names the end: who finds it in the log knows whether it is his. Empty if an older version wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,22 @@ class Assignment:
         """Whether it ended otherwise than by its release."""
         return self.ended is not None and self.ended.reason != RELEASED
 
-    def end(self, reason: str, at: float) -> Assignment:
+    def end(self, reason: str, at: float, end_id: str) -> Assignment:
         """Return its final form."""
-        return replace(self, ended=Ending(reason, at))
+        return replace(self, ended=Ending(reason, at, end_id))
+
+    def renew(self, expires_at: float) -> Assignment:
+        """Return it with another expiry, Unix seconds."""
+        return replace(self, expires_at=expires_at)
 
     def to_json(self) -> dict[str, Any]:
         """Return the form in the bucket, which can be written as JSON."""
         form: dict[str, Any] = {"v": ASSIGNMENT_VERSION}
         form |= {name: getattr(self, name) for name in _TYPES}
-        if self.ended is not None:
+        if self.token:
             form["fencing_token"] = self.token
-            form["ended"] = {"reason": self.ended.reason, "at": self.ended.at}
+        if self.ended is not None:
+            form["ended"] = {"reason": self.ended.reason, "at": self.ended.at, "end_id": self.ended.end_id}
         return form
 
     @classmethod
@@ -69,7 +76,7 @@ class Assignment:
 
         Args:
             form: What was read as JSON.
-            revision: Of the entry; of one that is live it is the token.
+            revision: Of the entry; of one that is new it is the token.
 
         Raises:
             ValueError: If it is no assignment.
@@ -78,9 +85,10 @@ class Assignment:
         if fields["slots"] < 1 or fields["incarnation"] < 0:
             raise ValueError(f"slots or incarnation is out of range: {form!r:.200}")
         ended, token = form.get("ended"), revision
-        if ended is not None:
+        if ended is not None or "fencing_token" in form:
             token = _checked(form, {"fencing_token": _COUNT})["fencing_token"]
-            ended = Ending(**_checked(ended, _ENDING_TYPES))
+        if ended is not None:
+            ended = Ending(**_checked(ended, _ENDING_TYPES), end_id=str(ended.get("end_id", "")))
         return cls(**fields, token=token, ended=ended)
 
 

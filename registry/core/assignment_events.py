@@ -25,20 +25,29 @@ class AssignmentRequested:
     slots: int
     ttl: float
     wait: float
+    renew: bool = False
+    """Whether the assignment that the task has is to live for `ttl` from now; then none is made."""
     attempts: int = 0
     """How often it was decided."""
+
+    @property
+    def deadline(self) -> float:
+        """Instant at which it is told that nobody was free."""
+        return self.at + self.wait
 
 
 @dataclass(slots=True)
 class ReleaseRequested:
-    """Somebody says that the work of an assignment is done."""
+    """Somebody says that the work of an assignment is done, or that a task needs none any more."""
 
     at: float
     reply: Any
     identity: str | None
-    assignment_id: str
+    assignment_id: str | None
     agent_id: str | None = None
     """The agent that says so itself; None if it is somebody else."""
+    task_id: str | None = None
+    """Given instead of `assignment_id`."""
     attempts: int = 0
 
 

@@ -81,6 +81,18 @@ class Catalog:
         if len(self._moves) > MIN_LOG and len(self._moves) > 2 * len(self.agents):
             self._cut()
 
+    @property
+    def head(self) -> int:
+        """Position in the log of moves where the next one will stand."""
+        return self._moves_start + len(self._moves)
+
+    def moved_since(self, position: int) -> list[Agent] | None:
+        """Return the agents that have moved since the log of moves stood at a position; None if it was cut since."""
+        if position < self._moves_start:
+            return None
+        moved = dict.fromkeys(self._moves[position - self._moves_start :])
+        return [self.agents[agent_id] for agent_id in moved if agent_id in self.agents]
+
     def find(self, query: Query) -> tuple[list[Agent], int]:
         """Return the best agents for a query, and how many match."""
         view = self._view(query)
@@ -91,17 +103,16 @@ class Catalog:
         return [self.agents[agent_id] for agent_id in self.by_capability.get(capability, ())]
 
     def draw(self, query: Query, count: int) -> list[Agent]:
-        """Return agents that match a query at random, out of those with most of the tags that it prefers."""
+        """Return agents that match a query at random, out of those of its best tier."""
         return self._view(query).draw(count, query.exclude, self._random)
 
     def count(self, query: Query) -> int:
         """Return how many agents match a query."""
         return self._view(query).total(query.exclude)
 
-    def matching(self, query: Query) -> list[Agent]:
-        """Return every agent that matches a query, which is work in their number."""
-        view = self._view(query)
-        return view.best(len(view), query.exclude, self._random)
+    def matching(self, query: Query) -> Iterator[Agent]:
+        """Yield every agent that matches a query, which is work in their number."""
+        return (self.agents[agent_id] for agent_id in self._view(query) if agent_id not in query.exclude)
 
     def near_misses(self, query: Query) -> list[tuple[str, list[str]]]:
         """Return agents that have the capabilities asked for but are left out, each with the reasons."""
@@ -112,7 +123,7 @@ class Catalog:
     def _view(self, query: Query) -> View:
         key = query.key()
         view = self._views.get(key)
-        head = self._moves_start + len(self._moves)
+        head = self.head
         if view is None:
             view = View(query, self.agents, head, self._candidates(query))
             self._views[key] = view

@@ -25,7 +25,8 @@ def choose(catalog: Catalog, query: Query, at: float, random: Callable[[], float
 
     Args:
         catalog: Who there is.
-        query: What is wanted. Agents with more of the tags that it prefers come first.
+        query: What is wanted. Agents with more of the tags that it prefers come first; those that may be gone, or hang,
+            come last.
         at: The instant now.
         random: Returns a number from 0.0 up to but without 1.0.
     """

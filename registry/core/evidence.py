@@ -51,6 +51,7 @@ class Evidence:
         "asked_at",
         "closed_at",
         "closed_reason",
+        "is_held",
         "is_own",
         "late_since",
         "missed",
@@ -77,6 +78,8 @@ class Evidence:
         """When nobody listened any more after it had not answered; see `was_stale`."""
         self.was_lost = False
         """Whether a probe got no answer when those of many others did not, and nothing was heard of it since."""
+        self.is_held = False
+        """Whether a verdict was held back, and nothing was heard of it since."""
         self.late_since: float | None = None
         """When the first of the late answers came."""
         self.prompt = 0
@@ -101,6 +104,11 @@ class Evidence:
     def is_harmless(self) -> bool:
         """Whether nothing was found that speaks against the agent."""
         return not self.missed and self.does_not_answer_since is None and self.late_since is None
+
+    @property
+    def is_absence(self) -> bool:
+        """Whether it was not there or did not answer when it was asked last, or is silent and that is held back."""
+        return bool(self.missed or self.was_lost or self.is_held or self.does_not_answer_since is not None)
 
     @property
     def does_not_answer_since(self) -> float | None:
@@ -144,7 +152,7 @@ class Evidence:
     def sign_of_life(self) -> None:
         """It has spoken by itself, so it is there; whether it answers is another matter."""
         self.missed, self.missing_since, self.closed_at, self.was_lost = 0, None, None, False
-        self.stale_since = None
+        self.stale_since, self.is_held = None, False
 
     def missing(self, at: float) -> None:
         """A probe found nobody."""

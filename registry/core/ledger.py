@@ -2,15 +2,20 @@
 
 Theory of operation
 -------------------
-The bucket's log is the order in which assignments are made and ended. A *step* makes or ends one. Steps are decided on
-the *view*: what is durable, and all steps that were decided before. They are written in the order in which they were
-decided, one commit at a time, and a commit is taken only if the log still ends where it was known to end
-(`Nats-Expected-Last-Sequence`). So what is written was decided on everything that was written before it, whoever wrote
-it: no slot is given twice, and a task that has an assignment gets no second one, also while two replicas believe to
-lead. One that stood still and does not know that it leads no more cannot write, for the log has moved.
+The bucket's log is the order in which assignments are made, renewed and ended. A *step* does one of the three. Steps
+are decided on the *view*: what is durable, and all steps that were decided before. They are written in the order in
+which they were decided, one commit at a time, and a commit is taken only if the log still ends where it was known to
+end (`Nats-Expected-Last-Sequence`). What others wrote meanwhile was then known when the steps were decided. So what is
+written was decided on everything that was written before it, whoever wrote it: no slot is given twice, and a task that
+has an assignment gets no second one, also while two replicas believe to lead. One that stood still and does not know
+that it leads no more cannot write, for the log has moved.
 
-When a commit is not taken, or nobody says whether it was, all steps are taken back, the log is learnt up to its end,
-and then everything is decided again. What was taken after all is found there, by its task.
+When a commit is not taken, or nobody says whether it was, or others have written after it what the steps behind it do
+not know of, all steps are taken back, the log is learnt up to its end, and then everything is decided again. What was
+taken after all is found there: a new assignment by its task, an end by its id.
+
+An assignment has one step at a time, but for its end, which can follow any other. What is asked for meanwhile and needs
+what the step makes is decided when that is durable.
 """
 
 from __future__ import annotations
@@ -33,10 +38,14 @@ Request = AssignmentRequested | ReleaseRequested
 
 @dataclass(slots=True)
 class Step:
-    """An assignment to be made or, in its final form, ended; and who is answered once that is durable."""
+    """An assignment to be made, renewed or, in its final form, ended; and who is answered once that is durable."""
 
     assignment: Assignment
     requests: list[Request] = field(default_factory=list)
+    renews: bool = False
+    """Whether the assignment was durable before, and lives on."""
+    then: list[Request] = field(default_factory=list)
+    """Requests that are decided once it is durable."""
     landed: bool = False
     """Whether the log shows that it is this step that ended the assignment."""
 
@@ -150,13 +159,14 @@ class Ledger:
         assert commit is not None, "somebody has to have begun it"
         for number, step in enumerate(commit.steps, start=1):
             assignment_id = step.assignment.assignment_id
-            if not step.ends:
+            if not (step.ends or step.renews):
                 step.assignment = replace(step.assignment, token=commit.expected + number)
             if self._steps.get(assignment_id) is step:
                 del self._steps[assignment_id]
-            if commit.expected + number <= self.revision:
-                continue  # the log was quicker than the acknowledgement, and may have told of its end, too
-            self._store(assignment_id, None if step.ends else step.assignment)
+            if commit.expected + number > self.revision:
+                self._store(assignment_id, None if step.ends else step.assignment)
+            else:  # the log was quicker than the acknowledgement, and may have told of its end, too
+                self.deadlines.watch(assignment_id)
         self.revision = max(self.revision, revision)
         return commit.steps
 
@@ -191,20 +201,24 @@ class Ledger:
         if revision <= self.revision:
             return False
         self.revision = revision
+        step = self._steps.get(assignment_id)
         if assignment is not None and assignment.ended is None:
             self._store(assignment_id, assignment)
-            self._reserve(assignment)
+            if step is None or not step.ends:
+                self._reserve(assignment)
         else:
-            step, ended = self._steps.get(assignment_id), assignment and assignment.ended
-            if step is not None and ended is not None and step.assignment.ended == ended:
+            ended = assignment and assignment.ended
+            if step is not None and step.ends and step.assignment.ended == ended:
                 step.landed = True
-            elif step is not None and not step.ends:
-                del self._steps[assignment_id]  # somebody else has ended it before its making was acknowledged
             self.forget(assignment_id)
         return True
 
     def forget(self, assignment_id: str) -> None:
-        """Take note that an assignment has ended, if it lived."""
+        """Take note that an assignment has ended, if it lived, or is about to."""
+        step = self._steps.get(assignment_id)
+        if step is not None and not step.ends:  # somebody else has ended it before that was acknowledged
+            del self._steps[assignment_id]
+            self._give_back(step.assignment)
         known = self.live.get(assignment_id)
         if known is not None:
             self._store(assignment_id, None)
@@ -288,7 +302,7 @@ class Ledger:
         """
         view = {key: each for holdings in self._holdings.values() for key, each in holdings.items()}
         ending = {key for key, step in self._steps.items() if step.ends}
-        making = {key for key, step in self._steps.items() if not step.ends}
+        making = {key for key, step in self._steps.items() if not (step.ends or step.renews)}
         assert set(view) == (set(self.live) - ending) | making, "the view is what is durable and what is on its way"
         if not self.underway and not self.pending:  # else somebody else's may be heard of, which ours will lose against
             tasks = {each.task_id: each.assignment_id for each in view.values()}

@@ -164,9 +164,11 @@ def _conclude(state: RegistryState, agent: Agent, event: ProbeFinished) -> list[
     if is_answered:
         is_late = event.took > state.limits.probe_timeout + state.path.allowance
         found.answered(event.at, is_late and not state.protection.suspects_the_way)
+        state.catalog.moved(agent)
         renew(state, agent, event.at)
         take(state, agent, event.at, event.health_score, event.load_factor)
         return assess(state, agent, event.at)
+    state.catalog.moved(agent)
     effects = protect(state, event.at)  # and not at the next tick, before which there may be a verdict
     if event.outcome is Outcome.TIMEOUT:
         return effects + _unanswered(state, agent, event.at, sent)

@@ -60,9 +60,9 @@ class Query:
             self.slots,
         )
 
-    def tier(self, rung: int) -> int:
-        """Return how many of the preferred tags agents on a rung have."""
-        return rung // _STEPS
+    def tier(self, rung: int) -> tuple[bool, int]:
+        """Return what decides before the rung: if slots are wanted, whether it is not doubtful; then preferred tags."""
+        return not self.slots or rung % _STEPS > 0, rung // _STEPS
 
     def rungs(self) -> int:
         """Return how many rungs the ladder of this query has."""
@@ -79,6 +79,8 @@ class Query:
         else:
             rank = 1.0
         rung = int(rank * agent.standing / STEP + 1e-6)
+        if self.slots:
+            rung = 0 if agent.is_doubtful else max(1, rung)
         if self.prefer_tags:
             rung += _STEPS * len(self.prefer_tags.intersection(agent.record.tags))
         return rung

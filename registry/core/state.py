@@ -224,7 +224,12 @@ class RegistryState:
         if is_another:
             self.ledger.recount(agent, None)
         if is_another or agent.status is Status.OFFLINE:
-            self.ledger.doubt(agent.agent_id, at)
+            self.doubt(agent.agent_id, at)
+
+    def doubt(self, agent_id: str, at: float) -> None:
+        """Have it looked at whether an agent's assignments have to end; only the leader ends them."""
+        if self.leading:
+            self.ledger.doubt(agent_id, at)
 
     def _newcomer(self, record: Record, revision: int, at: float) -> Agent:
         wall = self.wall(at)
@@ -237,7 +242,7 @@ class RegistryState:
         self.unswept.pop(record.agent_id, None)
         self.catalog.add(agent)
         self.ledger.recount(agent, record.load_reported_at)
-        self.ledger.doubt(record.agent_id, at)
+        self.doubt(record.agent_id, at)
         if record.flaps is not None:
             self.standings.returned(agent, at - max(0.0, wall - record.flaps["at"]))
         return agent
@@ -272,7 +277,9 @@ class RegistryState:
         self.leases.pardon(at)
         self.protection.clear()
         for agent in self.agents.values():
-            agent.evidence = agent.evidence.told()
+            if agent.evidence is not NOTHING:
+                agent.evidence = agent.evidence.told()
+                self.catalog.moved(agent)
             if agent.record.status_reason in (REASONS[Verdict.HUNG], REASONS[Verdict.BUSY]):
                 agent.finding().unanswered(at)
             elif agent.record.status_reason == REASONS[Verdict.SLOW]:
@@ -343,7 +350,7 @@ class RegistryState:
         agent = self.agents.get(agent_id)
         if agent is not None:
             self.catalog.remove(agent)
-            self.ledger.doubt(agent_id, 0.0)
+            self.doubt(agent_id, 0.0)
             self.unsaved.pop(agent_id, None)
             self.deadlines.watch(agent_id)
             self.probes.watch(agent_id)

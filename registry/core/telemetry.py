@@ -120,7 +120,10 @@ def renew(state: RegistryState, agent: Agent, at: float) -> None:
     agent.signs += 1
     agent.last_heartbeat = state.wall(at)
     if agent.evidence is not NOTHING:
+        was_doubtful = agent.is_doubtful
         agent.evidence.sign_of_life()
+        if was_doubtful:
+            state.catalog.moved(agent)
 
 
 def count_check(state: RegistryState, passed: bool) -> None:

@@ -58,6 +58,9 @@ def _lapse(state: RegistryState, at: float) -> list[Effect]:
     for agent_id in list(state.deadlines.due(judged, MAX_EXPIRIES)):
         agent = state.agents[agent_id]
         held = agent.status is not Status.OFFLINE and verdict(state, agent, at)[0] is Verdict.PARTITIONED
+        if held:
+            agent.finding().is_held = True
+            state.catalog.moved(agent)
         if agent.status is Status.OFFLINE:
             effects += remove(state, agent, at, "retention")
         elif agent.status is Status.DEREGISTERING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from registry.core.agent import Agent
 from registry.core.query import Query
@@ -41,6 +41,9 @@ class View:
 
     def __contains__(self, agent_id: str) -> bool:
         return agent_id in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
 
     def place(self, agent_id: str) -> None:
         """Put an agent on the rung where it belongs now, or take it off."""
@@ -84,7 +87,7 @@ class View:
         return found
 
     def draw(self, count: int, exclude: frozenset[str], random: Callable[[], float]) -> list[Agent]:
-        """Return agents at random out of those with most of the preferred tags, whatever their rung; each once.
+        """Return agents at random out of those of the best tier, whatever their rung; each once.
 
         Constant work, unless many are excluded.
 
@@ -93,7 +96,7 @@ class View:
             exclude: Ids to leave out.
             random: Returns a number from 0.0 up to but without 1.0.
         """
-        tiers: dict[int, list[list[Agent]]] = {}
+        tiers: dict[tuple[bool, int], list[list[Agent]]] = {}
         for rung, entries in enumerate(self._ladder):
             if entries:
                 tiers.setdefault(self.query.tier(rung), []).append(entries)

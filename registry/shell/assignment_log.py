@@ -169,6 +169,7 @@ class AssignmentLog:
         Raises:
             StoreError: If that cannot be learnt now, or the log does not show what it has.
         """
+        await self._tail.go_through()
         last = (await self._store.extent(self._store.assignments)).last
         newest = await self._store.newest_revision(self._store.assignments)
         if not await self._reached(newest):

@@ -14,6 +14,7 @@ from registry.core.assignment_events import (
     AssignmentsQueried,
     ReleaseRequested,
 )
+from registry.core.errors import invalid
 from registry.core.events import (
     CommandRequested,
     PolicyRequested,
@@ -90,15 +91,26 @@ def assignment(message: AssignmentRequest, at: float, reply: Reply | None, ident
     """Return the fact that somebody asks for slots of an agent.
 
     Raises:
-        RefusedError: If the version specifier is not one.
+        RefusedError: If the version specifier is not one, or it is not said which task's assignment to renew.
     """
     query, task_id = to_wanted(message), message.task_id or ""
-    return AssignmentRequested(at, reply, identity, query, task_id, message.slots, message.ttl, message.wait)
+    if message.renew and not task_id:
+        raise invalid("task_id", "must be given with renew, which is of the assignment that the task has")
+    return AssignmentRequested(
+        at, reply, identity, query, task_id, message.slots, message.ttl, message.wait, message.renew
+    )
 
 
 def release(message: ReleaseCommand, at: float, reply: Reply | None, identity: str | None) -> ReleaseRequested:
-    """Return the fact that somebody says that the work of an assignment is done."""
-    return ReleaseRequested(at, reply, identity, message.assignment_id, message.agent_id)
+    """Return the fact that somebody says that the work of an assignment is done.
+
+    Raises:
+        RefusedError: If neither the assignment nor its task is named, or both are.
+    """
+    if (message.assignment_id is None) == (message.task_id is None):
+        given = "neither" if message.task_id is None else "both"
+        raise invalid("assignment_id", f"exactly one of assignment_id and task_id must be given; got {given}")
+    return ReleaseRequested(at, reply, identity, message.assignment_id, message.agent_id, message.task_id)
 
 
 def assignments(message: AssignmentsQuery, at: float, reply: Reply | None, _: str | None) -> AssignmentsQueried:

@@ -90,6 +90,8 @@ class Losses:
         self._log = f"{bucket}:{await self._store.made(bucket)}"
         event_id = await self._store.newest_loss()
         self._taken = revision_of(event_id, self._log) or 0
+        if self._taken > (await self._store.extent(bucket)).last:
+            self._taken = 0  # the bucket went back to an older state of its own
         newest = await self._store.newest_revision(bucket)
         if newest <= self._taken:
             return
@@ -99,7 +101,7 @@ class Losses:
                 assignment = assignment_in(entry)
                 if assignment is not None and assignment.is_lost:
                     await self._put(entry.revision, assignment)
-                if entry.revision >= newest or not entry.pending:
+                if entry.revision >= newest:  # a copy that lags may have nothing more for now
                     return
 
     async def _put(self, revision: int, assignment: Assignment) -> None:

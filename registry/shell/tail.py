@@ -111,6 +111,18 @@ class Tail:
         await end(self._watcher)
         await self._unsubscribe()
 
+    async def go_through(self) -> None:
+        """Have the bucket gone through now, if the log has gone unheard for so long that this has to be done.
+
+        Raises:
+            StoreError: If that cannot be done now.
+        """
+        if self._on_away is not None and self._is_away(uptime()):
+            await self._on_away((await self._store.extent(self._bucket)).last)
+
+    def _is_away(self, now: float) -> bool:
+        return now - self._current > (self._away or AWAY)
+
     def acknowledged(self, revision: int) -> None:
         """Take note that the log has a revision, which need not have been heard yet."""
         self._known = max(self._known, revision)
@@ -186,7 +198,7 @@ class Tail:
             heard = False
             await self._go_on()
         self._heard_before = self._heard
-        away = now - self._current > (self._away or AWAY)
+        away = self._is_away(now)
         if away and self._on_away is not None:
             await self._on_away(extent.last)
         if heard or away:  # not before that has succeeded, or else it would not be tried again

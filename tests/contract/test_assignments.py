@@ -88,6 +88,7 @@ async def test_who_waited_long_enough_is_told_why(registry: Replica, nc: Client)
     nobody = await ask(nc, "registry.assign", {**TRADING, "wait": 0.2})
     assert_error(nobody, "unavailable")
     assert "no agent matches" in nobody.body["error"]["message"]
+    assert nobody.body["error"]["details"] == [{"field": "wait", "message": "nobody was free in 0.2 s"}]
 
 
 async def test_a_new_agent_is_given_to_who_waits(registry: Replica, nc: Client) -> None:
@@ -109,6 +110,37 @@ async def test_the_same_task_has_one_assignment(registry: Replica, nc: Client) -
     again = await assign(nc, task_id="order 7")
     assert again["assignment_id"] != first["assignment_id"]
     assert again["fencing_token"] > first["fencing_token"]
+
+
+async def test_a_renewal_is_durable(registry: Replica, nc: Client) -> None:
+    await register(nc)
+    first = await assign(nc, task_id="order 7", ttl=30.0)
+    renewed = await assign(nc, task_id="order 7", ttl=300.0, renew=True)
+    assert renewed["assignment_id"] == first["assignment_id"]
+    assert renewed["fencing_token"] == first["fencing_token"]
+    assert renewed["expires_at"] > first["expires_at"] + 200.0
+    listing = await told(nc, "registry.assignments", {})
+    assert [each["expires_at"] for each in listing["assignments"]] == [renewed["expires_at"]]
+    assert_error(await ask(nc, "registry.assign", {"task_id": "none", "renew": True}), "not_found", "task_id")
+    assert_error(await ask(nc, "registry.assign", {"renew": True}), "invalid_request", "task_id")
+
+
+async def test_a_task_is_released(registry: Replica, nc: Client) -> None:
+    await register(nc, max_concurrency=1)
+    won = await assign(nc, task_id="one")
+    waiting = asyncio.ensure_future(
+        ask(nc, "registry.assign", {**TRADING, "task_id": "two", "wait": 30.0}, within=40.0)
+    )
+    await eventually(lambda: len(registry.state.waiters) == 1)
+    released = await told(nc, "registry.release", {"task_id": "two"})
+    assert released == {"assignment_id": None, "released": True}
+    assert_error(await waiting, "unavailable")
+    released = await told(nc, "registry.release", {"task_id": "one"})
+    assert released == {"assignment_id": won["assignment_id"], "released": True}
+    released = await told(nc, "registry.release", {"task_id": "one"})
+    assert released == {"assignment_id": None, "released": False}
+    for wrong in ({}, {"task_id": "one", "assignment_id": "two"}):
+        assert_error(await ask(nc, "registry.release", wrong), "invalid_request", "assignment_id")
 
 
 async def test_a_release_counts_once(registry: Replica, nc: Client) -> None:

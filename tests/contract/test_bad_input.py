@@ -241,7 +241,10 @@ QUERIES = [
 ]
 
 ASSIGNMENTS = [
-    Case("nobody free", "assign", {"capabilities": ["research"]}, None, "unavailable"),
+    Case("nobody free", "assign", {"capabilities": ["research"]}, "wait", "unavailable"),
+    Case("nothing to renew", "assign", {"task_id": "none", "renew": True}, "task_id", "not_found"),
+    Case("renews no task", "assign", {"renew": True}, "task_id"),
+    Case("renews a bit", "assign", {"task_id": "none", "renew": 1}, "renew"),
     Case("more slots than anybody has", "assign", {"agent_type": HOLDER["agent_type"], "slots": 3}, "slots"),
     Case("unknown capability", "assign", {"capabilities": ["juggling"]}, "capabilities"),
     Case("unknown field", "assign", {"limit": 1}, "limit"),
@@ -257,6 +260,8 @@ ASSIGNMENTS = [
     Case("task is a number", "assign", {"task_id": 7}, "task_id"),
     Case("no version", "assign", {"version": "new"}, "version"),
     Case("nothing", "release", {}, "assignment_id"),
+    Case("two things", "release", {"assignment_id": "a", "task_id": "a"}, "assignment_id"),
+    Case("no task", "release", {"task_id": ""}, "task_id"),
     Case("a list", "release", {"assignment_id": ["a"]}, "assignment_id"),
     Case("unknown field", "release", {"assignment_id": "a", "id": "a"}, "id"),
     Case("no agent id", "assignments", {"agent_id": "a b"}, "agent_id"),

@@ -156,16 +156,19 @@ class Player:
 
     def assign(
         self, task_id: str = "", slots: int = 1, ttl: float = 60.0, wait: float = 0.0, identity: str | None = None,
-        **query: Any,
+        renew: bool = False, **query: Any,
     ) -> Reply:  # fmt: skip
         reply = Reply()
         wanted = Query(**{"capabilities": frozenset({"analysis"}), "sort_by": "random", "slots": slots, **query})
-        self.handle(AssignmentRequested(self.now, reply, identity, wanted, task_id, slots, ttl, wait))
+        self.handle(AssignmentRequested(self.now, reply, identity, wanted, task_id, slots, ttl, wait, renew))
         return reply
 
-    def release(self, assignment_id: str, agent_id: str | None = None, identity: str | None = None) -> Reply:
+    def release(
+        self, assignment_id: str | None = None, agent_id: str | None = None, identity: str | None = None,
+        task_id: str | None = None,
+    ) -> Reply:  # fmt: skip
         reply = Reply()
-        self.handle(ReleaseRequested(self.now, reply, identity, assignment_id, agent_id))
+        self.handle(ReleaseRequested(self.now, reply, identity, assignment_id, agent_id, task_id))
         return reply
 
     # What is under way.
@@ -191,13 +194,15 @@ class Player:
     def deliver(self, index: int = 0) -> None:
         self.handle(replace(self.facts.pop(index), at=self.now))
 
-    def hear(self, entries: int | None = None) -> None:
-        """Hear so many further entries of the log, or all."""
+    def hear(self, entries: int | None = None, newest: bool = False) -> None:
+        """Hear so many further entries of the log, or all; or only those that are the newest of their key."""
         end = len(self.log.entries) if entries is None else min(self.heard + entries, len(self.log.entries))
         while self.heard < end:
             entry = self.log.entries[self.heard]
             self.heard += 1
             if self.heard <= self.log.gone and entry.assignment_id not in self.log.live():
+                continue
+            if newest and any(later.assignment_id == entry.assignment_id for later in self.log.entries[self.heard :]):
                 continue
             self.handle(AssignmentChanged(self.now, entry.assignment_id, entry.assignment, entry.revision))
 

@@ -360,6 +360,14 @@ class Replicas(RuleBasedStateMachine):
         if ids:
             self.answers.append((self.players[which].release(ids[index % len(ids)]), None))
 
+    @rule(which=WHICH, task=TASKS)
+    def give_up(self, which: int, task: str) -> None:
+        self.answers.append((self.players[which].release(task_id=task), None))
+
+    @rule(which=WHICH, task=TASKS, ttl=st.sampled_from([1.0, 5.0]))
+    def renew(self, which: int, task: str, ttl: float) -> None:
+        self.answers.append((self.players[which].assign(task, ttl=ttl, renew=True), task))
+
     @rule(which=WHICH, fate=st.sampled_from(list(Fate)), index=ANY)
     def carry_out(self, which: int, fate: Fate, index: int) -> None:
         player = self.players[which]
@@ -378,9 +386,10 @@ class Replicas(RuleBasedStateMachine):
         if player.late:
             self.log.commit(player.late.pop(index % len(player.late)))
 
-    @rule(which=WHICH, entries=st.integers(1, 3))
-    def hear(self, which: int, entries: int) -> None:
-        self.players[which].hear(entries)
+    @rule(which=WHICH, entries=st.integers(1, 3), newest=st.booleans())
+    def hear(self, which: int, entries: int, newest: bool) -> None:
+        """The bucket has one entry a key: who is late hears no others."""
+        self.players[which].hear(entries, newest)
 
     @rule(which=WHICH, entries=st.integers(1, 3))
     def learn(self, which: int, entries: int) -> None:
@@ -431,7 +440,9 @@ class Replicas(RuleBasedStateMachine):
             assert entry.assignment_id == reply["assignment_id"]
             assert entry.assignment is not None
             assert (entry.assignment.task_id, reply["task_id"]) == (task, task)
-            assert entry.assignment.expires_at == reply["expires_at"]
+            known = [each.assignment for each in self.log.entries if each.assignment_id == entry.assignment_id]
+            assert reply["expires_at"] in {each.expires_at for each in known if each is not None}
+            assert {each.token for each in known if each is not None} == {entry.revision}
 
     @invariant()
     def ledgers_are_whole(self) -> None:

@@ -102,6 +102,26 @@ def test_a_lower_standing_counts_as_load() -> None:
     assert chosen(make_catalog(back, agent("loaded", 0.5))) == {"loaded": 1000}
 
 
+@pytest.mark.parametrize("what", ["missed", "unanswered", "lost", "held", "standing"])
+def test_who_may_be_gone_is_chosen_only_if_there_is_nobody_else(what: str) -> None:
+    """However many there are of them, and whatever is preferred."""
+    doubtful = [agent(f"d{number}", tags=("eu",)) for number in range(20)]
+    for each in doubtful:
+        if what == "standing":
+            each.standing = 0.0
+        elif what == "missed":
+            each.finding().missing(NOW)
+        elif what == "unanswered":
+            each.finding().unanswered(NOW)
+        elif what == "lost":
+            each.finding().was_lost = True
+        else:
+            each.finding().is_held = True
+    query = Query(sort_by="random", slots=1, prefer_tags=frozenset({"eu"}))
+    assert chosen(make_catalog(*doubtful, agent("well", 0.7)), query, 100) == {"well": 100}
+    assert set(chosen(make_catalog(*doubtful), query)) == {each.agent_id for each in doubtful}
+
+
 def test_who_is_excluded_is_not_chosen() -> None:
     catalog = make_catalog(*(agent(f"a{number}") for number in range(20)))
     query = Query(sort_by="random", slots=1, exclude=frozenset(f"a{number}" for number in range(18)))

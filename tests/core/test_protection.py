@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from registry.core.choice import choose
 from registry.core.events import ConnectionClosed, ConnectionsWatched, Outcome, PulseHeard, Purpose, Verb
 from registry.core.judgement import verdict
 from registry.core.limits import (
@@ -19,6 +20,7 @@ from registry.core.limits import (
 )
 from registry.core.path import MAX_ALLOWANCE
 from registry.core.protection import LATENESS, OUTAGE, SILENCE, UNREACHABLE, Protection
+from registry.core.query import Query
 from registry.core.status import Status
 from tests.core.shell import Shell, World
 
@@ -163,6 +165,45 @@ def test_who_deregisters_meanwhile_goes_at_once(world: World, shell: Shell):
     world.advance(LEASE + 2.0)
     shell.command(Verb.DEREGISTER, "a3")
     assert "a3" not in shell.state.agents
+
+
+# What is given work meanwhile.
+
+
+def whom(shell: Shell, tries: int = 60) -> set[str]:
+    """Return whom work is given to."""
+    state, wanted = shell.state, Query(sort_by="random", slots=1)
+    found = {choose(state.catalog, wanted, shell.world.now, state.random) for _ in range(tries)}
+    state.catalog.validate()
+    return {agent.agent_id for agent in found if agent is not None}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "after"), [(None, LEASE + 2.0), (Outcome.NO_RESPONDERS, GRACE - 0.1), (Outcome.TIMEOUT, LEASE)]
+)
+def test_nobody_is_given_work_whose_verdict_is_held_back(
+    world: World, shell: Shell, outcome: Outcome | None, after: float
+):
+    """Nor who was not there when asked; until he is heard of again, and unless there is nobody else."""
+    fleet(shell, probed=outcome is not None)
+    dead = set(FLEET[:20])
+    assert whom(shell) & dead
+    life = Life(shell, set(), outcome or Outcome.TIMEOUT)
+    life.go_on(40.0)
+    shell.handle(ConnectionsWatched(world.now, True))
+    life.dead = dead
+    life.go_on(after)
+    in_doubt = {agent_id for agent_id in dead if shell.state.agents[agent_id].is_doubtful}
+    assert in_doubt
+    assert outcome is not None or in_doubt == dead
+    assert statuses(shell)["offline"] == 0
+    assert not whom(shell) & in_doubt
+    life.dead = set(FLEET)
+    life.go_on(LEASE + 2.0)
+    assert whom(shell), "there is nobody else"
+    life.dead = set()
+    life.go_on(20.0)
+    assert whom(shell, 300) & in_doubt, "it was heard of again"
 
 
 # Absence.

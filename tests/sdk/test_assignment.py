@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 
 from agents_sdk import (
     Agent,
@@ -16,6 +19,7 @@ from agents_sdk import (
     ForbiddenError,
     InvalidRequestError,
     NotBegunError,
+    NotFoundError,
     RegistryClient,
     ServiceQuery,
     UnavailableError,
@@ -151,6 +155,120 @@ async def test_who_waits_goes_on_waiting_when_the_leader_is_gone(
     await eventually(lambda: len(second.state.waiters) == 1, within=15.0)
     await taken.release()
     assert (await waiting).task_id == "next"
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.3, 1.0])
+async def test_that_nobody_was_free_is_final(client: RegistryClient, registry: Replica, wait: float) -> None:
+    """It is said when the wait is over, and who registers then is given to nobody."""
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="no agent matches"):
+        await client.assign(TRADING, wait=wait)
+    assert time.monotonic() - started < wait + 1.0, "else it was asked again"
+    assert registry.state.statistics.refused["unavailable"] == 1
+    assert not len(registry.state.waiters)
+
+
+async def test_what_is_left_of_the_wait_is_asked_for(
+    registry: Replica, client: RegistryClient, nats_server: NatsServer, nc: Client
+) -> None:
+    """Also after silence: here of somebody who takes the first request and says nothing."""
+    await registry.stop()
+    heard = await nc.subscribe("registry.assign")
+    await nc.flush()
+    asking = asyncio.ensure_future(client.assign(TRADING, task_id="one", wait=1.0))
+    first, second = [json.loads((await heard.next_msg(timeout=5.0)).data) for _ in range(2)]
+    assert first["wait"] == 1.0
+    assert second["wait"] == 0.0
+    assert second["task_id"] == "one"
+    asking.cancel()
+
+
+async def test_who_cancels_gets_no_agent(client: RegistryClient, registry: Replica) -> None:
+    waiting = asyncio.ensure_future(client.assign(TRADING, task_id="one", wait=30.0))
+    await eventually(lambda: len(registry.state.waiters) == 1)
+    waiting.cancel()
+    await eventually(lambda: not len(registry.state.waiters))
+    await client.register(WORKER)
+    assert (await client.assign(TRADING, task_id="two")).agent.agent_id == "worker-1"
+
+
+async def test_who_gives_up_says_so(client: RegistryClient, registry: Replica, nc: Client) -> None:
+    await registry.stop()
+    heard = await nc.subscribe("registry.release")
+    await nc.flush()
+    with pytest.raises(UnavailableError):
+        await client.assign(TRADING, task_id="one")
+    assert json.loads((await heard.next_msg(timeout=5.0)).data) == {"task_id": "one"}
+
+
+async def test_a_closed_client_says_so_at_once(nats_server: NatsServer, registry: Replica) -> None:
+    client = RegistryClient(nats_server.url)
+    await client.connect()
+    await client.close()
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="closed"):
+        await client.assign(TRADING, wait=30.0)
+    assert time.monotonic() - started < 5.0
+
+
+async def test_it_is_renewed(client: RegistryClient) -> None:
+    await client.register(WORKER)
+    assignment = await client.assign(TRADING, task_id="one", ttl=30.0)
+    before, token = assignment.expires_at, assignment.fencing_token
+    await assignment.renew()
+    assert before < assignment.expires_at < before + 30.0
+    await assignment.renew(300.0)
+    assert assignment.expires_at > before + 200.0
+    assert (await client.assignments()).assignments[0].expires_at == assignment.expires_at
+    assert assignment.fencing_token == token
+    with pytest.raises(InvalidRequestError, match="ttl"):
+        await assignment.renew(0.5)
+    await assignment.release()
+    with pytest.raises(NotFoundError):
+        await assignment.renew()
+    await client.assign(TRADING, task_id="one")
+    with pytest.raises(NotFoundError, match="is assigned anew"):
+        await assignment.renew()
+
+
+async def test_the_registry_is_told_of_who_does_not_answer(client: RegistryClient, nc: Client) -> None:
+    await client.register({**WORKER, "agent_id": "worker-1"})
+    told = await nc.subscribe("registry.report.worker-1")
+    silent = await nc.subscribe("agent.worker-1.silent")
+    await nc.flush()
+    async with await client.assign(TRADING) as assignment:
+        with pytest.raises(NotBegunError):
+            await assignment.call("order")
+        with pytest.raises(UnavailableError, match="it may have begun"):
+            await assignment.call("silent", timeout=0.2)
+    problems = [json.loads((await told.next_msg(timeout=5.0)).data)["problem"] for _ in range(2)]
+    assert problems == ["order: nobody listens", "silent: no answer within 0.2 s"]
+    await silent.unsubscribe()
+
+
+async def test_an_agent_that_has_just_registered_is_given_a_moment_to_listen(
+    client: RegistryClient, nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes requests once it knows that the id is its own."""
+    await client.register(WORKER)
+    failures, request = [], client._connection.request
+
+    async def answer(msg: Msg) -> None:
+        await msg.respond(b"42")
+
+    async def listen_late(*args: Any) -> Msg:
+        try:
+            return await request(*args)
+        except NoRespondersError:
+            failures.append(args)
+            await nc.subscribe("agent.worker-1.quote", cb=answer)
+            await nc.flush()
+            raise
+
+    async with await client.assign(TRADING) as assignment:
+        monkeypatch.setattr(client._connection, "request", listen_late)
+        assert await assignment.call("quote") == 42
+        assert len(failures) == 1
 
 
 async def test_losses_are_events(client: RegistryClient) -> None:
