@@ -208,7 +208,7 @@ async def test_a_message_whose_handler_fails_is_told_of(bus: Bus, nc: Client, ca
         heard.append(msg.data)
 
     await bus.subscribe("a", hear)
-    await bus.client.flush()
+    await settle(bus.client)
     await nc.publish("a", b"bad")
     await nc.publish("a", b"good")
     await eventually(lambda: heard == [b"good"])
