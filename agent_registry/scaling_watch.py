@@ -42,15 +42,7 @@ async def _follow(target: Target, capability: str | None, as_json: bool) -> None
                 show = _show_table(registry, capability, target.shown)
             else:
                 show = _show_lines(registry, capability, as_json)
-            tasks = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(show)]
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            await stopping.or_until(show)
 
 
 async def _show_lines(registry: RegistryClient, capability: str | None, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from agents_sdk.signals import on_stop_signal
@@ -24,6 +24,22 @@ class Stopping:
     def ask(self) -> None:
         """Ask it to end, as a signal does."""
         self._asked.set()
+
+    async def or_until(self, *work: Awaitable[None]) -> None:
+        """Do all of this until it has been asked, or the first of it ends.
+
+        Raises:
+            Exception: What the first that ended raised.
+        """
+        tasks = [asyncio.ensure_future(each) for each in (self.wait(), *work)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _end(self) -> None:
         if self.at_once is not None:

@@ -55,17 +55,10 @@ def watch(
 async def _follow(target: Target, query: ServiceQuery, narrowed: bool, show: Show) -> None:
     with until_signalled() as stopping:
         async with connected(target, lasting=True) as registry:
-            tasks = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_agents(registry, query, show))]
+            work = [_agents(registry, query, show)]
             if not narrowed:
-                tasks.append(asyncio.ensure_future(_other_events(registry, show)))
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                work.append(_other_events(registry, show))
+            await stopping.or_until(*work)
 
 
 async def _agents(registry: RegistryClient, query: ServiceQuery, show: Show) -> None:

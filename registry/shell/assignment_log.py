@@ -34,6 +34,7 @@ from registry.shell.entry import Entry
 from registry.shell.jetstream_nats import StoreError, is_conflict
 from registry.shell.log_reader import contents
 from registry.shell.logs import get_logger
+from registry.shell.progress import Progress
 from registry.shell.store import AssignmentWrite, Store
 from registry.shell.tail import Tail
 from registry.shell.trouble import Trouble
@@ -85,9 +86,8 @@ class AssignmentLog:
         self._losses = losses
         self._trouble = Trouble(log)
         self._tail = Tail(store, store.assignments, self._heard, self._begin_anew, self._go_through, AWAY)
-        self._revision = 0
+        self._progress = Progress()
         """Everything up to this revision was handed to the core."""
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._one_takes, self._batch_takes = ONE_TAKES, BATCH_TAKES
 
     @property
@@ -172,35 +172,19 @@ class AssignmentLog:
         await self._tail.go_through()
         last = (await self._store.extent(self._store.assignments)).last
         newest = await self._store.newest_revision(self._store.assignments)
-        if not await self._reached(newest):
+        if not await self._progress.reached(newest, LOG_WAIT):
             raise StoreError(f"{self._store.assignments}: entry {newest} was not heard within {LOG_WAIT:g} s")
         return max(last, newest)
-
-    async def _reached(self, revision: int) -> bool:
-        if revision <= self._revision:
-            return True
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((revision, future))
-        try:
-            await asyncio.wait_for(future, LOG_WAIT)
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting = [entry for entry in self._waiting if entry[1] is not future]
-        return True
 
     async def _heard(self, entry: Entry) -> None:
         assignment = assignment_in(entry)
         if assignment is not None and assignment.is_lost:
             self._losses.take(entry.revision, assignment)
         await self._dispatch(AssignmentChanged(monotonic(), entry.key, assignment, entry.revision))
-        self._revision = max(self._revision, entry.revision)
-        for wanted, future in self._waiting:
-            if wanted <= self._revision and not future.done():
-                future.set_result(None)
+        self._progress.advance(entry.revision)
 
     async def _begin_anew(self) -> None:
-        self._revision = 0
+        self._progress.begin_anew()
         self._losses.begin_anew()
         await self._dispatch(AssignmentsReplaced(monotonic()))
 

@@ -7,7 +7,6 @@ from an entry may have to wait until the connection takes it, and is done after 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from registry.shell.clock import monotonic
 from registry.shell.entry import Entry
 from registry.shell.log_reader import contents
 from registry.shell.logs import get_logger
+from registry.shell.progress import Progress
 from registry.shell.records import record_in
 from registry.shell.store import Store
 from registry.shell.tail import Tail
@@ -48,15 +48,13 @@ class BucketLog:
         perform: Callable[[Iterable[Effect]], Awaitable[None]],
         projector: Projector,
     ) -> None:
-        self.revision = 0
-        """Everything up to this revision is applied."""
+        self._progress = Progress()
         self._tail = Tail(store, store.bucket, self._heard, self._begin_anew, self._go_through)
         self._store = store
         self._decide = decide
         self._perform = perform
         self._projector = projector
         self._own: dict[int, Record] = {}
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._restored = False
         self._anew = False
         """Whether the bucket was made anew, and has not been caught up with."""
@@ -92,19 +90,14 @@ class BucketLog:
                 del self._own[next(iter(self._own))]
         await self._follow_up(effects)
 
+    @property
+    def revision(self) -> int:
+        """Everything up to this revision is applied."""
+        return self._progress.revision
+
     async def reached(self, revision: int, within: float) -> bool:
         """Wait until a revision is applied; return whether it came within so many seconds."""
-        if revision <= self.revision:
-            return True
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((revision, future))
-        try:
-            await asyncio.wait_for(future, within)
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting = [entry for entry in self._waiting if entry[1] is not future]
-        return True
+        return await self._progress.reached(revision, within)
 
     async def _heard(self, entry: Entry) -> None:
         if entry.revision <= self.revision:
@@ -132,7 +125,7 @@ class BucketLog:
             await self._perform(effects)
 
     async def _begin_anew(self) -> None:
-        self.revision = 0
+        self._progress.begin_anew()
         self._own.clear()
         self._restored = False
         self._anew = True
@@ -148,9 +141,6 @@ class BucketLog:
     def _advance(self, revision: int, record: Record | None) -> None:
         if revision <= self.revision:
             return
-        self.revision = revision
-        for wanted, future in self._waiting:
-            if wanted <= revision and not future.done():
-                future.set_result(None)
+        self._progress.advance(revision)
         if self._restored:
             self._projector.take(revision, record)

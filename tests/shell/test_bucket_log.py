@@ -27,7 +27,7 @@ class World:
         self.gate = asyncio.Event()
         self.taken: list[int] = []
         self.log = BucketLog(Store(), self.decide, self.perform, self)  # type: ignore[arg-type]
-        self.log.revision = 10
+        self.log._progress.advance(10)
         self.log._restored = True
 
     def decide(self, event: Event) -> list[Effect]:
