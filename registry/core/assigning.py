@@ -210,8 +210,8 @@ def _why_nobody(state: RegistryState, request: AssignmentRequested) -> str:
         return "no agent matches; try again later, with a longer wait, or ask for less"
     full = matching - catalog.count(replace(query, max_load=1.0))
     loaded = matching - full - catalog.count(query)
-    are_full = "are full" if request.slots == 1 else f"have fewer than {request.slots} slots free"
-    why = f"{matching} agents match, {full} of them {are_full}"
+    without = "without a free slot" if request.slots == 1 else f"with fewer than {request.slots} free slots"
+    why = f"{matching} {'agent matches' if matching == 1 else 'agents match'}, {full} {without}"
     if loaded:
         why += f", {loaded} more have a load above {query.max_load:g}"
     if matching > full + loaded:

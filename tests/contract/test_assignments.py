@@ -39,7 +39,7 @@ async def test_slots_are_given_until_there_are_none(registry: Replica, nc: Clien
     assert first["assignment_id"] != second["assignment_id"]
     nobody = await ask(nc, "registry.assign", TRADING)
     assert_error(nobody, "unavailable")
-    assert "1 agents match, 1 of them are full" in nobody.body["error"]["message"]
+    assert "1 agent matches, 1 without a free slot" in nobody.body["error"]["message"]
     agent = await told(nc, "registry.get", {"agent_id": "worker-1"})
     assert (agent["reserved"], agent["load_factor"]) == (2, 0.0)
     assert (await told(nc, "registry.discover", TRADING))["total"] == 0, "it is as loaded as can be"

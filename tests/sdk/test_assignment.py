@@ -42,7 +42,7 @@ async def test_it_is_released_at_its_end(client: RegistryClient) -> None:
         listing = await client.assignments(agent_id="worker-1")
         [listed] = listing.assignments
         assert (listed.assignment_id, listed.fencing_token) == (assignment.assignment_id, assignment.fencing_token)
-        with pytest.raises(UnavailableError, match="1 agents match, 1 of them are full"):
+        with pytest.raises(UnavailableError, match="1 agent matches, 1 without a free slot"):
             await client.assign(TRADING)
     assert (await client.assignments()).total == 0
     assert await assignment.release() is False
