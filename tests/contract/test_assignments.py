@@ -279,10 +279,10 @@ async def test_listing(registry: Replica, nc: Client) -> None:
 
 async def test_another_leader_knows_all(registry: Replica, start: Start, nc: Client) -> None:
     await register(nc)
-    first = await assign(nc, task_id="one", ttl=2.0)
+    first = await assign(nc, task_id="one", ttl=6.0)
     second = await start()
     await registry.stop()
-    await eventually(lambda: second.state.leading)
+    await eventually(lambda: second.state.leading and second.state.sure)
     again = await assign(nc, task_id="one")
     assert (again["assignment_id"], again["fencing_token"]) == (first["assignment_id"], first["fencing_token"])
     other = await assign(nc, task_id="two")
