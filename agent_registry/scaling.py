@@ -113,7 +113,9 @@ def set_policy(
     ] = None,
     dry_run: Annotated[
         bool | None,
-        typer.Option("--dry-run/--no-dry-run", metavar="", help="Only show what would be ordered.", show_default=False),
+        typer.Option(
+            "--dry-run/--act", metavar="", help="Only show what would be ordered; --act: order it.", show_default=False
+        ),
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", metavar="", help="Go back to the defaults first.")] = False,
     as_json: AsJson = False,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
+from agents_sdk.cancelling import cancel
 from agents_sdk.launcher import Launcher
 from agents_sdk.protocol.errors import ConflictError, NotFoundError, UnavailableError
 from agents_sdk.protocol.vocabulary import AgentStatus
@@ -54,10 +55,8 @@ class Leaving:
 
     async def close(self) -> None:
         """Wait for nobody any more."""
-        going = set(self._going.values())
-        for task in going:
-            task.cancel()
-        await asyncio.gather(*going, return_exceptions=True)
+        for task in set(self._going.values()):
+            await cancel(task)
 
     async def _see_off(self, agent_ids: list[str], capability: str, reason: str) -> None:
         deadline, backoff = time.monotonic() + self._drain_timeout, Backoff(0.2, 5.0)
