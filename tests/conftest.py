@@ -77,8 +77,10 @@ async def proxy() -> AsyncIterator[Proxy]:
     await proxy.stop()
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], within: float = 10.0) -> None:
-    """Wait until a condition holds; fail when it does not within `within` seconds."""
+async def eventually(
+    condition: Callable[[], bool | Awaitable[bool]], within: float = 10.0, seen: object = None
+) -> None:
+    """Wait until a condition holds; fail when it does not within `within` seconds, and show what was `seen`."""
     deadline = time.monotonic() + within
     while True:
         met = condition()
@@ -86,5 +88,5 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]], within: fl
             met = await met
         if met:
             return
-        assert time.monotonic() < deadline, f"not within {within} s: {condition}"
+        assert time.monotonic() < deadline, f"not within {within} s: {seen or condition}"
         await asyncio.sleep(0.01)

@@ -20,6 +20,7 @@ from registry.shell.embedded import NatsServer
 from tests.cli.cluster import Cluster
 from tests.cli.conftest import Do
 from tests.cli.running import Running, Up, command, environment, finished, until
+from tests.cluster.running import STREAMS
 from tests.contract.wire import told
 from tests.login import Login
 from tests.sdk.outage import Server
@@ -437,7 +438,7 @@ async def test_a_cluster_of_three(tmp_path: Path) -> None:
     await cluster.start()
     try:
         with Serve(cluster.servers[0].url, tmp_path / "serve", AGENT_REGISTRY_KV_REPLICAS="3"):
-            await cluster.lead("KV_registry_agents", "KV_registry_control", "REGISTRY_EVENTS")
+            await cluster.lead(*STREAMS)
             code, document = seen(cluster.url)
             assert code == 0, broken(document)
             assert (document["acknowledgement"]["copies"], document["acknowledgement"]["in_memory_of"]) == (3, 2)

@@ -14,7 +14,7 @@ from typing import Any
 from deploy.cluster.nodes import NAMES
 from tests.cli.running import Running, until
 
-STREAMS = ("KV_registry_agents", "KV_registry_control", "REGISTRY_EVENTS")
+STREAMS = ("KV_registry_agents", "KV_registry_control", "KV_registry_assignments", "REGISTRY_EVENTS")
 
 _CHOSEN = re.compile(r"^\[\d+\] (\S+ \S+) \[INF\] JetStream cluster new metadata leader: (\S+)/", re.MULTILINE)
 

@@ -17,6 +17,7 @@ from typing import Any
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from agents_sdk import RegistryClient, UnavailableError
 from bench.copies import leader_of
@@ -25,7 +26,7 @@ from registry.settings import Settings
 from tests.cli.running import ROOT, environment, finished, is_alive, until
 from tests.cluster.running import STREAMS, RunningCluster
 from tests.conftest import eventually
-from tests.contract.wire import Inbox, ask, listening, payloads, settle, told, until_status
+from tests.contract.wire import ask, listening, payloads, settle, told, until_status
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and only Linux ends children")
 
@@ -111,7 +112,11 @@ async def test_connections_that_end_at_any_node_are_heard_of(cluster: RunningClu
         agent_id = f"agent-{url.rpartition(':')[2]}"
         subject = f"agent.{agent_id}.health_check"
         theirs = await nats.connect(url, name=f"agent:{agent_id}")
-        await theirs.subscribe(subject, cb=Inbox().put)
+
+        async def answer(msg: Msg, agent: Client = theirs) -> None:
+            await agent.publish(msg.reply, b"{}")  # who is asked just then and does not answer is taken to hang
+
+        await theirs.subscribe(subject, cb=answer)
         await settle(theirs)
         registration = {"agent_type": "trader", "capabilities": ["trading"], "health_subject": subject}
         await told(theirs, f"registry.register.{agent_id}", registration)

@@ -151,7 +151,7 @@ async def until_status(nc: Client, status: str, agent_id: str = "trader-1", with
         seen.update(await agent(nc, agent_id))
         return seen["status"] == status
 
-    await eventually(there, within)
+    await eventually(there, within, seen)
     return seen
 
 
