@@ -17,7 +17,6 @@ from agents_sdk.link import ClosedError
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
 from agents_sdk.protocol.errors import UnavailableError
-from agents_sdk.protocol.subjects import agent_topic
 from agents_sdk.replies import ELSEWHERE, AgentCallError, answer_in
 from agents_sdk.retry import Backoff
 from agents_sdk.tracing import outgoing_headers
@@ -238,8 +237,7 @@ class Caller:
         agent_id = agent.agent_id
         self._in_flight[agent_id] += 1
         try:
-            subject = agent_topic(agent_id, call.topic)
-            reply = await self._connection.request(subject, call.body, within, outgoing_headers())
+            reply = await self._connection.request(agent.topic(call.topic), call.body, within, outgoing_headers())
         except NoRespondersError:
             return await self._failed(agent_id, call.topic, _Failure("nobody listens"))
         except TimeoutError:

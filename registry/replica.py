@@ -47,6 +47,7 @@ from registry.shell.projector import Projector
 from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
 from registry.shell.routes import Routes
+from registry.shell.services import Services
 from registry.shell.store import Store
 from registry.shell.tail import Tail
 from registry.shell.tasks import end
@@ -131,8 +132,17 @@ class Replica:
         self.projector = Projector(self.store, self.subjects, self.replica_id, self.election.holds)
         self.log = BucketLog(self.store, self._decide, self._perform, self.projector)
         self.assignments = AssignmentLog(self.store, self.dispatch, self.projector.losses)
+        verify = self.settings.identity == "request-info"
+        self.services = Services(self.bus, self.subjects, self.state.adoption, self.dispatch, verify)
         self.effector = Effector(
-            self.bus, self.store, self.subjects, self.dispatch, self.log, self.assignments, self.projector
+            self.bus,
+            self.store,
+            self.subjects,
+            self.dispatch,
+            self.log,
+            self.assignments,
+            self.projector,
+            self.services,
         )
         self._control = Tail(self.store, self.subjects.control_bucket, self._control_heard, self._control_replaced)
         stops(self.effector.stop)
@@ -153,6 +163,7 @@ class Replica:
         await self._connected()
         await self.bus.subscribe(self.subjects.replica(self.replica_id), self._present)
         await self.pulse.start()
+        await self.services.start()
         stops(self.election.stop)
         await self.election.start()
         # What was asked is answered before the log, which the answers need, and the connection end.
@@ -245,6 +256,7 @@ class Replica:
                 "outages": state.path.outages,
             },
             "connections_watched": state.connections_watched,
+            "adopted_agents": len(state.adoption.agents),
             **self.presence(),
             "nats": {
                 "reconnects": self.bus.reconnects,

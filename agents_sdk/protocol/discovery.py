@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from agents_sdk.protocol.fields import AgentId, Capability, Count, Flag, JsonObject, Name, Score, Text, Timestamp
 from agents_sdk.protocol.model import Reply
+from agents_sdk.protocol.subjects import agent_topic
 from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, SortBy
 
 MAX_LIMIT = 1000
@@ -120,6 +121,18 @@ class Evidence(Reply):
     """The replica that says so."""
 
 
+class Adopted(Reply):
+    """A service that knows nothing of the registry, and is an agent all the same."""
+
+    protocol: str
+    """`micro` for a NATS micro service, `synadia` for an agent of the Synadia Agent Protocol."""
+    service: str
+    """Its name; its id is the agent's."""
+    endpoints: dict[str, str] = Field(default_factory=dict)
+    """Topic to the subject on which it is served, instead of `agent.<agent_id>.<topic>`. Instances of the same service
+    may share one, and any of them then answers."""
+
+
 @dataclass
 class AgentInfo:
     """An agent as the registry knows it.
@@ -165,6 +178,8 @@ class AgentInfo:
     claims: set[str] = field(default_factory=set)
     canaries: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Capability to its canary, as registered: `topic`, `payload`, `expect`, `timeout`, `period`."""
+    adopted: Adopted | None = None
+    """The service that the registry made this agent of; None if it registers itself."""
     reserved: int = 0
     """Slots that assignments reserve of it now."""
     suspicion: float = 0.0
@@ -182,6 +197,8 @@ class AgentInfo:
         known["claims"] = set(wire.get("claims", ()))
         if known.get("evidence") is not None:
             known["evidence"] = Evidence.model_validate(known["evidence"])
+        if known.get("adopted") is not None:
+            known["adopted"] = Adopted.model_validate(known["adopted"])
         return cls(**known)
 
     def to_wire(self) -> dict[str, Any]:
@@ -191,7 +208,14 @@ class AgentInfo:
             wire[name] = sorted(wire[name])
         if self.evidence is not None:
             wire["evidence"] = self.evidence.model_dump(mode="json")
+        if self.adopted is not None:
+            wire["adopted"] = self.adopted.model_dump(mode="json")
         return wire
+
+    def topic(self, name: str) -> str:
+        """Return the subject on which one of its topics is reached."""
+        served = {} if self.adopted is None else self.adopted.endpoints
+        return served.get(name) or agent_topic(self.agent_id, name)
 
 
 _AGENT_FIELDS = tuple(item.name for item in fields(AgentInfo))

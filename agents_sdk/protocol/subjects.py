@@ -165,6 +165,11 @@ class Subjects:
         return f"{self.replica(replica_id)}.pulse"
 
     @property
+    def vitals(self) -> str:
+        """The subject on which the leader tells all replicas how an adopted agent does."""
+        return f"{self.prefix}.vitals"
+
+    @property
     def _name(self) -> str:
         return self.prefix.replace(".", "-")
 

@@ -13,9 +13,12 @@ from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
     Announce,
     AwaitRevision,
+    CallServices,
     CommitAssignments,
+    DescribeService,
     Effect,
     LearnAssignments,
+    MeasureService,
     Probe,
     PublishOrder,
     PutOrders,
@@ -25,6 +28,7 @@ from registry.core.effects import (
     ReadRecord,
     RunCanary,
     SendReply,
+    ShareVitals,
     SweepRemoval,
     TellAgent,
 )
@@ -50,6 +54,7 @@ from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
 from registry.shell.logs import get_logger
 from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
 from registry.shell.scaling_keys import ScalingKeys, unfinished
+from registry.shell.services import unanswered
 from registry.shell.store import Store
 from registry.shell.trouble import Trouble
 
@@ -57,6 +62,7 @@ if TYPE_CHECKING:
     from registry.shell.assignment_log import AssignmentLog
     from registry.shell.bucket_log import BucketLog
     from registry.shell.projector import Projector
+    from registry.shell.services import Services
 
 log = get_logger(__name__)
 
@@ -90,6 +96,7 @@ class Effector:
         bucket_log: Takes every record that was committed.
         assignment_log: Writes assignments.
         projector: Publishes scaling orders, and knows whether the events of what is swept are in the stream.
+        services: Asks services.
     """
 
     def __init__(
@@ -101,6 +108,7 @@ class Effector:
         bucket_log: BucketLog,
         assignment_log: AssignmentLog,
         projector: Projector,
+        services: Services,
     ) -> None:
         self._trouble = Trouble(log)
         self._bus = bus
@@ -119,6 +127,10 @@ class Effector:
             SweepRemoval: self._sweep,
             Probe: self._spawned(self._probe),
             RunCanary: self._spawned(self._run_canary),
+            CallServices: services.call,
+            DescribeService: self._spawned(services.describe),
+            MeasureService: self._spawned(services.measure),
+            ShareVitals: services.share,
             TellAgent: self._tell,
             PublishOrder: self._spawned(self._publish_order),
             Announce: self._announce,
@@ -159,6 +171,8 @@ class Effector:
                 await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT, subject))
             case RunCanary():
                 await self._dispatch(canary.ended(effect, None, FAILED))
+            case DescribeService() | MeasureService():
+                await self._dispatch(unanswered(effect))
             case CommitAssignments() | LearnAssignments():
                 self._spawn(self._dispatch_later(failed(effect)))
             case PutOrders() | PutPolicy() | ReadPolicy():

@@ -30,6 +30,7 @@ from agents_sdk.protocol.subjects import LED, MESSAGE_ID, SHARED, TELEMETRY, Sub
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested, Event, RegisterRequested, TelemetryReceived
+from registry.shell.bus_nats import REQUEST_INFO
 from registry.shell.clock import monotonic
 from registry.shell.facts import (
     assignment,
@@ -56,9 +57,6 @@ if TYPE_CHECKING:
     from registry.shell.queries import Queries
 
 log = get_logger(__name__)
-
-REQUEST_INFO = "Nats-Request-Info"
-"""Header that a NATS server writes on requests through a service import with `share: true`, over a forged one."""
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -46,6 +46,7 @@ def agent_fields(agent: Agent) -> dict[str, Any]:
         "max_concurrency": record.max_concurrency,
         "claims": record.claims,
         "canaries": record.canaries,
+        "adopted": record.adopted,
         "reserved": agent.reserved,
         "suspicion": agent.suspicion,
     }

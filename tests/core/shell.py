@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -12,12 +13,16 @@ from itertools import count
 from random import Random
 from typing import Any
 
+from registry.core.adoption import Adoption
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
 from registry.core.effects import (
     Announce,
     AwaitRevision,
+    CallServices,
+    DescribeService,
     Effect,
+    MeasureService,
     Probe,
     PublishOrder,
     PutOrders,
@@ -27,6 +32,7 @@ from registry.core.effects import (
     ReadRecord,
     RunCanary,
     SendReply,
+    ShareVitals,
     SweepRemoval,
     TellAgent,
 )
@@ -111,6 +117,14 @@ class Reply:
     def __getitem__(self, name: str) -> Any:
         assert not isinstance(self.body, RefusedError), self.body
         return getattr(self.body.record, name) if isinstance(self.body, Agent) else self.body[name]
+
+
+def _may_be_probed(subject: str, prefix: str) -> bool:
+    """Return whether a probe harms nobody: a service answers a PING, and does nothing else."""
+    return (
+        may_be_asked(subject, prefix)
+        or re.fullmatch(r"\$SRV\.PING\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", subject) is not None
+    )
 
 
 def settled(effect: Effect) -> Any:
@@ -275,6 +289,8 @@ class Shell:
         self.canaries: list[RunCanary] = []
         self.awaiting: list[AwaitRevision] = []
         self.told: list[TellAgent] = []
+        self.services: list[CallServices | DescribeService | MeasureService | ShareVitals] = []
+        """What was to be asked of services."""
         self.orders: list[dict[str, Any]] = []
         self.announced: list[tuple[str, str]] = []
         """What the registry said of itself, with the cause."""
@@ -329,8 +345,11 @@ class Shell:
             case PutRecord() | ReadRecord():
                 self._check_write(effect)
                 self.todo.append(effect)
+            case CallServices() | DescribeService() | MeasureService() | ShareVitals():
+                assert self.state.leading, "only the leader asks services"
+                self.services.append(effect)
             case AwaitRevision() | Probe() | TellAgent():
-                assert not isinstance(effect, Probe) or may_be_asked(effect.subject, self.state.prefix), effect
+                assert not isinstance(effect, Probe) or _may_be_probed(effect.subject, self.state.prefix), effect
                 kept: list[Any] = {AwaitRevision: self.awaiting, Probe: self.probes, TellAgent: self.told}[type(effect)]
                 kept.append(effect)
             case RunCanary():
@@ -592,10 +611,18 @@ class World:
         scaling: Whether scaling orders are issued.
         policy: The default scaling policy.
         limits: Other limits than the default ones.
+        adopt: As what services are adopted.
     """
 
-    def __init__(self, scaling: bool = False, policy: Policy | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        scaling: bool = False,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+        adopt: Collection[str] = (),
+    ) -> None:
         self.now = START
+        self.adopt = adopt
         self.bucket = Bucket()
         self.policies = PolicyBucket()
         self.ordered = OrderBucket()
@@ -618,7 +645,9 @@ class World:
             return f"{name}{next(ids)}"
 
         scaler = Scaler(self.scaling, self.policy, new_id)
-        return RegistryState(self.limits, Vocabulary(CAPABILITIES), scaler, Random(name).random, new_id)
+        return RegistryState(
+            self.limits, Vocabulary(CAPABILITIES), scaler, Random(name).random, new_id, adoption=Adoption(self.adopt)
+        )
 
     def replica(self, name: str, leading: bool = False) -> Shell:
         """Start a replica."""
