@@ -6,6 +6,7 @@ Run as `python -m tests.contract.strangers URL`; it prints the ids of both, one 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 import nats
@@ -40,4 +41,5 @@ async def main(url: str) -> None:
     await asyncio.Event().wait()
 
 
-asyncio.run(main(sys.argv[1]))
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main(sys.argv[1]))

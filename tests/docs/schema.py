@@ -26,6 +26,7 @@ KINDS = {
 """The patterns, by the words that stand for them in the tables."""
 
 OBJECTS = {
+    "Adopted": "adopted",
     "AgentInfo": "agent",
     "CapabilityCount": "capability count",
     "CapabilityScaling": "capability scaling",

@@ -23,6 +23,7 @@ from agents_sdk.protocol.assignments import (
 from agents_sdk.protocol.canary import CANARY_HEADER, MAX_CANARIES, DeclaredCanary
 from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
+    Adopted,
     AgentInfo,
     CapabilityCount,
     Evidence,
@@ -100,6 +101,7 @@ ELSEWHERE: dict[Any, str] = {AgentInfo: "an [agent](#agent)", ScalingReport: "as
 
 PARTS: list[tuple[str, str, Any]] = [
     ("Agent", "An agent, as `registry.get`, `registry.discover` and the commands show it.", AgentInfo),
+    ("Adopted agents", "Adopted:", Adopted),
     ("Evidence", "Evidence is:", Evidence),
     ("Evidence", "A failing canary:", FailingCanary),
     ("registry.stats", "A judge is:", Judge),
@@ -372,7 +374,9 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.events\.assignment\.lost\.[a-z]+-1",
         r"registry\.replica\.<replica>(\.<subject>)?",
         r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
+        r"registry\.vitals",
         r"\$SRV\.PING\.registry",
+        r"\$SRV\.(>|PING|(PING|INFO|STATS)\.<name>\.<id>)",
         *(re.escape(kind) for kind in events.CE_TYPES.values()),
     ]
     texts = [TEXT, *(block.text for section in PAGE for block in section.blocks if block.language == "sh")]

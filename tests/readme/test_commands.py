@@ -34,6 +34,8 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL
 ORCHESTRATE = "agent-registry orchestrate --launch 'python examples/worker.py' --capability trading"
 LOAD = "python examples/load.py trading --shape sine --high 60"
 
+ADOPT = "AGENT_REGISTRY_ADOPT=micro,synadia agent-registry up"
+
 STAY = {"python examples/ten_lines.py", "agent-registry watch", "nats sub 'registry.events.>'", ORCHESTRATE}
 """Commands that run until they are interrupted."""
 
@@ -108,6 +110,19 @@ def test_agents_are_started_and_stopped_as_ordered(registry: dict[str, str], tmp
         wait(lambda: len(found(registry)) >= 2, orchestrator, within=40.0)
         assert " failed    0 " in run(f"{LOAD} --seconds 3", registry)
     assert found(registry) == []
+
+
+def test_services_are_adopted(tmp_path: Path) -> None:
+    """Unchanged ones, of which the process says the ids."""
+    assert ADOPT in COMMANDS
+    ready = tmp_path / "ready.json"
+    environment = {**os.environ, "PATH": f"{VENV}:{os.environ['PATH']}"}
+    with running(f"exec env {ADOPT} --port 0 --ready-file {ready} --store {tmp_path / 'store'}", environment) as up:
+        wait(ready.exists, up)
+        where = {**environment, "NATS_URL": json.loads(ready.read_text())["nats"]}
+        with running("exec python -m tests.contract.strangers $NATS_URL", where) as strangers:
+            wait(lambda: len(found(where)) == 1, strangers, within=30.0)
+            assert "claude-code" in run("agent-registry discover --capability prompt", where)
 
 
 def test_the_demo(registry: dict[str, str]) -> None:
@@ -186,5 +201,5 @@ def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
 
 
 def test_no_command_is_left_out() -> None:
-    known = ("make ", "export PATH", "python examples/", "agent-registry ", "nats ")
+    known = (ADOPT, "make ", "export PATH", "python examples/", "agent-registry ", "nats ")
     assert [command for command in COMMANDS if not command.startswith(known)] == []
