@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -58,15 +58,14 @@ class Past:
         """
         patterns = self._patterns(subjects)
         found: deque[dict[str, Any]] = deque(maxlen=limit)
-        kind_at, now = subjects.prefix.count(".") + 2, time.time()
+        kind_at, now = subjects.prefix.count(".") + 2, datetime.now(UTC)
         jetstream = connection.client.jetstream(timeout=TIMEOUT)
         try:
             async for msg in _read(jetstream, subjects.events_stream, patterns):
-                event = orjson.loads(msg.data)
-                if self._is_of_the_capability(event):
-                    kept = {name: value for name, value in event.items() if name not in _NOISE and value is not None}
-                    age = round(max(0.0, now - event["at"]), 1)
-                    found.append({"kind": msg.subject.split(".")[kind_at], "age": age, **kept})
+                event = _told_in(msg)
+                if event is not None and self._is_of_the_capability(event):
+                    age = max(0.0, (now - msg.metadata.timestamp).total_seconds())
+                    found.append({"kind": msg.subject.split(".")[kind_at], "age": round(age, 1), **event})
         except (NatsError, TimeoutError) as error:
             why = str(error) or "no answer in time; perhaps this user may not ask JetStream"
             raise UnavailableError(f"the stream {subjects.events_stream} cannot be read: {why}") from error
@@ -91,6 +90,17 @@ class Past:
     def _is_of_the_capability(self, event: dict[str, Any]) -> bool:
         capabilities = event.get("capabilities")
         return self.capability is None or capabilities is None or self.capability in capabilities
+
+
+def _told_in(msg: Msg) -> dict[str, Any] | None:
+    """Return an event without what tells an LLM nothing; None if the message is none, for anybody may write there."""
+    try:
+        event = orjson.loads(msg.data)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(event, dict):
+        return None
+    return {name: value for name, value in event.items() if name not in _NOISE and value is not None}
 
 
 async def _read(jetstream: JetStreamContext, stream: str, patterns: list[str]) -> AsyncIterator[Msg]:
