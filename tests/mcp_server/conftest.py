@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,12 @@ def here(registry: Replica, reach: Reach) -> Connect:
 
 
 @pytest.fixture
-def quoter(registry: Replica, nats_server: NatsServer, tmp_path: Path) -> Iterator[Running]:
+async def quoter(registry: Replica, nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Running]:
     """The agent of `examples/agent_card.py`, in a process of its own."""
     program = [sys.executable, str(ROOT / "examples" / "agent_card.py")]
     with Running(program, tmp_path / "quoter", environment(NATS_URL=nats_server.url)) as running:
         yield running
+        await asyncio.to_thread(running.end)  # it says goodbye to the registry, which is on this loop
 
 
 @pytest.fixture
