@@ -76,7 +76,7 @@ class Agent:
         agent_id: Stable id. When left out, what the variable `AGENT_REGISTRY_AGENT_ID` says, by which whoever starts a
             program many times names each; else one made from the type, new with each process.
         tags: Labels to search by.
-        metadata: Free-form object, at most 16 KiB as JSON.
+        metadata: Free-form object, at most 16 KiB as JSON; `a2a_card` in it must be an A2A agent card.
         version: Version of its software.
         nats: URLs of NATS servers, comma-separated; `NATS_URL`, else this machine's when left out.
         credentials: NATS credentials file.

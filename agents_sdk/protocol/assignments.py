@@ -39,6 +39,7 @@ class AssignmentRequest(Command):
     tags: Names | None = None
     version: Text | None = None
     metadata: JsonObject | None = None
+    skills: Annotated[frozenset[Text], Field(max_length=64)] | None = None
     prefer_tags: Names | None = None
     exclude: Annotated[frozenset[AgentId], Field(max_length=1000)] | None = None
     task_id: TaskId | None = None

@@ -17,6 +17,9 @@ from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, SortBy
 
 MAX_LIMIT = 1000
 
+AGENT_CARD = "a2a_card"
+"""Where in its metadata an agent keeps its A2A agent card."""
+
 REVISION_WAIT = 1.0
 """Seconds that the registry waits at most for the revision that a query asks for; replicas lag by milliseconds."""
 
@@ -45,6 +48,8 @@ class ServiceQuery:
     """A version specifier such as `>=2,<3`."""
     metadata: JsonObject | None = None
     """Fields that the agent's metadata must have with equal values."""
+    skills: Annotated[AbstractSet[Text], Field(max_length=64)] | None = None
+    """Ids of skills, all of which the A2A agent card in its metadata must name."""
     prefer_tags: Annotated[AbstractSet[Name], Field(max_length=64)] | None = None
     """Agents with more of these come first."""
     exclude: Annotated[AbstractSet[AgentId], Field(max_length=MAX_LIMIT)] | None = None
@@ -186,6 +191,14 @@ class AgentInfo:
     """0.0 to 1.0: how unusual its silence is for an agent that beats often; lowers its rank."""
     evidence: Evidence | None = None
     """What its status rests on; only `get` returns it."""
+
+    @property
+    def skills(self) -> set[str]:
+        """Ids of the skills that the A2A agent card in its metadata names; empty when it has none."""
+        card = self.metadata.get(AGENT_CARD)
+        skills = card.get("skills") if isinstance(card, Mapping) else None
+        named = (skill.get("id") for skill in skills if isinstance(skill, Mapping)) if isinstance(skills, list) else ()
+        return {skill_id for skill_id in named if isinstance(skill_id, str)}
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> AgentInfo:

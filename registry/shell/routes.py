@@ -30,6 +30,7 @@ from agents_sdk.protocol.subjects import LED, MESSAGE_ID, SHARED, TELEMETRY, Sub
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested, Event, RegisterRequested, TelemetryReceived
+from registry.shell.agent_card import AgentCards
 from registry.shell.bus_nats import REQUEST_INFO
 from registry.shell.clock import monotonic
 from registry.shell.facts import (
@@ -124,6 +125,7 @@ class Routes:
         """Queries that wait for a revision or for the leader."""
         self._verify_identity = verify_identity
         self._observability = observability
+        self._cards = AgentCards()
         self._operations = [
             self._operation(operations.REGISTER, Registration, to_fact=registration),
             self._operation(operations.DEREGISTER, AgentCommand, to_fact=command("deregister")),
@@ -262,7 +264,10 @@ class Routes:
         self, operation: Operation, subject: str, msg: Message, at: float, reply: NatsReply, trace: str | None
     ) -> None:
         assert operation.to_fact is not None
-        fact = operation.to_fact(self._check(operation, subject, msg), at, reply, self._identity(msg))
+        message = self._check(operation, subject, msg)
+        if operation.name == operations.REGISTER and await self._cards.check(message.metadata):
+            at = monotonic()  # the first card took a while
+        fact = operation.to_fact(message, at, reply, self._identity(msg))
         if isinstance(fact, TelemetryReceived):
             if not msg.reply or not self._state.leading:  # nobody waits, or the leader answers: only count how it ends
                 reply.mute()

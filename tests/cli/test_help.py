@@ -13,8 +13,8 @@ from tests.cli.conftest import Do
 from tests.cli.running import ROOT, environment, finished
 
 COMMANDS = (
-    "up", "serve", "orchestrate", "demo", "agents", "discover", "get", "assignments", "stats", "capabilities", "watch",
-    "doctor", "suspend", "resume", "drain", "deregister", "release", "scaling", "export", "import",
+    "up", "serve", "orchestrate", "mcp", "demo", "agents", "discover", "get", "assignments", "stats", "capabilities",
+    "watch", "doctor", "suspend", "resume", "drain", "deregister", "release", "scaling", "export", "import",
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_help_waits_for_nothing_heavy() -> None:
     """Nobody waits for nats, pydantic or rich tables to be told what there is."""
     probe = (
         "import sys; from agent_registry.main import run; run(['--help']); "
-        "heavy = {'nats', 'pydantic', 'structlog', 'registry'} & set(sys.modules); "
+        "heavy = {'nats', 'pydantic', 'structlog', 'registry', 'mcp', 'a2a'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     found = subprocess.run(

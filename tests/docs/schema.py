@@ -44,7 +44,13 @@ OBJECTS = {
 }
 """Messages inside of messages, by the words that stand for them in the tables."""
 
-_PLURAL = {"agent id": "agent ids", "name": "names", "capability": "capabilities", "status": "statuses"}
+_PLURAL = {
+    "agent id": "agent ids",
+    "name": "names",
+    "capability": "capabilities",
+    "status": "statuses",
+    "at most 256 characters": "texts of at most 256 characters",
+}
 
 
 @dataclass(frozen=True)

@@ -166,3 +166,13 @@ async def test_api_reference(client: RegistryClient, example: Example) -> None:
     assert "Refused: capabilities: is required" in process.stdout
     assert "total_registrations: 3" in process.stdout
     assert await nobody(client), "it leaves nothing behind on a NATS that it shares"
+
+
+async def test_agent_card(client: RegistryClient, example: Example) -> None:
+    """It is found by the skill in its card."""
+    example("agent_card.py")
+    agent = await only(client)
+    assert agent.skills == {"spot-quote"}
+    assert await client.discover_agents(ServiceQuery(skills={"spot-quote"}))
+    query = ServiceQuery(skills={"spot-quote"})
+    assert (await client.call("trading", "quote", {"symbol": "BTC"}, query=query))["price"] == 42.0

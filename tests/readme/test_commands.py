@@ -164,7 +164,7 @@ def test_the_table_of_commands_says_what_there_is() -> None:
     for name, options in commands.items():
         assert ({"--nats", "--context", "--creds"} <= options) is (name not in ("up", "demo")), name
         assert ("--prefix" in options) is (name != "demo"), name
-        assert ("--json" in options) is (name not in ("up", "serve", "demo", "export")), name
+        assert ("--json" in options) is (name not in ("up", "serve", "mcp", "demo", "export")), name
 
 
 def test_the_cluster(tmp_path: Path) -> None:
