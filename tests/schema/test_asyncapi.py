@@ -68,11 +68,11 @@ def test_nothing_of_the_components_is_unused() -> None:
 
 @pytest.mark.parametrize("name", subjects.OPERATIONS)
 def test_every_operation_is_received_where_it_is_served(name: str) -> None:
-    operation, key = OPERATIONS[name], name.replace(".", "-")
+    operation, key = OPERATIONS[name], re.sub(r"\.(\w)", lambda dot: dot[1].upper(), name)
     forms = {key: NAMES.operation(name)}
     if operation.agent_bound:
-        forms[f"{key}-bound"] = NAMES.operation(name, "{agent_id}")
-    assert {form for form in DOCUMENT["operations"] if re.fullmatch(rf"{key}(-bound)?", form)} == set(forms)
+        forms[f"{key}Bound"] = NAMES.operation(name, "{agent_id}")
+    assert {form for form in DOCUMENT["operations"] if re.fullmatch(rf"{key}(Bound)?", form)} == set(forms)
     for form, subject in forms.items():
         told = DOCUMENT["operations"][form]
         channel = pointed_at(told["channel"]["$ref"])
@@ -106,7 +106,7 @@ def test_every_kind_of_event_is_sent() -> None:
     assert set(EVENTS) == set(events.CE_TYPES)
     assert set(EVENTS) | {"conflict"} == set(subjects.EVENT_KINDS)
     for kind, event in EVENTS.items():
-        told = DOCUMENT["operations"][f"{kind}-event"]
+        told = DOCUMENT["operations"][f"{kind}Event"]
         assert told["action"] == "send"
         assert subject_of(pointed_at(told["channel"]["$ref"])) == event.subject(NAMES)
 

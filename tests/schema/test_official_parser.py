@@ -44,7 +44,7 @@ def _schema(document: Any, name: str) -> Any:
 
 BROKEN: dict[str, Callable[[Any], Any]] = {
     "no-channel": lambda document: document["operations"]["get"].update(channel={"$ref": "#/x"}),
-    "no-parameter": lambda document: document["channels"]["get-bound"]["parameters"].pop("agent_id"),
+    "no-parameter": lambda document: document["channels"]["getBound"]["parameters"].pop("agent_id"),
     "no-such-type": lambda document: _schema(document, "Receipt")["properties"]["revision"].update(type="number?"),
     "bounds-of-text": lambda document: _schema(document, "ServiceQuery")["properties"]["limit"].update(minimum="1"),
     "no-message": lambda document: document["operations"]["get"]["messages"][0].update({"$ref": "#/channels/x"}),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from agents_sdk.protocol.operations import OPERATIONS, Kind, Operation
-from agents_sdk.protocol.schema.components import JSON, SCHEMAS, Object, messages, parameters
+from agents_sdk.protocol.schema.components import JSON, SCHEMAS, Object, messages, parameters, summary_of
 from agents_sdk.protocol.schema.json_schema import BOUND, definitions, definitions_at
 from agents_sdk.protocol.schema.messages import EVENTS
 from agents_sdk.protocol.subjects import DRAIN, LED, SHARED, TELEMETRY, Subjects, agent_topic
@@ -57,9 +57,9 @@ def asyncapi(subjects: Subjects, version: str) -> Object:
     for operation in OPERATIONS.values():
         _add_operation(channels, operations, operation, subjects)
     for kind, event in EVENTS.items():
-        channel, name = f"{kind}-event", event.message.__name__
+        channel, name = f"{kind}Event", event.message.__name__
         channels[channel] = _channel(_address(event.subject(subjects), subjects), [name])
-        operations[channel] = _sends(channel, name, f"announces what happened, kind {kind}", "event")
+        operations[channel] = _sends(channel, name, summary_of(name), "event")
     _add_agent_topics(channels, operations)
     channels[REPLY] = {
         "address": None,
@@ -97,11 +97,12 @@ def asyncapi(subjects: Subjects, version: str) -> Object:
 
 def _add_operation(channels: Object, operations: Object, operation: Operation, subjects: Subjects) -> None:
     """Add an operation, and its agent-bound form if it has one."""
-    name, request = operation.name.replace(".", "-"), operation.request.__name__
+    first, *others = operation.name.split(".")
+    name, request = first + "".join(map(str.capitalize, others)), operation.request.__name__
     forms = {name: (subjects.operation(operation.name), request)}
     if operation.agent_bound:
         bound = BOUND + request if BOUND + request in definitions() else request
-        forms[f"{name}-bound"] = (subjects.operation(operation.name, "{agent_id}"), bound)
+        forms[name + BOUND] = (subjects.operation(operation.name, "{agent_id}"), bound)
     for form, (subject, message) in forms.items():
         channels[form] = _channel(_address(subject, subjects), [message])
         operations[form] = {
@@ -118,18 +119,18 @@ def _add_operation(channels: Object, operations: Object, operation: Operation, s
 
 
 def _add_agent_topics(channels: Object, operations: Object) -> None:
-    channels["health-check"] = _channel(agent_topic("{agent_id}", HEALTH_CHECK), ["HealthCheck"]) | {
+    channels["healthCheck"] = _channel(agent_topic("{agent_id}", HEALTH_CHECK), ["HealthCheck"]) | {
         "description": "By convention; an agent registers the subject on which it is asked."
     }
-    channels["drain-notice"] = _channel(agent_topic("{agent_id}", DRAIN), ["DrainNotice"])
-    channels["agent-topic"] = _channel(agent_topic("{agent_id}", "{topic}"), ["Call", "Canary"]) | {
+    channels["drainNotice"] = _channel(agent_topic("{agent_id}", DRAIN), ["DrainNotice"])
+    channels["agentTopic"] = _channel(agent_topic("{agent_id}", "{topic}"), ["Call", "Canary"]) | {
         "description": "How an agent is reached; topics are between it and its callers."
     }
-    operations["health-check"] = _sends("health-check", "HealthCheck", "asks an agent how it is", "agent") | {
+    operations["healthCheck"] = _sends("healthCheck", "HealthCheck", "asks an agent how it is", "agent") | {
         "reply": _reply("HealthAnswer")
     }
-    operations["drain-notice"] = _sends("drain-notice", "DrainNotice", "tells an agent to leave", "agent")
-    operations["canary"] = _sends("agent-topic", "Canary", "asks an agent what it must know", "agent") | {
+    operations["drainNotice"] = _sends("drainNotice", "DrainNotice", "tells an agent to leave", "agent")
+    operations["canary"] = _sends("agentTopic", "Canary", "asks an agent what it must know", "agent") | {
         "reply": _reply("Answer", "ErrorReply")
     }
 

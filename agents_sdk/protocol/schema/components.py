@@ -54,12 +54,16 @@ def parameters(subjects: Subjects) -> Object:
     }
 
 
+def summary_of(name: str) -> str:
+    """Return what a message is, in one sentence."""
+    return str(definitions()[name]["description"]).partition("\n")[0]
+
+
 def _message(name: str) -> Object:
     example = EXAMPLES[name.removeprefix(BOUND)]
     if name.startswith(BOUND):
         example = {field: value for field, value in example.items() if field != "agent_id"}
-    summary = str(definitions()[name]["description"]).partition("\n")[0]
-    return _said(name, summary, {"$ref": f"{SCHEMAS}/{name}"}, example)
+    return _said(name, summary_of(name), {"$ref": f"{SCHEMAS}/{name}"}, example)
 
 
 def _event_headers(kind: str, event: Object) -> dict[str, str]:
