@@ -20,4 +20,5 @@ def metadata_of(operation: str) -> dict[str, str]:
 
 
 def _schema(message: Any) -> str:
-    return encode(schema_of(message.__name__)).decode()
+    name = message.__name__
+    return encode({"title": name, **schema_of(name)}).decode()  # the name first: tools show how a text begins
