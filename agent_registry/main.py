@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent_registry import lookup, operate, orchestrating, program, scaling, serving, watching
+from agent_registry import contract, lookup, operate, orchestrating, program, scaling, serving, watching
 from agent_registry.backup import exporting, importing
 from agent_registry.demo import command as demo
 from agent_registry.doctor import command as doctor
@@ -52,6 +52,7 @@ _PANELS = {
         lookup.assignments,
         lookup.stats,
         lookup.capabilities,
+        contract.schema,
         watching.watch,
         doctor.doctor,
     ),

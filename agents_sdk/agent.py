@@ -18,7 +18,6 @@ from agents_sdk.client import RegistryClient
 from agents_sdk.condition import OWN_METRICS, Condition
 from agents_sdk.connection import Connection
 from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
-from agents_sdk.ears import HEALTH_CHECK
 from agents_sdk.health import HealthCheck, HealthFunction
 from agents_sdk.heart import Heart, Signal
 from agents_sdk.life import Life
@@ -29,6 +28,7 @@ from agents_sdk.protocol.fields import SUBJECT_PATTERN
 from agents_sdk.protocol.registration import Registration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Heartbeat
+from agents_sdk.protocol.topics import HEALTH_CHECK
 from agents_sdk.pulse import Pulse
 from agents_sdk.reach import Reach
 from agents_sdk.servers import server_urls

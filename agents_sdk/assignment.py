@@ -12,13 +12,13 @@ from typing import Any, Self
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
-from agents_sdk.assigned import ASSIGNMENT_HEADER, TOKEN_HEADER
 from agents_sdk.connection import Connection
 from agents_sdk.protocol.assignments import Grant
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo
 from agents_sdk.protocol.errors import NotFoundError, RegistryError, UnavailableError
 from agents_sdk.protocol.subjects import ASSIGN, RELEASE
+from agents_sdk.protocol.topics import ASSIGNMENT_HEADER, TOKEN_HEADER
 from agents_sdk.replies import ELSEWHERE, AgentCallError, NotBegunError, answer_in
 from agents_sdk.requester import Requester
 from agents_sdk.tracing import outgoing_headers

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
 
 from agents_sdk.protocol.registration import AgentQuery
+from agents_sdk.protocol.schema.document import document
 from agents_sdk.protocol.subjects import GET, Subjects
 from registry.blank import blank_state
 from registry.core.effects import Effect
@@ -168,7 +170,10 @@ class Replica:
         await self.election.start()
         # What was asked is answered before the log, which the answers need, and the connection end.
         stops(self._settled)
-        self.queries = Queries(self.state, self.log, self.statistics, self.presence, self.replica_id, self._ask_leader)
+        contract = partial(document, subjects=self.subjects, version=VERSION)
+        self.queries = Queries(
+            self.state, self.log, self.statistics, self.presence, self.replica_id, self._ask_leader, contract
+        )
         watcher = None
         if observability.is_configured():
             watcher = observability.Observability(self.state, self.subjects.service)

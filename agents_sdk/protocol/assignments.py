@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from agents_sdk.protocol.discovery import AgentInfo
 from agents_sdk.protocol.fields import AgentId, Capability, JsonObject, Name, Score, Text
@@ -104,6 +104,8 @@ class ReleaseReceipt(Reply):
 @dataclass(frozen=True)
 class Grant:
     """The answer to a request for an assignment."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     assignment_id: str
     task_id: str

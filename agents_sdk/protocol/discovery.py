@@ -145,6 +145,8 @@ class AgentInfo:
     Names, types and defaults of the first twelve fields are the API reference's.
     """
 
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
     agent_id: str
     agent_type: str
     capabilities: set[AgentCapability | str]
@@ -246,6 +248,8 @@ class NearMiss(Reply):
 @dataclass
 class Listing:
     """The answer to a query."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     agents: list[AgentInfo]
     total: int

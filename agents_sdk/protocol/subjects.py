@@ -34,6 +34,7 @@ REPLICAS = "replicas"
 ASSIGN = "assign"
 RELEASE = "release"
 ASSIGNMENTS = "assignments"
+SCHEMA = "schema"
 
 AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, PERFORMANCE, REPORT, GET, RELEASE)
 """Operations that are also served as `<subject>.<agent_id>`."""
@@ -51,10 +52,12 @@ meaning for what is published."""
 LED = (SCALING_GET, SCALING_SET, REPORT, ASSIGN, RELEASE, ASSIGNMENTS)
 """Operations that every replica hears, and the leader alone takes."""
 
-SHARED = (*COMMANDS, GET, DISCOVER, STATS, CAPABILITIES)
+SHARED = (*COMMANDS, GET, DISCOVER, STATS, CAPABILITIES, SCHEMA)
 """Operations that go to one replica, by a queue group. Each replica serves them under its own name, too."""
 
-OPERATIONS = (*AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET, REPLICAS, ASSIGN, ASSIGNMENTS)
+OPERATIONS = (
+    *AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET, REPLICAS, ASSIGN, ASSIGNMENTS, SCHEMA,
+)  # fmt: skip
 
 EVENT_KINDS = ("status", "scaling", "conflict", "registry", "assignment")
 

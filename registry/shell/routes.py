@@ -25,6 +25,8 @@ from agents_sdk.protocol.discovery import ServiceQuery
 from agents_sdk.protocol.errors import Detail, InternalError, InvalidRequestError, OverloadedError, RegistryError
 from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Registration
 from agents_sdk.protocol.scaling import PolicyChange, ScalingQuery
+from agents_sdk.protocol.schema.endpoint import metadata_of
+from agents_sdk.protocol.schema.query import SchemaQuery
 from agents_sdk.protocol.statistics import Empty
 from agents_sdk.protocol.subjects import LED, MESSAGE_ID, SHARED, TELEMETRY, Subjects, check_same_agent
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
@@ -146,6 +148,7 @@ class Routes:
             self._operation(operations.RELEASE, ReleaseCommand, to_fact=release),
             self._operation(operations.ASSIGNMENTS, AssignmentsQuery, to_fact=assignments),
             self._operation(operations.REPLICAS, Empty, answer=queries.presence),
+            self._operation(operations.SCHEMA, SchemaQuery, answer=queries.schema),
         ]
         self._known: dict[bytes, Any] = {}
         """Checked queries by payload: callers ask the same again and again."""
@@ -154,7 +157,7 @@ class Routes:
         self, name: str, message: type[Any], to_fact: ToFact | None = None, answer: Answer | None = None
     ) -> Operation:
         queue = self._subjects.service if name in SHARED else ""
-        endpoint = Endpoint(name.replace(".", "-"), self._subjects.operation(name), queue)
+        endpoint = Endpoint(name.replace(".", "-"), self._subjects.operation(name), queue, metadata_of(name))
         return Operation(name, adapter(message), endpoint, to_fact, answer)
 
     @property

@@ -14,6 +14,7 @@ from tests.cli.running import ROOT, environment, finished
 
 COMMANDS = (
     "up", "serve", "orchestrate", "mcp", "demo", "agents", "discover", "get", "assignments", "stats", "capabilities",
+    "schema",
     "watch", "doctor", "suspend", "resume", "drain", "deregister", "release", "scaling", "export", "import",
 )  # fmt: skip
 
@@ -31,7 +32,9 @@ def test_each_command_explains_itself(do: Do, words: tuple[str, ...]) -> None:
     code, out, _ = do(*words, "--help")
     assert code == 0
     assert "Usage:" in out
-    if words[0] not in ("up", "demo"):
+    if words[0] == "schema":
+        assert "--prefix" in out
+    elif words[0] not in ("up", "demo"):
         for option in ("--nats", "--context", "--creds", "--prefix"):
             assert option in out
 
@@ -91,6 +94,8 @@ def test_the_module_is_the_command() -> None:
         (("scaling", "set", "trading"), "nothing to set"),
         (("scaling", "--nats", "nats://127.0.0.1:1", "set", "trading", "--min", "1"), "after `set`"),
         (("demo", "--seconds", "1"), "--seconds"),
+        (("schema", "Registraton"), "did you mean 'Registration'?"),
+        (("schema", "a b"), "MESSAGE"),
         (("import",), "FILE"),
         (("import", "/no/such/file"), "cannot read /no/such/file: No such file or directory"),
         (("import", "/"), "cannot read /: Is a directory"),

@@ -286,6 +286,14 @@ SCALING = [
     Case("reset is text", "scaling.set", {"capability": "trading", "reset": "yes"}, "reset"),
 ]
 
+SCHEMAS = [
+    Case("no such form", "schema", {"format": "xml"}, "format"),
+    Case("no such message", "schema", {"name": "Recipt"}, "name"),
+    Case("no name", "schema", {"name": ""}, "name"),
+    Case("one message in a document of all", "schema", {"format": "asyncapi", "name": "Receipt"}, "name"),
+    Case("unknown field", "schema", {"message": "Receipt"}, "message"),
+]
+
 TOO_LARGE = [
     Case("a byte too large", operation, b"{" + b" " * (256 * 1024 - 1) + b"}", None, "payload_too_large")
     for operation in ("register", "heartbeat.trader-1", "discover", "scaling.set")
@@ -342,6 +350,7 @@ HOSTILE = [
 
 CASES = [
     *NOT_JSON, *IDS, *IDS_IN_THE_SUBJECT, *REGISTRATIONS, *COMMANDS, *REPORTS, *QUERIES, *ASSIGNMENTS, *SCALING,
+    *SCHEMAS,
     *TOO_LARGE, *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_THIS_INCARNATION, *NOT_YET, *DUPLICATES, *HOSTILE,
 ]  # fmt: skip
 

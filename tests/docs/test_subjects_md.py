@@ -11,15 +11,7 @@ import pytest
 from nats.aio.client import Client
 
 from agents_sdk.protocol import codec, events, subjects
-from agents_sdk.protocol.assignments import (
-    AssignmentListing,
-    AssignmentRequest,
-    AssignmentsQuery,
-    Grant,
-    ListedAssignment,
-    ReleaseCommand,
-    ReleaseReceipt,
-)
+from agents_sdk.protocol.assignments import ListedAssignment
 from agents_sdk.protocol.canary import CANARY_HEADER, MAX_CANARIES, DeclaredCanary
 from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
@@ -28,27 +20,24 @@ from agents_sdk.protocol.discovery import (
     CapabilityCount,
     Evidence,
     FailingCanary,
-    Listing,
     NearMiss,
-    ServiceQuery,
-    Vocabulary,
 )
 from agents_sdk.protocol.errors import ERRORS, InvalidRequestError
 from agents_sdk.protocol.fields import MAX_METADATA_BYTES, MAX_NESTING, PATTERN_IN_WORDS
-from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Connection, Deregistered, Receipt, Registration
+from agents_sdk.protocol.operations import OPERATIONS
+from agents_sdk.protocol.registration import Connection
 from agents_sdk.protocol.scaling import (
     CapabilityScaling,
     EndedOrder,
     Observed,
-    PolicyChange,
-    ScalingOrder,
     ScalingPolicy,
-    ScalingQuery,
     ScalingReport,
 )
-from agents_sdk.protocol.statistics import Empty, Judge, Presence, Statistics
+from agents_sdk.protocol.schema.messages import EVENTS, Error
+from agents_sdk.protocol.schema.query import Document
+from agents_sdk.protocol.statistics import Judge
 from agents_sdk.protocol.subjects import Subjects, agent_topic
-from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport, ProblemReport, ReportReceipt
+from agents_sdk.protocol.topics import DrainNotice, HealthAnswer
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
 from registry.core import canaries, flapping, limits, rhythm
 from registry.core.agent import UNKNOWN_SUCCESS_RATE
@@ -72,31 +61,11 @@ TEXT = "\n".join(section.text for section in PAGE)
 
 NAMES = Subjects()
 
-COMMAND: tuple[Any, Any] = (AgentCommand, AgentInfo)
-OPERATIONS: dict[str, tuple[Any, Any]] = {
-    subjects.REGISTER: (Registration, Receipt),
-    subjects.DEREGISTER: (AgentCommand, Deregistered),
-    subjects.SUSPEND: COMMAND,
-    subjects.RESUME: COMMAND,
-    subjects.DRAIN: COMMAND,
-    subjects.HEARTBEAT: (Heartbeat, Ack),
-    subjects.HEALTH: (HealthReport, Ack),
-    subjects.PERFORMANCE: (PerformanceReport, Ack),
-    subjects.DISCOVER: (ServiceQuery, Listing),
-    subjects.REPORT: (ProblemReport, ReportReceipt),
-    subjects.GET: (AgentQuery, AgentInfo),
-    subjects.STATS: (Empty, Statistics),
-    subjects.CAPABILITIES: (Empty, Vocabulary),
-    subjects.SCALING_GET: (ScalingQuery, ScalingReport),
-    subjects.SCALING_SET: (PolicyChange, ScalingReport),
-    subjects.REPLICAS: (Empty, Presence),
-    subjects.ASSIGN: (AssignmentRequest, Grant),
-    subjects.RELEASE: (ReleaseCommand, ReleaseReceipt),
-    subjects.ASSIGNMENTS: (AssignmentsQuery, AssignmentListing),
+ELSEWHERE: dict[Any, str] = {
+    AgentInfo: "an [agent](#agent)",
+    ScalingReport: "as [registry.scaling.get]",
+    Document: "the document",
 }
-"""Operation to what it takes and what it answers with; that the registry does is what tests/contract checks."""
-
-ELSEWHERE: dict[Any, str] = {AgentInfo: "an [agent](#agent)", ScalingReport: "as [registry.scaling.get]"}
 """Answers that several operations share, and how their sections say so."""
 
 PARTS: list[tuple[str, str, Any]] = [
@@ -118,12 +87,8 @@ PARTS: list[tuple[str, str, Any]] = [
 DECLARED: list[tuple[str, Any]] = [("A connection:", Connection), ("A canary:", DeclaredCanary)]
 """Parts of a registration: caption of the table, message."""
 
-EVENTS: dict[str, Any] = {
-    NAMES.status_event("<status>", "<agent_id>"): events.StatusEvent,
-    NAMES.scaling_event("<action>", "<capability>"): ScalingOrder,
-    NAMES.registry_event("<what>"): events.RegistryEvent,
-    NAMES.loss_event("<agent_id>"): events.AssignmentLost,
-}
+ANNOUNCED: dict[str, Any] = {re.sub(r"{(\w+)}", r"<\1>", kind.subject(NAMES)): kind.message for kind in EVENTS.values()}
+"""Subject to the event, as the page writes it."""
 
 EVERYWHERE = {"invalid_request", "payload_too_large", "internal", "overloaded"}
 """Codes that the section on errors speaks of for every operation; `unavailable` of a query is its own."""
@@ -155,14 +120,16 @@ def test_every_operation_stands_in_the_list_at_the_top() -> None:
     assert set(listed) == operations | {NAMES.all_events, agent_topic("<agent_id>", "<topic>")}
     assert len(listed) == len(set(listed))
     kinds = dict(zip(listed, SECTIONS["At a glance"].tables[0].column("kind"), strict=True))
-    reports = {subject for subject, kind in kinds.items() if kind == "report"}
-    assert reports == {NAMES.operation(name) for name in subjects.TELEMETRY}
+    does = dict(zip(listed, SECTIONS["At a glance"].tables[0].column("what it does"), strict=True))
+    for operation in OPERATIONS.values():
+        subject = NAMES.operation(operation.name)
+        assert (kinds[subject], does[subject]) == (operation.kind, operation.summary)
 
 
 @pytest.mark.parametrize("operation", subjects.OPERATIONS)
 def test_fields_of_the_request(operation: str) -> None:
-    section, (request, _) = SECTIONS[NAMES.operation(operation)], OPERATIONS[operation]
-    expected = request_rows(request)
+    section = SECTIONS[NAMES.operation(operation)]
+    expected = request_rows(OPERATIONS[operation].request)
     if not expected:
         assert section.paragraph("**Request**") == "**Request**: no fields."
         return
@@ -171,7 +138,7 @@ def test_fields_of_the_request(operation: str) -> None:
 
 @pytest.mark.parametrize("operation", subjects.OPERATIONS)
 def test_fields_of_the_reply(operation: str) -> None:
-    section, (_, reply) = SECTIONS[NAMES.operation(operation)], OPERATIONS[operation]
+    section, reply = SECTIONS[NAMES.operation(operation)], OPERATIONS[operation].reply
     said = section.paragraph("**Reply**")
     assert said is not None
     if reply in ELSEWHERE and said != "**Reply**":
@@ -200,7 +167,7 @@ def test_every_table_of_fields_is_checked() -> None:
     for section in PAGE:
         for table in section.tables:
             if table.header[:2] == ["field", "type"] and (section.title, table.caption) not in checked:
-                assert section.title in (*EVENTS, "Errors", "Health checks", "Draining"), section.title
+                assert section.title in (*ANNOUNCED, "Errors", "Health checks", "Draining"), section.title
 
 
 @pytest.mark.parametrize("operation", subjects.OPERATIONS)
@@ -226,14 +193,14 @@ def test_scaling_policy_s_defaults() -> None:
 
 def test_every_kind_of_event_has_its_section() -> None:
     documented = {title for title in SECTIONS if title.startswith("registry.events.")}
-    assert documented == {*EVENTS, "registry.events.conflict.<kind>"}
+    assert documented == {*ANNOUNCED, "registry.events.conflict.<kind>"}
     assert {title.split(".")[2] for title in documented} == set(subjects.EVENT_KINDS)
 
 
-@pytest.mark.parametrize("subject", EVENTS)
+@pytest.mark.parametrize("subject", ANNOUNCED)
 def test_fields_of_events(subject: str) -> None:
     (table,) = SECTIONS[subject].tables
-    assert shown(table) == reply_rows(EVENTS[subject])
+    assert shown(table) == reply_rows(ANNOUNCED[subject])
 
 
 def test_headers_of_events() -> None:
@@ -266,7 +233,8 @@ def test_every_error_code_and_no_other() -> None:
 def test_fields_of_an_error() -> None:
     body = InvalidRequestError("text").to_body()
     assert set(body) == {"error"}
-    assert [unquoted(cell) for cell in SECTIONS["Errors"].tables[0].column("field")] == list(body["error"])
+    assert list(shown(SECTIONS["Errors"].tables[0])) == list(body["error"])
+    assert shown(SECTIONS["Errors"].tables[0]) == reply_rows(Error)
     assert f"{codec.MAX_DETAILS} at most" in SECTIONS["Errors"].text
 
 
@@ -275,7 +243,7 @@ def test_errors_of_each_operation_are_those_that_the_contract_tests_provoke(oper
     said = SECTIONS[NAMES.operation(operation)].paragraph("**Errors**") or ""
     told = {code for code in quoted(said) if code in ERRORS}
     provoked = {case.code for case in CASES if f"{case.subject}.".startswith(f"{operation}.")}
-    assert told == provoked - EVERYWHERE
+    assert told == provoked - EVERYWHERE == set(OPERATIONS[operation].errors)
 
 
 def test_codes_that_are_told_in_passing_exist() -> None:
@@ -365,7 +333,7 @@ def test_every_subject_on_the_page_exists() -> None:
     known = [
         *(re.escape(NAMES.operation(name)) for name in subjects.OPERATIONS),
         *(re.escape(NAMES.operation(name)) + r"\.(<agent_id>|[a-z]+-1|nobody)" for name in subjects.AGENT_BOUND),
-        *(re.escape(subject) for subject in EVENTS),
+        *(re.escape(subject) for subject in ANNOUNCED),
         r"registry\.events\.>",
         r"registry\.events\.conflict\.<kind>",
         r"registry\.events\.status\.(>|(<status>|[a-z]+)\.(>|[a-z]+-1))",
@@ -475,7 +443,13 @@ def test_fields_of_a_record() -> None:
 def test_what_an_agent_is_told_when_it_drains() -> None:
     """That these fields come is what tests/contract checks."""
     (table,) = SECTIONS["Draining"].tables
-    assert [unquoted(cell) for cell in table.column("field")] == ["agent_id", "reason", "deadline"]
+    assert shown(table) == reply_rows(DrainNotice)
+
+
+def test_what_an_agent_answers_to_a_health_check() -> None:
+    table = SECTIONS["Health checks"].tables[0]
+    fields = reply_rows(HealthAnswer).items()
+    assert shown(table) == {name: Row(name, row.type.removesuffix(" or null")) for name, row in fields}
 
 
 def test_the_page_reads_well() -> None:

@@ -162,9 +162,9 @@ def test_the_table_of_commands_says_what_there_is() -> None:
     told = re.findall(r"`([^`]+)`", " ".join(rows))
     assert {re.sub("agent-registry | [A-Z]+$", "", name) for name in told} == set(commands)
     for name, options in commands.items():
-        assert ({"--nats", "--context", "--creds"} <= options) is (name not in ("up", "demo")), name
+        assert ({"--nats", "--context", "--creds"} <= options) is (name not in ("up", "demo", "schema")), name
         assert ("--prefix" in options) is (name != "demo"), name
-        assert ("--json" in options) is (name not in ("up", "serve", "mcp", "demo", "export")), name
+        assert ("--json" in options) is (name not in ("up", "serve", "mcp", "demo", "schema", "export")), name
 
 
 def test_the_cluster(tmp_path: Path) -> None:
