@@ -16,6 +16,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
+from opentelemetry import trace
 from synadia_ai.agents import Agent as Found
 from synadia_ai.agents import Agents, AttachmentsNotSupportedError, HeartbeatPayload, ProtocolError
 from synadia_ai.agents.envelope import Attachment
@@ -87,11 +88,11 @@ async def answer(found: Found, prompt: str = "hello", **options: Any) -> list[st
     return [part.text async for part in found.prompt(prompt, **options) if isinstance(part, ResponseChunk)]
 
 
-async def asked(nc: Client, payload: bytes, subject: str = SUBJECT) -> list[Msg]:
+async def asked(nc: Client, payload: bytes, headers: dict[str, str] | None = None) -> list[Msg]:
     """Return the messages of the answer to a prompt, without the end."""
     inbox, messages = nc.new_inbox(), []
     subscription = await nc.subscribe(inbox)
-    await nc.publish(subject, payload, reply=inbox)
+    await nc.publish(SUBJECT, payload, reply=inbox, headers=headers)
     while (message := await subscription.next_msg(timeout=10)).data or message.headers:
         messages.append(message)
     await subscription.unsubscribe()
@@ -269,6 +270,7 @@ async def test_a_caller_is_told_that_its_prompt_is_worked_on(make: MakeAgent, th
                 go.set()
     assert got[:3] == [StatusChunk(status="ack")] * 3
     assert got[-1] == ResponseChunk(text="done")
+    assert "keep_alive" not in str(asyncio.all_tasks())
 
 
 @pytest.mark.parametrize(
@@ -384,6 +386,21 @@ async def test_prompts_are_work_and_more_than_it_can_do_is_refused(
         assert await working == ["one"]
         await other
         assert await answer(found, "three") == ["three"]
+
+
+async def test_a_prompt_is_worked_on_in_its_callers_trace(make: MakeAgent, nc: Client) -> None:
+    agent, traces = make(), []
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+
+    @agent.prompt
+    async def note(text: str) -> AsyncGenerator[str, None]:
+        for word in text.split():
+            traces.append(f"{trace.get_current_span().get_span_context().trace_id:032x}")
+            yield word
+
+    async with agent:
+        await asked(nc, b"two words", headers={"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"})
+    assert traces == [trace_id] * 2
 
 
 async def test_prompts_are_answered_side_by_side(make: MakeAgent, theirs: Agents) -> None:
