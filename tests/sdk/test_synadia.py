@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -17,12 +18,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from opentelemetry import trace
+from synadia_ai.agent_service import AgentService, PromptStream
 from synadia_ai.agents import Agent as Found
-from synadia_ai.agents import Agents, AttachmentsNotSupportedError, HeartbeatPayload, ProtocolError
+from synadia_ai.agents import Agents, AttachmentsNotSupportedError, Envelope, HeartbeatPayload, ProtocolError
 from synadia_ai.agents.envelope import Attachment
 from synadia_ai.agents.messages import ResponseChunk, StatusChunk
 
 from agents_sdk import Agent, InvalidRequestError, RegistryClient, StaleIncarnationError, Synadia, presence, prompts
+from agents_sdk.prompt_stream import read_prompt
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
@@ -88,11 +91,11 @@ async def answer(found: Found, prompt: str = "hello", **options: Any) -> list[st
     return [part.text async for part in found.prompt(prompt, **options) if isinstance(part, ResponseChunk)]
 
 
-async def asked(nc: Client, payload: bytes, headers: dict[str, str] | None = None) -> list[Msg]:
+async def asked(nc: Client, payload: bytes, headers: dict[str, str] | None = None, subject: str = SUBJECT) -> list[Msg]:
     """Return the messages of the answer to a prompt, without the end."""
     inbox, messages = nc.new_inbox(), []
     subscription = await nc.subscribe(inbox)
-    await nc.publish(SUBJECT, payload, reply=inbox, headers=headers)
+    await nc.publish(subject, payload, reply=inbox, headers=headers)
     while (message := await subscription.next_msg(timeout=10)).data or message.headers:
         messages.append(message)
     await subscription.unsubscribe()
@@ -150,12 +153,12 @@ async def test_it_is_two_micro_services(make: MakeAgent, nc: Client, theirs: Age
         assert counted == {"prompt": (2, 0), "status": (1, 0)}
 
 
-async def test_it_is_heard_at_once_and_goes_on(make: MakeAgent, theirs: Agents, nc: Client) -> None:
+async def test_it_is_heard_and_tells_its_status(make: MakeAgent, theirs: Agents, nc: Client) -> None:
     agent = echoing(make(speak=Synadia(owner="alice", heartbeat_interval=1)))
     beats: list[HeartbeatPayload] = []
     theirs.on_heartbeat(agent.instance_id, beats.append)
     async with agent:
-        await eventually(lambda: bool(beats), within=0.9)
+        await eventually(lambda: bool(beats))
         assert (beats[0].agent, beats[0].owner, beats[0].session) == ("trading-agent", "alice", "a")
         assert (beats[0].interval_s, beats[0].extras) == (1, {"agent_id": "a"})
         liveness = theirs.liveness(agent.instance_id)
@@ -285,27 +288,50 @@ async def test_a_caller_is_told_that_its_prompt_is_worked_on(make: MakeAgent, th
         (b'{"prompt": "x", "attachments": [{"filename": "f", "content": ""}]}', "attachments: are not taken"),
     ],
 )
-async def test_what_is_no_prompt_is_refused(make: MakeAgent, nc: Client, payload: bytes, said: str) -> None:
-    async with echoing(make()) as agent:
-        messages = await asked(nc, payload)
-        assert code(messages) == "400"
-        assert messages[0].headers["Nats-Service-Error"].startswith(said)
-        assert orjson.loads(messages[0].data)["error"] == "invalid_request"
-        assert agent._vitals.read().failed == 0
+def test_what_is_no_prompt_is_said(payload: bytes, said: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{re.escape(said)}") as refused:
+        read_prompt(payload)
+    assert refused.value.details[0].field == said.partition(":")[0]
 
 
-async def test_what_is_a_prompt_is_taken(make: MakeAgent, nc: Client) -> None:
-    async with echoing(make()):
-        for payload in (b"hello", b'\t{"prompt": "hello", "attachments": [], "unknown": {"a": 1}}'):
-            ack, part = await asked(nc, payload)
-            assert orjson.loads(ack.data) == {"type": "status", "data": "ack"}
-            assert orjson.loads(part.data) == {"type": "response", "data": "you said hello"}
+PAYLOADS = [
+    *(b"hello", b" hello", b"[1]", b"fail", b"", b"\xff"),
+    *(b'{"prompt":"hello"}', b'\n{"prompt":"hello","other":1}', b'{"prompt":"fail","attachments":[]}'),
+    *(b"{", b"{}", b'{"prompt":1}', b'{"prompt":"x","attachments":[{"filename":"f","content":""}]}'),
+]
+
+
+async def test_it_answers_as_their_own_agents_do(make: MakeAgent, nc: Client) -> None:
+    async def serve(envelope: Envelope, stream: PromptStream) -> None:
+        await stream.send(f"you said {check(envelope.prompt)}")
+
+    def check(text: str) -> str:
+        if text == "fail":
+            raise ValueError
+        return text
+
+    agent = make()
+    agent.prompt(lambda text: f"you said {check(text)}")
+    service = AgentService(agent="echo", owner="bob", session_name="b", nc=nc, attachments_ok=False)
+    service.on_prompt(serve)
+    await service.start()
+
+    def seen(messages: list[Msg]) -> list[Any]:
+        return [(one.headers or {}).get("Nats-Service-Error-Code") or orjson.loads(one.data) for one in messages]
+
+    async with agent:
+        for payload in PAYLOADS:
+            wanted = seen(await asked(nc, payload, subject="agents.prompt.echo.bob.b"))
+            assert seen(await asked(nc, payload)) == wanted, payload
+    await service.stop()
 
 
 async def test_a_prompt_that_is_too_long_is_refused(make: MakeAgent, nc: Client, monkeypatch) -> None:
     monkeypatch.setattr("agents_sdk.prompt_stream.MAX_PROMPT_BYTES", 1000)
     async with echoing(make()):
-        assert code(await asked(nc, b"x" * 1001)) == "400"
+        messages = await asked(nc, b"x" * 1001)
+        assert code(messages) == "400"
+        assert orjson.loads(messages[0].data)["error"] == "payload_too_large"
         assert len(await asked(nc, b"x" * 1000)) == 2
 
 
@@ -525,8 +551,9 @@ async def test_it_is_there_again_when_nats_is(outage: tuple[Server, Replica, Cli
     server, _, nc = outage
     agent = echoing(Agent("trading_agent", ["trading"], agent_id="a", nats=server.url, speak=NAMES))
     beats: list[HeartbeatPayload] = []
-    async with agent, their_client(nc) as theirs:
+    async with their_client(nc) as theirs, agent:
         theirs.on_heartbeat(agent.instance_id, beats.append)
+        await eventually(lambda: theirs.liveness(agent.instance_id) is not None)  # the first one comes at once
         await server.kill()
         await eventually(lambda: not nc.is_connected)
         await server.start()
