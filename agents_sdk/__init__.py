@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from agents_sdk.protocol.statistics import Statistics
     from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, Reason, ScalingAction, SortBy
     from agents_sdk.replies import AgentCallError, NotBegunError
+    from agents_sdk.synadia import Synadia
 
 __all__ = [
     "Act",
@@ -83,6 +84,7 @@ __all__ = [
     "StaleIncarnationError",
     "Statistics",
     "StatusEvent",
+    "Synadia",
     "UnavailableError",
     "assigned_work",
     "is_canary",
@@ -121,6 +123,7 @@ _HOMES = {
     "protocol.statistics": ("Statistics",),
     "protocol.vocabulary": ("AgentCapability", "AgentStatus", "Reason", "ScalingAction", "SortBy"),
     "replies": ("AgentCallError", "NotBegunError"),
+    "synadia": ("Synadia",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -82,6 +82,8 @@ class _Beat(BaseModel):
 
     instance_id: str
     interval_s: float = 30.0
+    agent_id: str | None = None
+    """Agents of ours say it, here as in their metadata."""
 
 
 class Vitals(BaseModel):
@@ -145,7 +147,7 @@ def beaten(payload: bytes, at: float) -> ServiceSeen:
     """
     told: _Beat = _read(_Beat, payload)
     health, load = vitals_in(payload)
-    return ServiceSeen(at, _service(SYNADIA_SERVICE, told.instance_id), False, True, health, load)
+    return ServiceSeen(at, _service(SYNADIA_SERVICE, told.instance_id), told.agent_id is not None, True, health, load)
 
 
 def _service(name: str, service_id: str) -> Service:

@@ -20,12 +20,24 @@ from nats.micro.request import Request
 from nats.micro.service import Service
 from synadia_ai.agents import Agents
 
-from agents_sdk import RegistryClient, ServiceQuery
+from agents_sdk import Agent, RegistryClient, ServiceQuery, Synadia
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
 from tests.conftest import Start, eventually
-from tests.contract.wire import TRADER, agent, ask, found, moves, payloads, stats, stored_events, told, until_status
+from tests.contract.wire import (
+    TRADER,
+    agent,
+    ask,
+    found,
+    listening,
+    moves,
+    payloads,
+    stats,
+    stored_events,
+    told,
+    until_status,
+)
 
 METADATA = {"capabilities": "trading", "tags": "eu", "max_concurrency": "2"}
 
@@ -261,3 +273,19 @@ async def test_vitals_of_strangers_come_from_the_registry_alone(
         known = replica.state.agents[service.id]
         await eventually(lambda: "requests_served" in known.metrics)
         assert "forged" not in known.metrics
+
+
+async def test_an_agent_of_ours_that_speaks_synadia_is_one_agent(
+    registry: Replica, nats_server: NatsServer, nc: Client
+) -> None:
+    """It registers itself; neither its answers to calls nor its heartbeats make another one of it."""
+    names = Synadia(owner="ada", heartbeat_interval=1)
+    ours = Agent("trading_agent", ["trading"], agent_id="ours", nats=nats_server.url, speak=names)
+    ours.prompt(lambda text: text)
+    async with listening(nc, "agents.hb.>") as beats, ours, listening(nc, "$SRV.PING") as calls:
+        await beats.take(2)
+        await calls.take(2)
+        async with serving(nats_server.url) as stranger:  # whoever was met before would be there before
+            await until_found(nc, stranger.id)
+            assert set(await found(nc)) == {"ours", stranger.id}
+        assert (await agent(nc, "ours"))["adopted"] is None

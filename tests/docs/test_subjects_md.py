@@ -39,6 +39,7 @@ from agents_sdk.protocol.statistics import Judge
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from agents_sdk.protocol.topics import DrainNotice, HealthAnswer
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
+from agents_sdk.synadia import QUEUE, SERVICE, Synadia
 from registry.core import canaries, flapping, limits, rhythm
 from registry.core.agent import UNKNOWN_SUCCESS_RATE
 from registry.core.query import STEP
@@ -345,12 +346,23 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.vitals",
         r"\$SRV\.PING\.registry",
         r"\$SRV\.(>|PING|(PING|INFO|STATS)\.<name>\.<id>)",
+        rf"\$SRV\.(<verb>|\*)\.{SERVICE}(\.(<instance_id>|\*))?",
         *(re.escape(kind) for kind in events.CE_TYPES.values()),
     ]
     texts = [TEXT, *(block.text for section in PAGE for block in section.blocks if block.language == "sh")]
     for text in texts:
         for subject in re.findall(r"(?<![\w.#(-])(?:registry\.|agent\.|\$SRV\.)[\w.<>*-]+[\w<>*]", text):
             assert any(re.fullmatch(pattern, subject) for pattern in known), subject
+
+
+def test_prompts_are_where_an_agent_takes_them() -> None:
+    names, text = Synadia("<agent>", "<owner>", "<session>"), SECTIONS["Prompts"].text
+    (table,) = SECTIONS["Prompts"].tables
+    assert [cells[0] for cells in table.rows[:3]] == [f"`{names.subject(verb)}`" for verb in ("prompt", "status", "hb")]
+    assert all(f"in queue group `{QUEUE}`" in cells[1] for cells in table.rows[:2])
+    assert f"each {names.heartbeat_interval} s" in table.rows[2][1]
+    *fields, last = names.beat("a", "i")
+    assert f"the fields {', '.join(f'`{field}`' for field in fields)}, and `{last}`" in text
 
 
 def test_every_link_on_the_page_leads_somewhere() -> None:

@@ -8,7 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
+import nats
 import pytest
+from synadia_ai.agents import Agents
+from synadia_ai.agents.messages import ResponseChunk
 
 from agents_sdk import AgentCallError, AgentInfo, RegistryClient, ServiceQuery
 from tests.cli.running import ROOT, Up, until
@@ -77,6 +80,27 @@ async def test_canary(client: RegistryClient, example: Example) -> None:
     await eventually(lambda: is_there_for("recovered"), within=20)
     assert await client.call("trading", "quote", {"symbol": "BTC"}) == {"symbol": "BTC", "price": 43.5}
     assert await client.call("trading", "prices", {"BTC": 43.5}) == {"known": 1, "asked": 1}
+
+
+async def test_synadia_agent(up: Up, client: RegistryClient, example: Example) -> None:
+    """Clients of the registry and of the Synadia Agent Protocol reach it; told to end, it is gone for both."""
+    process = example("synadia_agent.py")
+    agent = await only(client)
+    assert await client.call("trading", "quote", {"symbol": "BTC"}) == {"symbol": "BTC", "price": 42.0}
+    nc = await nats.connect(up.url)
+    agents = Agents(nc=nc)
+    (found,) = await agents.discover(stall=0.2)
+    assert (found.agent, found.owner, found.session_name) == ("trading-agent", "acme", "desk-1")
+    assert found.prompt_subject == agent.metadata["synadia"]
+    parts = [part.text async for part in found.prompt("What of BTC?") if isinstance(part, ResponseChunk)]
+    assert parts == ["You asked: What of BTC?\n", "I would wait."]
+    process.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.process.wait, 20) == 0
+    assert await agents.discover(stall=0.2) == []
+    assert await nobody(client)
+    assert "Traceback" not in process.stderr
+    await agents.close()
+    await nc.close()
 
 
 async def test_trading_fleet(client: RegistryClient, example: Example) -> None:

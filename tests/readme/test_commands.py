@@ -35,6 +35,7 @@ ORCHESTRATE = "agent-registry orchestrate --launch 'python examples/worker.py' -
 LOAD = "python examples/load.py trading --shape sine --high 60"
 
 ADOPT = "AGENT_REGISTRY_ADOPT=micro,synadia agent-registry up"
+PROMPT = "nats req agents.prompt.trading-agent.acme.desk-1 'What of BTC?' --wait-for-empty --reply-timeout 30s"
 
 STAY = {"python examples/ten_lines.py", "agent-registry watch", "nats sub 'registry.events.>'", ORCHESTRATE}
 """Commands that run until they are interrupted."""
@@ -136,7 +137,9 @@ def test_the_program_in_process(registry: dict[str, str]) -> None:
     assert found(registry) == [], "it leaves nothing behind"
 
 
-@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1), ("canary", 2), ("assign", 3)])
+@pytest.mark.parametrize(
+    ("name", "program"), [("ten_lines", 0), ("call", 1), ("canary", 2), ("assign", 3), ("synadia_agent", 5)]
+)
 def test_a_program_is_the_example(name: str, program: int) -> None:
     assert (ROOT / "examples" / f"{name}.py").read_text() == PROGRAMS[program]
     assert f"python examples/{name}.py" in COMMANDS
@@ -185,7 +188,7 @@ def test_make_test_is_a_target() -> None:
 
 def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
     """With the real `nats` command where there is one; `tests/docs` plays every line of subjects.md without it, too."""
-    lines = [command for command in COMMANDS if command.startswith("nats ")]
+    lines = [command for command in COMMANDS if command.startswith("nats ") and command != PROMPT]
     assert len(lines) == 8
     nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
     if nats is None:
@@ -198,6 +201,18 @@ def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
                 assert "Subscribing on registry.events.>" in sub.stdout.readline()
         else:
             assert run(command, registry), line
+
+
+def test_the_prompt(registry: dict[str, str]) -> None:
+    assert PROMPT in COMMANDS
+    nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
+    if nats is None:
+        pytest.skip("there is no `nats` command here; go install github.com/nats-io/natscli/nats@latest brings it")
+    with running("exec python examples/synadia_agent.py", registry) as agent:
+        wait(lambda: "desk-1" in found(registry), agent)
+        answer = run(PROMPT.replace("nats ", f"{nats} ", 1), registry)
+        assert "You asked: What of BTC?" in answer
+        assert "I would wait." in answer
 
 
 def test_no_command_is_left_out() -> None:

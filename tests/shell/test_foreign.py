@@ -119,6 +119,8 @@ def test_a_heartbeat():
     fact = foreign.beaten(json.dumps({**beat, "load_factor": 0.5}).encode(), 1.0)
     assert (fact.service.name, fact.service.id, fact.is_beat) == (SYNADIA_SERVICE, "A1", True)
     assert (fact.load_factor, fact.health_score) == (0.5, None)
+    assert not fact.registers_itself
+    assert foreign.beaten(json.dumps({**beat, "agent_id": "trader-1"}).encode(), 1.0).registers_itself
     assert foreign.interval(json.dumps(beat).encode()) == 5
 
 
