@@ -141,7 +141,7 @@ class Scatter:
                     self._settle(asked, self._late(asked))
                 continue
             if isinstance(arrived, _Asked):
-                await self._send(arrived)
+                await self._ask_again(arrived)
             elif arrived is None:
                 self._connection.check_open()
             else:
@@ -166,6 +166,12 @@ class Scatter:
         self._waiting[asked.token] = asked
         await self._send(asked)
 
+    async def _ask_again(self, asked: _Asked) -> None:
+        if self._question.left:
+            await self._send(asked)
+        else:  # whoever reads took too long
+            self._settle(asked, self._nobody(asked))
+
     async def _send(self, asked: _Asked) -> None:
         subject = agent_topic(asked.agent.agent_id, self._question.topic)
         try:
@@ -186,12 +192,15 @@ class Scatter:
         elif now + NEW_PAUSE < min(asked.again_until, self._question.deadline):
             asyncio.get_running_loop().call_later(NEW_PAUSE, self._arrived.put_nowait, asked)
         else:
-            error = NotBegunError(f"nobody listens to {self._question.topic!r}")
-            self._settle(asked, Answer(asked.agent, Outcome.NO_RESPONDERS, now - asked.at, error=error))
+            self._settle(asked, self._nobody(asked))
 
     def _settle(self, asked: _Asked, answer: Answer) -> None:
         if self._waiting.pop(asked.token, None) is not None:
             self._arrived.put_nowait(answer)
+
+    def _nobody(self, asked: _Asked) -> Answer:
+        error = NotBegunError(f"nobody listens to {self._question.topic!r}")
+        return Answer(asked.agent, Outcome.NO_RESPONDERS, time.monotonic() - asked.at, error=error)
 
     def _late(self, asked: _Asked) -> Answer:
         agent, seconds = asked.agent, time.monotonic() - asked.at

@@ -40,7 +40,7 @@ async def whom(discover: Discover, wanted: ServiceQuery | str, n: int | None, wi
         async with asyncio.timeout(within):
             listing = await discover(replace(query_for(wanted), limit=limit))
     except TimeoutError as error:
-        raise UnavailableError(f"agents cannot be found: no answer within {within:.2g} s") from error
+        raise UnavailableError(f"agents cannot be found within {within:.2g} s") from error
     if n is None and listing.total > MAX_LIMIT:
         message = f"matches {listing.total} agents; at most {MAX_LIMIT} can be reached at once: narrow it, or give n"
         raise InvalidRequestError(f"query: {message}", [Detail("query", message)])
