@@ -65,11 +65,7 @@ class Group:
 
     async def __aenter__(self) -> Self:
         changes = self._watch.changes()
-        try:
-            self._take(await anext(changes))
-        except BaseException:
-            await changes.aclose()
-            raise
+        self._take(await anext(changes))
         self._following = asyncio.create_task(self._follow(changes))
         self._following.add_done_callback(self._ended)
         return self

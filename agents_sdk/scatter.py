@@ -133,8 +133,8 @@ class Scatter:
         """
         while self._waiting or not self._arrived.empty():
             try:
-                # What came in time counts, however late it is read.
-                async with asyncio.timeout(None if self._arrived.qsize() else self._question.left):
+                # What is there already is got without waiting, also when the time is over.
+                async with asyncio.timeout(self._question.left):
                     arrived = await self._arrived.get()
             except TimeoutError:
                 for asked in tuple(self._waiting.values()):

@@ -32,7 +32,7 @@ from registry.settings import Settings
 from registry.shell.embedded import NatsServer
 from tests.conftest import eventually
 from tests.sdk.crowd import TOPIC, Crowd, names
-from tests.sdk.outage import Server
+from tests.sdk.outage import Server, serving
 
 LONG = 30.0
 """Seconds; who waits for the deadline has failed."""
@@ -286,9 +286,7 @@ async def test_processes_that_are_killed_while_they_are_asked(
 
 async def test_it_survives_a_restart_of_nats(server: Server) -> None:
     await server.start()
-    registry = Replica(Settings(), server.url)
-    await registry.start()
-    async with RegistryClient(server.url) as client, client.group("research") as group:
+    async with serving(server.url), RegistryClient(server.url) as client, client.group("research") as group:
         crowd, reader = Crowd(client._connection.client, client), Reader(group)
         await crowd.add("a", "b", absent=True)
         await reader.until("a", "b")
@@ -306,7 +304,6 @@ async def test_it_survives_a_restart_of_nats(server: Server) -> None:
             await Crowd(other._connection.client, other).add("c", absent=True)
         await reader.until("b", "c")
         assert reader.read == read + 2, "nobody is told of who is as before"
-    await registry.stop()
 
 
 async def test_it_survives_a_restart_of_the_registry(
