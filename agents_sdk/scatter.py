@@ -153,7 +153,7 @@ class Scatter:
         """Report an agent that is not there, and have another one take its place."""
         if answer.outcome is Outcome.NO_RESPONDERS:
             await self._reports.tell(answer.agent_id, f"{self._question.topic}: nobody listens")
-        if answer.not_begun and self._spares:
+        if answer.not_begun and self._spares and self._question.left:
             await self._ask(self._spares.popleft())
 
     async def _ask(self, agent: AgentInfo) -> None:

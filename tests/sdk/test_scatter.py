@@ -112,22 +112,22 @@ async def test_the_slow_are_named_at_the_deadline(client: RegistryClient, crowd:
     await crowd.add("quick")
     await crowd.add("mute", do=silent)
     started = time.monotonic()
-    answers = await client.scatter("research", TOPIC, deadline=0.4)
-    assert 0.4 <= time.monotonic() - started < 5.0
+    answers = await client.scatter("research", TOPIC, deadline=1.0)
+    assert 1.0 <= time.monotonic() - started < 5.0
     assert outcomes(answers) == {"quick": "answered", "mute": "timeout"}
     (late,) = answers.missing
     assert isinstance(late.error, UnavailableError)
-    assert "no answer within 0.4 s; it may have begun" in late.error.message
+    assert "no answer within 1 s; it may have begun" in late.error.message
 
 
 async def test_a_quorum_that_is_not_met_says_what_came(client: RegistryClient, crowd: Crowd) -> None:
     await crowd.add("a")
     await crowd.add("b", "c", do=silent)
     with pytest.raises(QuorumError, match=r"1 good answer to 'check' of 3 asked; the quorum is 2 \(") as raised:
-        await client.scatter("research", TOPIC, quorum=2, deadline=0.4)
+        await client.scatter("research", TOPIC, quorum=2, deadline=1.0)
     assert outcomes(raised.value.answers) == {"a": "answered", "b": "timeout", "c": "timeout"}
     assert not raised.value.answers.met
-    assert "b: no answer within 0.4 s" in raised.value.message
+    assert "b: no answer within 1 s" in raised.value.message
 
 
 async def test_it_gives_up_as_soon_as_the_quorum_cannot_be_met(client: RegistryClient, crowd: Crowd) -> None:
@@ -229,7 +229,7 @@ async def test_an_answer_counts_once_and_in_nobody_elses_name(client: RegistryCl
 
     await crowd.add("cheat", do=cheat)
     await crowd.add("honest", do=silent)
-    answers = await client.scatter("research", TOPIC, deadline=0.5)
+    answers = await client.scatter("research", TOPIC, deadline=1.0)
     assert outcomes(answers) == {"cheat": "answered", "honest": "timeout"}
 
 
@@ -257,10 +257,10 @@ async def test_what_came_in_time_counts_however_late_it_is_read(client: Registry
     await crowd.add(*names(3))
     await crowd.add("mute", do=silent)
     read = []
-    async with aclosing(client.answers("research", TOPIC, deadline=0.3)) as answers:
+    async with aclosing(client.answers("research", TOPIC, deadline=1.0)) as answers:
         async for answer in answers:
             if not read:
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(1.1)
             read.append(answer)
     assert [str(answer.outcome) for answer in read] == ["answered"] * 3 + ["timeout"]
 
@@ -399,7 +399,7 @@ async def test_what_nats_does_not_allow_is_no_fault_of_the_agent(server: Server)
     async with serving(url), RegistryClient(url) as theirs, RegistryClient(callers) as ours:
         crowd = Crowd(theirs._connection.client, theirs)
         await crowd.add("a", "b")
-        answers = await ours.scatter("research", TOPIC, deadline=0.5)
+        answers = await ours.scatter("research", TOPIC, deadline=1.0)
         assert outcomes(answers) == {"a": "answered", "b": "forbidden"}
         assert "does not allow this user to publish to agent.b.check" in str(answers.missing[0].error)
 
