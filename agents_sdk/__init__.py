@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agents_sdk.act import Act
     from agents_sdk.agent import Agent
+    from agents_sdk.answers import Answer, Answers, Outcome, QuorumError
     from agents_sdk.assigned import AssignedWork, assigned_work
     from agents_sdk.assignment import Assignment
     from agents_sdk.canary import Canary, is_canary
     from agents_sdk.client import RegistryClient
     from agents_sdk.directory import Change, Changed, Joined, Left, Snapshot
+    from agents_sdk.group import Group
     from agents_sdk.launcher import Launcher, LauncherFullError, LaunchError
     from agents_sdk.orchestrator import Orchestrator
     from agents_sdk.process_launcher import ProcessLauncher
@@ -47,6 +49,8 @@ __all__ = [
     "AgentInfo",
     "AgentStatus",
     "AlreadyRegisteredError",
+    "Answer",
+    "Answers",
     "AssignedWork",
     "Assignment",
     "AssignmentListing",
@@ -56,6 +60,7 @@ __all__ = [
     "Changed",
     "ConflictError",
     "ForbiddenError",
+    "Group",
     "InternalError",
     "InvalidRequestError",
     "Joined",
@@ -67,9 +72,11 @@ __all__ = [
     "NotBegunError",
     "NotFoundError",
     "Orchestrator",
+    "Outcome",
     "OverloadedError",
     "PayloadTooLargeError",
     "ProcessLauncher",
+    "QuorumError",
     "Reason",
     "Receipt",
     "RegistryClient",
@@ -94,11 +101,13 @@ __all__ = [
 _HOMES = {
     "act": ("Act",),
     "agent": ("Agent",),
+    "answers": ("Answer", "Answers", "Outcome", "QuorumError"),
     "assigned": ("AssignedWork", "assigned_work"),
     "assignment": ("Assignment",),
     "canary": ("Canary", "is_canary"),
     "client": ("RegistryClient",),
     "directory": ("Change", "Changed", "Joined", "Left", "Snapshot"),
+    "group": ("Group",),
     "launcher": ("LaunchError", "Launcher", "LauncherFullError"),
     "orchestrator": ("Orchestrator",),
     "process_launcher": ("ProcessLauncher",),

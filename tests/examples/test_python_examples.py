@@ -103,6 +103,18 @@ async def test_synadia_agent(up: Up, client: RegistryClient, example: Example) -
     await nc.close()
 
 
+async def test_swarm(client: RegistryClient, example: Example) -> None:
+    """Most of them are enough, and who has left is told nothing."""
+    process = example("swarm.py")
+    assert await asyncio.to_thread(process.process.wait, 40) == 0, process.stderr
+    said = re.search(r"^([345]) of 5 analysts say (\d+\.\d)$", process.stdout, re.MULTILINE)
+    assert said is not None, process.stdout
+    told = re.findall(rf"^analyst-(\d) was told {said[2]}$", process.stdout, re.MULTILINE)
+    assert sorted(told) == list("2345")
+    assert await nobody(client), "they have said goodbye"
+    assert "Traceback" not in process.stderr
+
+
 async def test_trading_fleet(client: RegistryClient, example: Example) -> None:
     process = example("trading_fleet/run.py", "--trades", "6")
     assert await asyncio.to_thread(process.process.wait, 40) == 0, process.stderr
