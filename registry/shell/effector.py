@@ -17,16 +17,20 @@ from registry.core.effects import (
     Effect,
     LearnAssignments,
     Probe,
+    PublishConflict,
     PublishOrder,
     PutOrders,
     PutPolicy,
     PutRecord,
+    PutRule,
+    PutViolation,
     ReadPolicy,
     ReadRecord,
     RunCanary,
     SendReply,
     SweepRemoval,
     TellAgent,
+    TellLeader,
 )
 from registry.core.errors import RefusedError
 from registry.core.events import (
@@ -41,14 +45,16 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.record import Record
-from registry.shell import canary, probe
+from registry.shell import canary, probe, rules
 from registry.shell.acks import TOO_LARGE, Ack
 from registry.shell.assignment_log import failed
 from registry.shell.bus_nats import Bus
 from registry.shell.clock import monotonic
+from registry.shell.control_keys import ControlKeys
 from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
 from registry.shell.logs import get_logger
 from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
+from registry.shell.refusals import encode_refusal
 from registry.shell.scaling_keys import ScalingKeys, unfinished
 from registry.shell.store import Store
 from registry.shell.trouble import Trouble
@@ -110,7 +116,8 @@ class Effector:
         self._bucket_log = bucket_log
         self._projector = projector
         self._tasks: set[asyncio.Task[None]] = set()
-        scaling_keys = ScalingKeys(bus, store, dispatch)
+        keys = ControlKeys(bus, store)
+        scaling_keys, rule_keys = ScalingKeys(keys, dispatch), rules.RuleKeys(keys, dispatch)
         self._performers: dict[type, Callable[[Any], Awaitable[None]]] = {
             SendReply: self._send_reply,
             PutRecord: self._put,
@@ -127,6 +134,10 @@ class Effector:
             PutOrders: self._spawned(scaling_keys.put_orders),
             PutPolicy: self._spawned(scaling_keys.put_policy),
             ReadPolicy: self._spawned(scaling_keys.read_policy),
+            PutRule: self._spawned(rule_keys.put_rule),
+            PutViolation: self._spawned(rule_keys.put_violation),
+            PublishConflict: self._publish_conflict,
+            TellLeader: self._tell_leader,
         }
 
     async def perform(self, effects: Iterable[Effect]) -> None:
@@ -163,6 +174,8 @@ class Effector:
                 self._spawn(self._dispatch_later(failed(effect)))
             case PutOrders() | PutPolicy() | ReadPolicy():
                 await self._dispatch(unfinished(effect, FAILED))
+            case PutRule() | PutViolation():
+                await self._dispatch(rules.unfinished(effect, FAILED))
             case SendReply(to, body) if not isinstance(body, RefusedError):
                 await to.send(RefusedError("internal", f"{FAILED}; whether the change took place is unknown"))
             case _:
@@ -299,3 +312,9 @@ class Effector:
 
     async def _announce(self, effect: Announce) -> None:
         await self._projector.publish_state(effect.what, effect.epoch, effect.number, effect.details)
+
+    async def _publish_conflict(self, effect: PublishConflict) -> None:
+        await self._projector.publish_conflict(effect.event)
+
+    async def _tell_leader(self, effect: TellLeader) -> None:
+        await self._bus.publish(self._subjects.refusals, encode_refusal(effect.clash))

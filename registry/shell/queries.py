@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from agents_sdk.protocol.conflicts import ConflictQuery
 from agents_sdk.protocol.discovery import REVISION_WAIT, ServiceQuery
 from agents_sdk.protocol.registration import AgentQuery
 from agents_sdk.protocol.scaling import ScalingQuery
 from agents_sdk.protocol.statistics import Empty
 from registry.core.errors import RefusedError
 from registry.core.query import Query
+from registry.core.ruling import rules_report
 from registry.core.scaling import scaling_report
 from registry.shell.evidence import evidence_fields
 from registry.shell.wire import encode_agent, encode_listing, to_query
@@ -118,3 +120,7 @@ class Queries:
             RefusedError: For an unknown capability.
         """
         return orjson.dumps(scaling_report(self._state, query.capability))
+
+    async def conflicts(self, query: ConflictQuery, _at: float) -> bytes:
+        """Return the rules, and who breaks them."""
+        return orjson.dumps(rules_report(self._state, query.name))
