@@ -45,7 +45,7 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.record import Record
-from registry.shell import canary, probe, rules
+from registry.shell import canary, probe, rule_keys
 from registry.shell.acks import TOO_LARGE, Ack
 from registry.shell.assignment_log import failed
 from registry.shell.bus_nats import Bus
@@ -117,7 +117,7 @@ class Effector:
         self._projector = projector
         self._tasks: set[asyncio.Task[None]] = set()
         keys = ControlKeys(bus, store)
-        scaling_keys, rule_keys = ScalingKeys(keys, dispatch), rules.RuleKeys(keys, dispatch)
+        scaling, rules = ScalingKeys(keys, dispatch), rule_keys.RuleKeys(keys, dispatch)
         self._performers: dict[type, Callable[[Any], Awaitable[None]]] = {
             SendReply: self._send_reply,
             PutRecord: self._put,
@@ -131,11 +131,11 @@ class Effector:
             Announce: self._announce,
             CommitAssignments: assignment_log.commit,
             LearnAssignments: self._spawned(assignment_log.learn),
-            PutOrders: self._spawned(scaling_keys.put_orders),
-            PutPolicy: self._spawned(scaling_keys.put_policy),
-            ReadPolicy: self._spawned(scaling_keys.read_policy),
-            PutRule: self._spawned(rule_keys.put_rule),
-            PutViolation: self._spawned(rule_keys.put_violation),
+            PutOrders: self._spawned(scaling.put_orders),
+            PutPolicy: self._spawned(scaling.put_policy),
+            ReadPolicy: self._spawned(scaling.read_policy),
+            PutRule: self._spawned(rules.put_rule),
+            PutViolation: self._spawned(rules.put_violation),
             PublishConflict: self._publish_conflict,
             TellLeader: self._tell_leader,
         }
@@ -175,7 +175,7 @@ class Effector:
             case PutOrders() | PutPolicy() | ReadPolicy():
                 await self._dispatch(unfinished(effect, FAILED))
             case PutRule() | PutViolation():
-                await self._dispatch(rules.unfinished(effect, FAILED))
+                await self._dispatch(rule_keys.unfinished(effect, FAILED))
             case SendReply(to, body) if not isinstance(body, RefusedError):
                 await to.send(RefusedError("internal", f"{FAILED}; whether the change took place is unknown"))
             case _:
