@@ -237,7 +237,7 @@ class Replica:
             "requests_refused": dict(counts.refused),
             "conflicts": {
                 "refused": dict(state.refusals.counts),
-                "standing": dict(Counter(rule.kind for rule in state.catalog.rules.broken())),
+                "standing": dict(Counter(str(rule.kind) for rule in state.catalog.rules.broken())),
             },
             "events_published": self.projector.published,
             "write_conflicts": counts.write_conflicts,

@@ -50,14 +50,14 @@ def _check_rule(state: RegistryState, wanted: RegisterRequested, known: Record |
     agent_id = wanted.agent_id or ""
     if rule.kind is RuleKind.COMBINATION:
         message = f"rule {rule.name!r} lets no agent have {rule.what_of(0)} together"
-        raise ClashError(Clash(rule.kind, rule.name, agent_id, None, message), "capabilities")
+        raise ClashError(Clash(str(rule.kind), rule.name, agent_id, None, message), "capabilities")
     found = state.catalog.rules.opposite(rule, sides, agent_id) or _coming(state, rule, sides, agent_id)
     if found is not None:
         other, side = found
         message = (
             f"rule {rule.name!r} lets no {wanted.version} run beside {rule.what_of(side)}, which agent {other!r} runs"
         )
-        raise ClashError(Clash(rule.kind, rule.name, agent_id, other, message), "version")
+        raise ClashError(Clash(str(rule.kind), rule.name, agent_id, other, message), "version")
 
 
 def _coming(state: RegistryState, rule: Rule, sides: tuple[int, ...], agent_id: str) -> tuple[str, int] | None:

@@ -116,7 +116,7 @@ def _found(state: RegistryState, name: str, at: float) -> Violation | None:
         return None
     since = told.since if told is not None and goes_on else now
     agents, total = named(sides), len({agent_id for members in sides for agent_id in members})
-    return Violation(rule.kind, revision, agents, total, since, now, state.epoch, _in_words(rule, sides))
+    return Violation(str(rule.kind), revision, agents, total, since, now, state.epoch, _in_words(rule, sides))
 
 
 def _all_in(sides: Sides, known: tuple[str, ...]) -> bool:
