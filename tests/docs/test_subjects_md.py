@@ -21,6 +21,7 @@ from agents_sdk.protocol.assignments import (
     ReleaseReceipt,
 )
 from agents_sdk.protocol.canary import CANARY_HEADER, MAX_CANARIES, DeclaredCanary
+from agents_sdk.protocol.conflicts import ConflictQuery, ConflictReport, ConflictRule, RuleChange, RuleViolation
 from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
     AgentInfo,
@@ -45,11 +46,11 @@ from agents_sdk.protocol.scaling import (
     ScalingQuery,
     ScalingReport,
 )
-from agents_sdk.protocol.statistics import Empty, Judge, Presence, Statistics
+from agents_sdk.protocol.statistics import ConflictCounts, Empty, Judge, Presence, Statistics
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport, ProblemReport, ReportReceipt
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
-from registry.core import canaries, flapping, limits, rhythm
+from registry.core import canaries, clash, flapping, limits, rhythm, rule, violation
 from registry.core.agent import UNKNOWN_SUCCESS_RATE
 from registry.core.query import STEP
 from registry.core.record import Change, Record
@@ -88,6 +89,8 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
     subjects.CAPABILITIES: (Empty, Vocabulary),
     subjects.SCALING_GET: (ScalingQuery, ScalingReport),
     subjects.SCALING_SET: (PolicyChange, ScalingReport),
+    subjects.CONFLICT_GET: (ConflictQuery, ConflictReport),
+    subjects.CONFLICT_SET: (RuleChange, ConflictReport),
     subjects.REPLICAS: (Empty, Presence),
     subjects.ASSIGN: (AssignmentRequest, Grant),
     subjects.RELEASE: (ReleaseCommand, ReleaseReceipt),
@@ -95,7 +98,11 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
 }
 """Operation to what it takes and what it answers with; that the registry does is what tests/contract checks."""
 
-ELSEWHERE: dict[Any, str] = {AgentInfo: "an [agent](#agent)", ScalingReport: "as [registry.scaling.get]"}
+ELSEWHERE: dict[Any, str] = {
+    AgentInfo: "an [agent](#agent)",
+    ScalingReport: "as [registry.scaling.get]",
+    ConflictReport: "as [registry.conflict.get]",
+}
 """Answers that several operations share, and how their sections say so."""
 
 PARTS: list[tuple[str, str, Any]] = [
@@ -103,9 +110,12 @@ PARTS: list[tuple[str, str, Any]] = [
     ("Evidence", "Evidence is:", Evidence),
     ("Evidence", "A failing canary:", FailingCanary),
     ("registry.stats", "A judge is:", Judge),
+    ("registry.stats", "Conflict counts are:", ConflictCounts),
     ("registry.discover", "A near miss:", NearMiss),
     ("registry.assignments", "A listed assignment:", ListedAssignment),
     ("registry.capabilities", "A capability count:", CapabilityCount),
+    ("registry.conflict.get", "A rule:", ConflictRule),
+    ("registry.conflict.get", "A violation:", RuleViolation),
     ("registry.scaling.get", "A capability scaling:", CapabilityScaling),
     ("registry.scaling.get", "A policy:", ScalingPolicy),
     ("registry.scaling.get", "Observed:", Observed),
@@ -121,6 +131,7 @@ EVENTS: dict[str, Any] = {
     NAMES.scaling_event("<action>", "<capability>"): ScalingOrder,
     NAMES.registry_event("<what>"): events.RegistryEvent,
     NAMES.loss_event("<agent_id>"): events.AssignmentLost,
+    NAMES.conflict_event("<kind>"): events.ConflictEvent,
 }
 
 EVERYWHERE = {"invalid_request", "payload_too_large", "internal", "overloaded"}
@@ -224,7 +235,7 @@ def test_scaling_policy_s_defaults() -> None:
 
 def test_every_kind_of_event_has_its_section() -> None:
     documented = {title for title in SECTIONS if title.startswith("registry.events.")}
-    assert documented == {*EVENTS, "registry.events.conflict.<kind>"}
+    assert documented == set(EVENTS)
     assert {title.split(".")[2] for title in documented} == set(subjects.EVENT_KINDS)
 
 
@@ -365,12 +376,13 @@ def test_every_subject_on_the_page_exists() -> None:
         *(re.escape(NAMES.operation(name)) + r"\.(<agent_id>|[a-z]+-1|nobody)" for name in subjects.AGENT_BOUND),
         *(re.escape(subject) for subject in EVENTS),
         r"registry\.events\.>",
-        r"registry\.events\.conflict\.<kind>",
+        r"registry\.events\.conflict\.combination",
         r"registry\.events\.status\.(>|(<status>|[a-z]+)\.(>|[a-z]+-1))",
         r"registry\.events\.scaling\.[a-z_]+\.trading",
         r"registry\.events\.registry\.leader_changed",
         r"registry\.events\.assignment\.lost\.[a-z]+-1",
         r"registry\.replica\.<replica>(\.<subject>)?",
+        re.escape(NAMES.refusals),
         r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
         r"\$SRV\.PING\.registry",
         *(re.escape(kind) for kind in events.CE_TYPES.values()),
@@ -427,6 +439,9 @@ def test_every_link_on_the_page_leads_somewhere() -> None:
         ("Canaries", f"asked again in {canaries.UNJUDGED:g} s"),
         ("Canaries", f"every {canaries.FAILING_PERIOD:g} s, or every `period` if that is less"),
         ("Canaries", f"the header `{CANARY_HEADER}` with the value `1`"),
+        ("Conflicts", f"at most {rule.MAX_RULES} rules"),
+        ("registry.events.conflict.<kind>", f"without it for {clash.QUIET:g} s"),
+        ("registry.events.conflict.<kind>", f"at most {violation.MAX_NAMED}"),
         ("Draining", f"{Settings().drain_timeout:g} s from then"),
         ("Buckets", f"every {Settings().checkpoint_interval:g} s at most"),
         ("Events", f"{EVENTS_MAX_AGE / 86400:g} days or {EVENTS_MAX_BYTES // 1024**3} GiB"),
