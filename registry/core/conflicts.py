@@ -63,17 +63,13 @@ def _refusal(state: RegistryState, clash: Clash, at: float) -> PublishConflict:
     return PublishConflict(event)
 
 
-def begin(state: RegistryState, at: float) -> list[Effect]:
-    """Begin to lead: look at every rule, and publish again what the predecessor may not have."""
+def begin(state: RegistryState, at: float) -> None:
+    """Begin to lead: look at every rule, as soon as events can be published."""
     violations, rules = state.violations, state.catalog.rules
     violations.writing.clear()
+    violations.untold = True
     violations.look_at = at + LOOK
     rules.moved.update(dict.fromkeys((*rules.own, *violations.told)))
-    return [
-        PublishConflict(told.to_event(name, violations.revision(name)))
-        for name, told in violations.told.items()
-        if told.at > state.wall(at) - RETOLD
-    ]
 
 
 def look(state: RegistryState, at: float) -> list[Effect]:
@@ -83,7 +79,7 @@ def look(state: RegistryState, at: float) -> list[Effect]:
         return []
     violations.look_at = at + LOOK
     moved, rules.moved = rules.moved, {}
-    effects: list[Effect] = []
+    effects = _retold(state, at)
     for name in moved:
         if name in violations.writing:
             rules.moved[name] = None
@@ -94,6 +90,19 @@ def look(state: RegistryState, at: float) -> list[Effect]:
         if is_over and name not in violations.writing:
             effects.append(_put(state, name, None))
     return effects
+
+
+def _retold(state: RegistryState, at: float) -> list[Effect]:
+    """Publish once, when this replica leads anew, what its predecessor may have left unpublished."""
+    violations = state.violations
+    if not violations.untold:
+        return []
+    violations.untold = False
+    return [
+        PublishConflict(told.to_event(name, violations.revision(name)))
+        for name, told in violations.told.items()
+        if told.at > state.wall(at) - RETOLD
+    ]
 
 
 def _put(state: RegistryState, name: str, violation: Violation | None) -> PutViolation:

@@ -150,7 +150,8 @@ def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[E
         state.follow(event.epoch)
         return assigned.follow(state)
     state.lead(event.at, event.epoch)
-    effects = conflicts.begin(state, event.at)
+    conflicts.begin(state, event.at)
+    effects: list[Effect] = []
     for agent in state.agents.values():
         effects += assess(state, agent, event.at)
         if agent.evidence.closed_at is not None:

@@ -100,6 +100,8 @@ class Violations:
         self.told: dict[str, Violation] = {}
         self.writing: set[str] = set()
         """Rules of which something is on its way to the bucket."""
+        self.untold = False
+        """Whether what the predecessor wrote last is still to be published again."""
         self.look_at = 0.0
         """Instant of the next look."""
         self._revisions: dict[str, int] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nats.aio.client import Client
 
 from agents_sdk import ConflictError, ConflictEvent, RegistryClient
 from agents_sdk.protocol.conflicts import ConflictReport
+from registry.core.violation import Violation
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
@@ -176,6 +178,21 @@ async def test_another_leader_goes_on_where_the_one_before_was(two: list[Replica
     events = await conflicts(nc, 3)
     assert [event["event_id"] for event in events].count(began["event_id"]) == 1
     assert [(event["refused"], event["resolved"]) for event in events] == [(False, False), (True, False), (False, True)]
+
+
+async def test_what_a_leader_wrote_and_did_not_live_to_publish(start: Start, nc: Client) -> None:
+    """The next one publishes it; and, as it is over, that."""
+    await (await start()).stop()
+    bucket = await nc.jetstream().key_value("registry_control")
+    rule = {name: value for name, value in MAJORS.items() if name != "name"}
+    revision = await bucket.put("conflict.majors", orjson.dumps(rule))
+    now = time.time()
+    found = Violation("versions", revision, ("a", "b"), 2, now, now, 1, "rule 'majors': <2 run by a, >=2 run by b")
+    await bucket.put("violation.majors", orjson.dumps(found.to_json()))
+    await start()
+    began, ended = await conflicts(nc, 2)
+    assert (began["agents"], began["epoch"], began["message"]) == (["a", "b"], 1, found.message)
+    assert (ended["resolved"], ended["epoch"]) == (True, 2)
 
 
 @pytest.mark.parametrize(
