@@ -11,7 +11,7 @@ from agent_registry.wording import ACTION_STYLES, STATUS_STYLES, ago, because, c
 
 if TYPE_CHECKING:
     from agents_sdk.protocol.discovery import AgentInfo
-    from agents_sdk.protocol.events import RegistryEvent, StatusEvent
+    from agents_sdk.protocol.events import ConflictEvent, RegistryEvent, StatusEvent
     from agents_sdk.protocol.scaling import ScalingOrder
 
 JUST_NOW = 10.0
@@ -90,6 +90,13 @@ def ordered(order: ScalingOrder) -> Text:
         f"{order.observed.agents} → {order.desired}" if order.delta else ", ".join(order.agents), style="default"
     )
     return _line(order.issued_at, f"scaling: {order.capability}", what, order.reason, [])
+
+
+def clashed(event: ConflictEvent) -> Text:
+    """Return the line of a conflict: somebody was refused, or a rule is broken, or no longer."""
+    who = event.agents[0] if event.refused else f"rule: {event.rule}"
+    what = Text("kept again", style="green") if event.resolved else Text("broken", style="bold red")
+    return _line(event.at, who, Text("refused", style="yellow") if event.refused else what, event.message, [])
 
 
 def announced(event: RegistryEvent) -> Text:

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent_registry import contract, lookup, operate, orchestrating, program, scaling, serving, watching
+from agent_registry import conflicts, contract, lookup, operate, orchestrating, program, scaling, serving, watching
 from agent_registry.backup import exporting, importing
 from agent_registry.demo import command as demo
 from agent_registry.doctor import command as doctor
@@ -63,6 +63,7 @@ for _panel, _commands in _PANELS.items():
     for _command in _commands:
         # Without the underscore that keeps a name from being a word of Python's.
         app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel, epilog=EXIT_CODES)(_command)
+app.add_typer(conflicts.app, name="conflicts", rich_help_panel="Operate", epilog=EXIT_CODES)
 app.add_typer(scaling.app, name="scaling", rich_help_panel="Operate", epilog=EXIT_CODES)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from agent_registry.failure import CommandError, Exit
 from agent_registry.target import Target
 
 P = ParamSpec("P")
@@ -111,3 +112,24 @@ def aimed(command: Callable[Concatenate[Target, P], None]) -> Callable[..., None
     run.__signature__ = inspect.Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def refuse_lost_options(invocation: typer.Context, argument: str) -> None:
+    """Refuse `scaling --nats URL set ...`: `set` has options of its own and would not see that one.
+
+    Args:
+        invocation: Of a command that has subcommands.
+        argument: What stands for the argument of the one that was called.
+
+    Raises:
+        CommandError: If an option stands before the subcommand.
+    """
+    for name in invocation.params:
+        source = invocation.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            called = invocation.invoked_subcommand
+            raise CommandError(
+                f"--{name.removeprefix('as_')} must come after `{called}`",
+                f"like: agent-registry {invocation.info_name} {called} {argument} --nats URL",
+                Exit.USAGE,
+            )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from agent_registry.failure import CommandError, Exit
-from agent_registry.options import AsJson, aimed
+from agent_registry.options import AsJson, aimed, refuse_lost_options
 from agent_registry.output import emit, print_table, screen
 from agent_registry.session import ask
 from agent_registry.target import Target
@@ -57,7 +57,7 @@ def show(
     With --watch in a pipe, or with --json: a line whenever something changes.
     """
     if invocation.invoked_subcommand is not None:
-        _refuse_lost_options(invocation)
+        refuse_lost_options(invocation, "CAPABILITY")
         return
     if follow:
         from agent_registry.scaling_watch import follow_scaling
@@ -151,15 +151,3 @@ def set_policy(
     from agent_registry.tables import scaling_table
 
     print_table(lambda width: scaling_table(report.capabilities, width))
-
-
-def _refuse_lost_options(invocation: typer.Context) -> None:
-    """Refuse `scaling --nats URL set ...`: `set` has options of its own and would not see that one."""
-    for name in invocation.params:
-        source = invocation.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise CommandError(
-                f"--{name.removeprefix('as_')} must come after `{invocation.invoked_subcommand}`",
-                f"like: agent-registry scaling {invocation.invoked_subcommand} CAPABILITY --nats URL",
-                Exit.USAGE,
-            )

@@ -238,6 +238,7 @@ def statistics_pairs(statistics: Statistics) -> Table:
         "health_distribution": spread(statistics.health_distribution),
         "status_distribution": spread(statistics.status_distribution),
         "requests_refused": spread(statistics.requests_refused),
+        "conflicts": "; ".join(f"{name} {spread(counts)}" for name, counts in statistics.conflicts),
         "nats": ", ".join(f"{name.replace('_', ' ')} {amount}" for name, amount in statistics.nats.items()),
         "leader": "yes" if statistics.leader else "no",
         "protection": ", ".join(f"{cause} for {ago(at)}" for cause, at in statistics.protection.items()) or "-",

@@ -37,7 +37,8 @@ def watch(
 ) -> None:
     """Show who is there, then every change, until Ctrl-C.
 
-    Scaling orders and what happens to the registry itself are shown too, unless only some agents are asked for.
+    Scaling orders, conflicts and what happens to the registry itself are shown too, unless only some agents are
+    asked for.
     With --json: one object a line, told apart by their field `change`; after an outage a snapshot again.
     """
     from agents_sdk.protocol.discovery import ServiceQuery
@@ -67,7 +68,7 @@ async def _agents(registry: RegistryClient, query: ServiceQuery, show: Show) -> 
 
 
 async def _other_events(registry: RegistryClient, show: Show) -> None:
-    async for event in registry.events("scaling", "registry"):
+    async for event in registry.events("scaling", "conflict", "registry"):
         show(event)
 
 
@@ -77,7 +78,7 @@ def _show_json(happened: Any) -> None:
 
 
 def _name(happened: Any) -> str:
-    names = {"ScalingOrder": "scaling", "RegistryEvent": "registry", "dict": "event"}
+    names = {"ScalingOrder": "scaling", "ConflictEvent": "conflict", "RegistryEvent": "registry", "dict": "event"}
     name = type(happened).__name__
     return names.get(name, name.lower())
 
@@ -110,7 +111,7 @@ class _Teller:
     def _lines(self, happened: Any) -> Iterator[Text]:
         from agent_registry import lines
         from agents_sdk.directory import Changed, Joined, Left, Snapshot
-        from agents_sdk.protocol.events import RegistryEvent
+        from agents_sdk.protocol.events import ConflictEvent, RegistryEvent
         from agents_sdk.protocol.scaling import ScalingOrder
 
         match happened:
@@ -127,6 +128,8 @@ class _Teller:
                 yield lines.left(agent_id) if event is None else lines.changed(event)
             case ScalingOrder():
                 yield lines.ordered(happened)
+            case ConflictEvent():
+                yield lines.clashed(happened)
             case RegistryEvent():
                 yield lines.announced(happened)
             case _:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agents_sdk.orchestrator import Orchestrator
     from agents_sdk.process_launcher import ProcessLauncher
     from agents_sdk.protocol.assignments import AssignmentListing
+    from agents_sdk.protocol.conflicts import ConflictReport
     from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
     from agents_sdk.protocol.errors import (
         AlreadyRegisteredError,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         StaleIncarnationError,
         UnavailableError,
     )
-    from agents_sdk.protocol.events import AssignmentLost, RegistryEvent, StatusEvent
+    from agents_sdk.protocol.events import AssignmentLost, ConflictEvent, RegistryEvent, StatusEvent
     from agents_sdk.protocol.registration import Receipt
     from agents_sdk.protocol.scaling import ScalingOrder, ScalingReport
     from agents_sdk.protocol.statistics import Statistics
@@ -59,6 +60,8 @@ __all__ = [
     "Change",
     "Changed",
     "ConflictError",
+    "ConflictEvent",
+    "ConflictReport",
     "ForbiddenError",
     "Group",
     "InternalError",
@@ -112,6 +115,7 @@ _HOMES = {
     "orchestrator": ("Orchestrator",),
     "process_launcher": ("ProcessLauncher",),
     "protocol.assignments": ("AssignmentListing",),
+    "protocol.conflicts": ("ConflictReport",),
     "protocol.discovery": ("AgentInfo", "Listing", "ServiceQuery"),
     "protocol.errors": (
         "AlreadyRegisteredError",
@@ -126,7 +130,7 @@ _HOMES = {
         "StaleIncarnationError",
         "UnavailableError",
     ),
-    "protocol.events": ("AssignmentLost", "RegistryEvent", "StatusEvent"),
+    "protocol.events": ("AssignmentLost", "ConflictEvent", "RegistryEvent", "StatusEvent"),
     "protocol.registration": ("Receipt",),
     "protocol.scaling": ("ScalingOrder", "ScalingReport"),
     "protocol.statistics": ("Statistics",),

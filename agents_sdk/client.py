@@ -26,6 +26,7 @@ from agents_sdk.group import Group
 from agents_sdk.pages import Pages
 from agents_sdk.protocol.assignments import DEFAULT_TTL, MAX_WAIT, AssignmentListing, Grant
 from agents_sdk.protocol.codec import decode_reply
+from agents_sdk.protocol.conflicts import ConflictReport
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
 from agents_sdk.protocol.errors import NotFoundError, UnavailableError
 from agents_sdk.protocol.registration import Receipt
@@ -35,6 +36,8 @@ from agents_sdk.protocol.subjects import (
     ASSIGN,
     ASSIGNMENTS,
     CAPABILITIES,
+    CONFLICT_GET,
+    CONFLICT_SET,
     DEFAULT_PREFIX,
     DEREGISTER,
     DRAIN,
@@ -295,6 +298,25 @@ class RegistryClient:
         fields = {"capability": capability, **changes}
         return ScalingReport.model_validate(await self._requester.ask(SCALING_SET, fields))
 
+    async def conflicts(self, name: str | None = None) -> ConflictReport:
+        """Return the rules on what agents must not be together, and who breaks them; one rule or all."""
+        fields = {} if name is None else {"name": name}
+        return ConflictReport.model_validate(await self._requester.ask(CONFLICT_GET, fields))
+
+    async def set_conflict(self, name: str, **rule: Any) -> ConflictReport:
+        """Set a rule, in the place of the one of that name, or remove it.
+
+        Args:
+            name: Its name.
+            rule: Fields of `RuleChange`, for example `kind="combination", capabilities=["trading", "execution"]`;
+                `remove=True` removes it.
+
+        Raises:
+            InvalidRequestError: If it is none.
+            ConflictError: If a `revision` is given, and another one is there.
+        """
+        return ConflictReport.model_validate(await self._requester.ask(CONFLICT_SET, {"name": name, **rule}))
+
     async def assign(
         self,
         query: ServiceQuery | None = None,
@@ -382,8 +404,9 @@ class RegistryClient:
         return Watch(self._connection, self._requester, query or ServiceQuery()).changes()
 
     def events(self, *kinds: str, durable: str | None = None) -> AsyncGenerator[Event, None]:
-        """Yield the registry's events: `StatusEvent`, `ScalingOrder`, `RegistryEvent`, `AssignmentLost`.
+        """Yield the registry's events, each of its own class.
 
+        They are `StatusEvent`, `ScalingOrder`, `ConflictEvent`, `RegistryEvent` and `AssignmentLost`.
         One that this version has no class for, or that says something it has no word for, is a dict.
 
         Args:

@@ -20,12 +20,12 @@ from agents_sdk.consumers import ACK_WAIT, Consumer, Durable, Ordered, next_mess
 from agents_sdk.denials import PUBLISH
 from agents_sdk.link import ClosedError
 from agents_sdk.protocol.errors import InvalidRequestError, UnavailableError
-from agents_sdk.protocol.events import AssignmentLost, RegistryEvent, StatusEvent, says_something_new
+from agents_sdk.protocol.events import AssignmentLost, ConflictEvent, RegistryEvent, StatusEvent, says_something_new
 from agents_sdk.protocol.scaling import ScalingOrder
 from agents_sdk.protocol.subjects import EVENT_KINDS, Subjects
 from agents_sdk.retry import Backoff
 
-Event = StatusEvent | ScalingOrder | RegistryEvent | AssignmentLost | dict[str, Any]
+Event = StatusEvent | ScalingOrder | ConflictEvent | RegistryEvent | AssignmentLost | dict[str, Any]
 """An event; a dict when this version has no class for its kind, or no word for something that it says."""
 
 JETSTREAM_TIMEOUT = 2.0
@@ -40,9 +40,10 @@ MAX_QUEUED = 10_000
 _NOT_ENABLED = 10039
 """JetStream's error code for an account without it."""
 
-_CLASSES: Mapping[str, type[StatusEvent | ScalingOrder | RegistryEvent | AssignmentLost]] = {
+_CLASSES: Mapping[str, type[StatusEvent | ScalingOrder | ConflictEvent | RegistryEvent | AssignmentLost]] = {
     "status": StatusEvent,
     "scaling": ScalingOrder,
+    "conflict": ConflictEvent,
     "registry": RegistryEvent,
     "assignment": AssignmentLost,
 }

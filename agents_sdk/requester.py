@@ -29,6 +29,7 @@ from agents_sdk.protocol.subjects import (
     AGENT_BOUND,
     ASSIGN,
     COMMANDS,
+    CONFLICT_SET,
     MESSAGE_ID,
     RELEASE,
     REPLICAS,
@@ -60,7 +61,7 @@ a JetStream that is choosing its leader."""
 ASK_AGAIN = 3.5
 """Seconds after which a registry that may still wait for an agent to be free is asked whether it is still there."""
 
-CHANGES = frozenset((*COMMANDS, *TELEMETRY, SCALING_SET, ASSIGN, RELEASE))
+CHANGES = frozenset((*COMMANDS, *TELEMETRY, SCALING_SET, CONFLICT_SET, ASSIGN, RELEASE))
 
 _AGENT_ID = re.compile(AGENT_ID_PATTERN)
 

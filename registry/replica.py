@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -15,6 +16,7 @@ from agents_sdk.protocol.registration import AgentQuery
 from agents_sdk.protocol.schema.document import document
 from agents_sdk.protocol.subjects import GET, Subjects
 from registry.blank import blank_state
+from registry.core.conflict_events import RefusalTold, RuleChanged, ViolationChanged
 from registry.core.effects import Effect
 from registry.core.events import (
     Connected,
@@ -32,7 +34,7 @@ from registry.core.limits import LATE
 from registry.core.path import TICK
 from registry.core.status import Status
 from registry.settings import Settings
-from registry.shell import observability, orders, policies
+from registry.shell import observability, orders, policies, rules
 from registry.shell.assignment_log import AssignmentLog
 from registry.shell.bucket_log import BucketLog
 from registry.shell.bus_nats import Bus, NobodyThereError, UnreachableError
@@ -48,6 +50,7 @@ from registry.shell.projector import KEY as MARK_KEY
 from registry.shell.projector import Projector
 from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
+from registry.shell.refusals import refusal_in
 from registry.shell.routes import Routes
 from registry.shell.services import Services
 from registry.shell.store import Store
@@ -164,6 +167,7 @@ class Replica:
         self.bus.on_closed = self._closed
         await self._connected()
         await self.bus.subscribe(self.subjects.replica(self.replica_id), self._present)
+        await self.bus.subscribe(self.subjects.refusals, self._refusal_told)
         await self.pulse.start()
         await self.services.start()
         stops(self.election.stop)
@@ -247,6 +251,10 @@ class Replica:
             "canaries_run": counts.canaries_run,
             "canaries_failed": counts.canaries_failed,
             "requests_refused": dict(counts.refused),
+            "conflicts": {
+                "refused": dict(state.refusals.counts),
+                "standing": dict(Counter(str(rule.kind) for rule in state.catalog.rules.broken())),
+            },
             "events_published": self.projector.published,
             "write_conflicts": counts.write_conflicts,
             "pending_writes": len(state.writes),
@@ -286,7 +294,7 @@ class Replica:
         return None if answer.headers else answer.data
 
     async def _control_heard(self, entry: Entry) -> None:
-        """Take note of the leader's lease, of how far events are published, of policies and orders."""
+        """Take note of the leader's lease, of how far events are published, of policies, orders and rules."""
         if entry.key == LEADER_KEY:
             self.election.noticed(entry)
             return
@@ -300,6 +308,13 @@ class Replica:
         capability = orders.capability_of(entry.key)
         if capability is not None:
             await self.dispatch(OrdersChanged(monotonic(), capability, orders.orders_in(entry), entry.revision))
+        if entry.key.startswith(rules.RULE):
+            rule, readable = rules.rule_in(entry)
+            name = entry.key.removeprefix(rules.RULE)
+            await self.dispatch(RuleChanged(monotonic(), name, rule, entry.revision, readable))
+        if entry.key.startswith(rules.VIOLATION):
+            name, told = entry.key.removeprefix(rules.VIOLATION), rules.violation_in(entry)
+            await self.dispatch(ViolationChanged(monotonic(), name, told, entry.revision))
 
     async def _control_replaced(self) -> None:
         await self.dispatch(PoliciesReplaced(monotonic()))
@@ -316,6 +331,11 @@ class Replica:
         inbox = self.bus.inbox(msg.reply)
         if inbox:
             await self.bus.publish(inbox, orjson.dumps(self.presence()))
+
+    async def _refusal_told(self, msg: Any) -> None:
+        clash = refusal_in(msg.data) if self.state.leading else None
+        if clash is not None:
+            await self.dispatch(RefusalTold(monotonic(), clash))
 
     async def _connected(self) -> None:
         self.election.doubt()

@@ -14,7 +14,7 @@ from agent_registry.wording import count, moment
 MAX_TOLD = 20
 """At most this many agents that are refused are named."""
 
-_NOUNS = {"agent": "agent", "policy": "scaling policy"}
+_NOUNS = {"agent": "agent", "policy": "scaling policy", "rule": "rule"}
 
 
 class Account:
@@ -77,4 +77,5 @@ class Account:
             "new_buckets": self.new_buckets,
             "agents": counts["agent"],
             "policies": counts["policy"],
+            "rules": counts["rule"],
         }

@@ -12,6 +12,7 @@ from agent_registry.backup.form import (
     Saved,
     SavedAgent,
     SavedPolicy,
+    SavedRule,
     read_header,
     read_line,
 )
@@ -25,7 +26,7 @@ def lines_of(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def read(stream: BinaryIO) -> tuple[Header, Iterator[Saved]]:
-    """Return what the first line says, and what yields each agent and policy, each once it was found right.
+    """Return what the first line says, and what yields each agent, policy and rule, each once it was found right.
 
     Raises:
         BackupError: At the first line that is wrong; at the end, if there are not as many as the first one says.
@@ -39,14 +40,18 @@ def _entries(header: Header, lines: Iterable[bytes]) -> Iterator[Saved]:
     """Yield what the lines after the first one say; only keys and claims of them are remembered."""
     keys: dict[tuple[str, str], int] = {}
     claims: dict[str, int] = {}
-    counts = {SavedAgent.kind: 0, SavedPolicy.kind: 0}
+    counts = {SavedAgent.kind: 0, SavedPolicy.kind: 0, SavedRule.kind: 0}
     number = 1
     for number, line in enumerate(lines, 2):
         saved = read_line(number, line)
         counts[saved.kind] += 1
         _check_unique(saved, keys, claims)
         yield saved
-    for kind, noun, expected in (("agent", "agents", header.agents), ("policy", "policies", header.policies)):
+    for kind, noun, expected in (
+        ("agent", "agents", header.agents),
+        ("policy", "policies", header.policies),
+        ("rule", "rules", header.rules),
+    ):
         if counts[kind] != expected:
             what = "the backup is cut off" if counts[kind] < expected else "there are too many"
             raise BackupError(number, f"is the last one; {noun}: {counts[kind]}, and line 1 says {expected}: {what}")

@@ -1,4 +1,4 @@
-"""A consistent cut: every agent as of one revision of the bucket, and the scaling policies.
+"""A consistent cut: every agent as of one revision of the bucket, the scaling policies, and the rules on conflicts.
 
 Agents may change while the bucket is read, and then come again. So lines go to a temporary file as they come; what is
 remembered of each is only which one counts.
@@ -6,16 +6,18 @@ remembered of each is only which one counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from agent_registry.backup.form import BackupError, encode_agent, encode_header, encode_policy
+from agent_registry.backup.form import BackupError, encode_agent, encode_header, encode_policy, encode_rule
 from agents_sdk.protocol.subjects import Subjects
 from registry.shell.clock import wall
 from registry.shell.entry import Entry
 from registry.shell.log_reader import contents
 from registry.shell.policies import capability_of
+from registry.shell.rules import RULE
 from registry.shell.store import Store
 
 
@@ -27,7 +29,8 @@ class Cut:
         revision: Of the agents' bucket, that all of it is as of.
         at: Unix time, s.
         agents: The agents, with the revision of the line that counts: ids and numbers, no records.
-        policies: Lines of policies; there are as many as capabilities.
+        policies: Lines of policies, by capability; there are as many as capabilities.
+        rules: Lines of rules, by name.
         left_out: What stands in the buckets and cannot be put back: key, and why.
     """
 
@@ -35,6 +38,7 @@ class Cut:
     at: float = 0.0
     agents: dict[str, int] = field(default_factory=dict)
     policies: dict[str, bytes] = field(default_factory=dict)
+    rules: dict[str, bytes] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -58,7 +62,9 @@ async def take(store: Store, subjects: Subjects, lines: BinaryIO) -> Cut:
         async for entry in entries:
             capability = capability_of(entry.key)
             if capability is not None:
-                _policy(cut, capability, entry)
+                _setting(cut, cut.policies, capability, entry, encode_policy)
+            elif entry.key.startswith(RULE):
+                _setting(cut, cut.rules, entry.key.removeprefix(RULE), entry, encode_rule)
     return cut
 
 
@@ -76,13 +82,15 @@ def _agent(cut: Cut, entry: Entry, lines: BinaryIO) -> None:
     cut.agents[entry.key] = entry.revision
 
 
-def _policy(cut: Cut, capability: str, entry: Entry) -> None:
-    cut.policies.pop(capability, None)
+def _setting(
+    cut: Cut, lines: dict[str, bytes], name: str, entry: Entry, encode: Callable[[str, int, bytes], bytes]
+) -> None:
+    lines.pop(name, None)
     cut.left_out.pop(entry.key, None)
     if entry.removed:
         return
     try:
-        cut.policies[capability] = encode_policy(capability, entry.revision, entry.value)
+        lines[name] = encode(name, entry.revision, entry.value)
     except BackupError as error:
         cut.left_out[entry.key] = error.message
 
@@ -99,12 +107,12 @@ def write(cut: Cut, subjects: Subjects, lines: BinaryIO, to: BinaryIO) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    agents, policies = len(cut.agents), len(cut.policies)
-    to.write(encode_header(subjects.prefix, subjects.agents_bucket, cut.revision, cut.at, agents, policies))
+    counted = len(cut.agents), len(cut.policies), len(cut.rules)
+    to.write(encode_header(subjects.prefix, subjects.agents_bucket, cut.revision, cut.at, *counted))
     counts = set(cut.agents.values())
     for line in lines:
         revision, _, rest = line.partition(b" ")
         if int(revision) in counts:
             to.write(rest)
-    for line in cut.policies.values():
+    for line in (*cut.policies.values(), *cut.rules.values()):
         to.write(line)

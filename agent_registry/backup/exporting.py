@@ -37,7 +37,7 @@ def export(
         Path, typer.Argument(metavar="FILE", help="Where to, as a whole or not at all; - is standard output.")
     ] = STANDARD_OUTPUT,
 ) -> None:
-    """Save every agent and every scaling policy as lines of JSON, for import.
+    """Save every agent, scaling policy and rule on conflicts as lines of JSON, for import.
 
     All agents are as of one moment, with the vitals that were saved last.
 
@@ -57,7 +57,8 @@ def export(
     if len(taken.left_out) > MAX_TOLD:
         sys.stderr.write(f"left out: {len(taken.left_out) - MAX_TOLD} more\n")
     if file != STANDARD_OUTPUT:
-        saved = f"{count(len(taken.agents), 'agent')} and {count(len(taken.policies), 'scaling policy')}"
+        settings = f"{count(len(taken.policies), 'scaling policy')} and {count(len(taken.rules), 'rule')}"
+        saved = f"{count(len(taken.agents), 'agent')}, {settings}"
         screen().print(f"{saved} as of revision {taken.revision} saved to {file}", markup=False, soft_wrap=True)
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from agents_sdk.protocol.canary import Canaries
 from agents_sdk.protocol.codec import adapter, check, check_nesting
+from agents_sdk.protocol.conflicts import RuleChange
 from agents_sdk.protocol.errors import InvalidRequestError
 from agents_sdk.protocol.fields import (
     AgentId,
@@ -36,12 +37,14 @@ from agents_sdk.protocol.fields import (
 from agents_sdk.protocol.model import Command
 from agents_sdk.protocol.registration import Connection
 from agents_sdk.protocol.scaling import PolicyChange
+from registry.core.errors import RefusedError
 from registry.core.limits import MAX_COMMANDS, MAX_METRIC_NAME, MAX_METRICS
 from registry.core.record import RECORD_VERSION, Record
+from registry.shell.rules import rule_of
 
 FORMAT: Final = "agent-registry-backup"
 
-VERSION = 1
+VERSION = 2
 """Version of the form; grows when an older reader would misunderstand it."""
 
 MAX_LINE = 512 * 1024
@@ -80,14 +83,15 @@ class Header(Command):
     at: Timestamp
     agents: Count
     policies: Count
+    rules: Count = 0
 
 
 class Line(Command):
     """Every other line: one entry of a bucket."""
 
-    kind: Literal["agent", "policy"]
+    kind: Literal["agent", "policy", "rule"]
     key: AgentId
-    """The agent's id; or the policy's capability, which is spelt alike."""
+    """The agent's id; or the policy's capability, or the name of the rule, which are spelt alike."""
     revision: Count
     """Of the entry, in its bucket."""
     record: dict[str, Any]
@@ -169,19 +173,36 @@ class SavedPolicy:
     form: Mapping[str, Any]
 
 
-Saved = SavedAgent | SavedPolicy
+@dataclass(frozen=True, slots=True)
+class SavedRule:
+    """A rule on conflicts in a backup.
+
+    Attributes:
+        line: Number of its line.
+        key: Its name.
+        form: The rule as it stands there.
+    """
+
+    kind: ClassVar = "rule"
+    line: int
+    key: str
+    form: Mapping[str, Any]
+
+
+Saved = SavedAgent | SavedPolicy | SavedRule
 
 _HEADER = adapter(Header)
 _LINE = adapter(Line)
 _RECORD = adapter(AgentRecord)
 _POLICY = adapter(PolicyChange)
+_RULE = adapter(RuleChange)
 
 
-def encode_header(prefix: str, bucket: str, revision: int, at: float, agents: int, policies: int) -> bytes:
+def encode_header(prefix: str, bucket: str, revision: int, at: float, agents: int, policies: int, rules: int) -> bytes:
     """Return the first line."""
     header = Header(
         format=FORMAT, version=VERSION, prefix=prefix, bucket=bucket, revision=revision, at=at, agents=agents,
-        policies=policies,
+        policies=policies, rules=rules,
     )  # fmt: skip
     return orjson.dumps(header.model_dump()) + b"\n"
 
@@ -207,6 +228,15 @@ def encode_policy(capability: str, revision: int, value: bytes) -> bytes:
         BackupError: If it is no policy that could be put back; its line number says nothing.
     """
     return _encoded("policy", capability, revision, value, _policy)
+
+
+def encode_rule(name: str, revision: int, value: bytes) -> bytes:
+    """Return the line of a rule.
+
+    Raises:
+        BackupError: If it is no rule that could be put back; its line number says nothing.
+    """
+    return _encoded("rule", name, revision, value, _rule)
 
 
 def _encoded(
@@ -241,7 +271,9 @@ def read_line(number: int, payload: bytes) -> Saved:
     if len(payload) > MAX_LINE:
         raise BackupError(number, f"has more than {MAX_LINE} bytes; no record of the registry has")
     line = _checked(number, _LINE, _object(number, payload))
-    return (_agent if line.kind == "agent" else _policy)(number, line.key, line.record)
+    parsers: dict[str, Callable[[int, str, dict[str, Any]], Saved]]
+    parsers = {"agent": _agent, "policy": _policy, "rule": _rule}
+    return parsers[line.kind](number, line.key, line.record)
 
 
 def _agent(number: int, key: str, form: dict[str, Any]) -> SavedAgent:
@@ -270,6 +302,20 @@ def _policy(number: int, key: str, form: dict[str, Any]) -> SavedPolicy:
     if capability != key:
         raise BackupError(number, f"key: must be in lower case; got {key!r}")
     return SavedPolicy(number, key, form)
+
+
+def _rule(number: int, key: str, form: dict[str, Any]) -> SavedRule:
+    for name in ("name", "revision", "remove"):
+        if name in form:
+            raise BackupError(number, f"record.{name}: is not a field of a rule")
+    change = _record(number, _RULE, {**form, "name": key})
+    try:
+        rule = rule_of(change)
+        if rule is not None:
+            rule.check()
+    except RefusedError as refused:
+        raise BackupError(number, f"record.{refused.message}") from refused
+    return SavedRule(number, key, form)
 
 
 def _object(number: int, payload: bytes) -> dict[str, Any]:

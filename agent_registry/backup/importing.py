@@ -119,13 +119,13 @@ async def _import(
             overwrite=overwrite,
             dry_run=account.dry_run,
             has_agents=there[subjects.agents_bucket],
-            has_policies=there[subjects.control_bucket],
+            has_settings=there[subjects.control_bucket],
         )
         try:
             _, entries = read(stream)  # again, for they were not kept; that they are right is known
             await restorer.run(entries, account.note)
         except (StoreError, BackupError) as error:
-            total = contents.header.agents + contents.header.policies
+            total = contents.header.agents + contents.header.policies + contents.header.rules
             what = f"the backup has changed meanwhile, {error}" if isinstance(error, BackupError) else str(error)
             raise CommandError(
                 f"{what}; {account.total} of {total} entries were done",

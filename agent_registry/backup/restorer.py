@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import orjson
 
-from agent_registry.backup.form import Saved, SavedAgent, SavedPolicy
+from agent_registry.backup.form import Saved, SavedAgent, SavedPolicy, SavedRule
 from registry.core.restore import Found, Kept, Why, restore
 from registry.core.status import Status
 from registry.shell.acks import Ack
@@ -25,6 +26,7 @@ from registry.shell.jetstream_nats import StoreError
 from registry.shell.log_reader import contents
 from registry.shell.policies import key_of
 from registry.shell.records import is_of_newer_form, record_in
+from registry.shell.rules import RULE
 from registry.shell.store import Store
 
 IN_FLIGHT = 256
@@ -73,7 +75,7 @@ class Restorer:
         overwrite: Whether what is there is replaced.
         dry_run: Whether nothing is written, only looked up.
         has_agents: Whether the bucket of agents is there. A dry run makes none.
-        has_policies: Whether the control bucket is there.
+        has_settings: Whether the control bucket is there.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Restorer:
         overwrite: bool,
         dry_run: bool,
         has_agents: bool = True,
-        has_policies: bool = True,
+        has_settings: bool = True,
     ) -> None:
         self._store = store
         self._name = name
@@ -95,7 +97,7 @@ class Restorer:
         self._likely_there = dry_run or overwrite
         """Whether the next agent will be there, as the one before was; a wrong guess costs a request."""
         self._has_agents = has_agents
-        self._has_policies = has_policies
+        self._has_settings = has_settings
 
     async def run(self, saved: Iterable[Saved], report: Callable[[Saved, Result], None]) -> None:
         """Put everything back; report on each entry in order.
@@ -119,7 +121,9 @@ class Restorer:
 
     async def _restored(self, saved: Saved) -> Result:
         if isinstance(saved, SavedPolicy):
-            return await self._policy(saved)
+            return await self._setting(key_of(saved.key), saved.form)
+        if isinstance(saved, SavedRule):
+            return await self._setting(RULE + saved.key, saved.form)
         result = await self._agent(saved)
         self._likely_there = self._dry_run or result.outcome is not Outcome.RESTORED
         return result
@@ -168,20 +172,19 @@ class Restorer:
         await self._store.put(agent_id, put.value, put.expected, False, on_ack)
         return await ended
 
-    async def _policy(self, saved: SavedPolicy) -> Result:
-        key = key_of(saved.key)
+    async def _setting(self, key: str, form: Mapping[str, Any]) -> Result:
         for _ in range(ATTEMPTS):
-            entry = await self._store.read_control(key) if self._has_policies else None
+            entry = await self._store.read_control(key) if self._has_settings else None
             is_there = entry is not None and not entry.removed
             if entry is not None and is_there:
-                if entry.value == orjson.dumps(saved.form):
+                if entry.value == orjson.dumps(form):
                     return Result(Outcome.SAME)
                 if not self._overwrite:
                     return Result(Outcome.THERE)
             outcome = Outcome.REPLACED if is_there else Outcome.RESTORED
             if self._dry_run:
                 return Result(outcome)
-            if await self._store.put_control(key, saved.form, 0 if entry is None else entry.revision) is not None:
+            if await self._store.put_control(key, form, 0 if entry is None else entry.revision) is not None:
                 return Result(outcome)
         raise StoreError(f"{key} cannot be written: it is being changed by others")
 

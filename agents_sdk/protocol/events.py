@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pydantic import Field, ValidationError
 
 from agents_sdk.protocol.model import Reply
-from agents_sdk.protocol.vocabulary import AgentStatus
+from agents_sdk.protocol.vocabulary import AgentStatus, ConflictKind
 
 EVENT_VERSION = 1
 """Version of the form of events; grows when a field changes its meaning, not when one is added."""
@@ -90,6 +90,34 @@ class AssignmentLost(Reply):
     """Unix time in seconds."""
 
 
+class ConflictEvent(Reply):
+    """A registration was refused for a claim or a rule; or agents break a rule, or no longer do."""
+
+    v: int = EVENT_VERSION
+    """Version of this form; see `EVENT_VERSION`."""
+    event_id: str
+    """The same for every copy."""
+    kind: ConflictKind
+    rule: str | None
+    """Name of the rule; None if it is about a claim."""
+    claim: str | None
+    """The claim; None if it is about a rule."""
+    agents: list[str]
+    """Who was refused, and who was there before; or who breaks the rule, at most 100; nobody when that is over."""
+    total: int
+    """How many agents are in conflict, beyond those that are named, too."""
+    refused: bool
+    """Whether a registration was refused, so that nothing is in conflict now."""
+    resolved: bool
+    """Whether the rule is broken by nobody any more."""
+    message: str
+    """The same for people."""
+    epoch: int
+    """Of the leader."""
+    at: float
+    """Unix time in seconds."""
+
+
 def says_something_new(error: ValidationError) -> bool:
     """Return whether all that is wrong with an event is a word that is not known here, such as a new status."""
     return all(fault["type"] == "enum" for fault in error.errors(include_url=False, include_context=False))
@@ -100,6 +128,7 @@ CE_TYPES = {
     "scaling": "registry.scaling.order",
     "registry": "registry.state",
     "assignment": "registry.assignment.lost",
+    "conflict": "registry.conflict",
 }
 
 

@@ -19,6 +19,7 @@ AGENT_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}$"
 CAPABILITY_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+RULE_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 SUBJECT_PATTERN = r"^[^\s.*>]+(\.[^\s.*>]+)*$"
 HEALTH_SUBJECT_PATTERN = r"^[^\s.*>$_][^\s.*>]*(\.[^\s.*>]+)*$"
 """The registry sends to it with rights of its own. What begins with `$` or `_` is the server's or an inbox.
@@ -32,6 +33,7 @@ PATTERN_IN_WORDS = {
         "a NATS subject without wildcards or spaces, which begins neither with $ nor with _, "
         "such as agent.trader-1.health_check"
     ),
+    RULE_NAME_PATTERN: "1 to 64 characters of A-Z, a-z, 0-9, _ and -",
     SUBJECT_PATTERN: "one or more tokens joined by dots, without wildcards or spaces, such as quote or orders.check",
 }
 """What each pattern accepts, for error texts."""
@@ -72,7 +74,8 @@ def _check_object(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _sorted_unique(values: Iterable[str]) -> tuple[str, ...]:
+def sorted_unique(values: Iterable[str]) -> tuple[str, ...]:
+    """Return a set as it travels: in order, each once."""
     return tuple(sorted(set(values)))
 
 
@@ -94,8 +97,8 @@ schemas show it.
 
 HealthSubject = Annotated[str, Strict(), Field(max_length=256, pattern=HEALTH_SUBJECT_PATTERN)]
 
-Capabilities = Annotated[tuple[Capability, ...], AfterValidator(_sorted_unique), Field(min_length=1, max_length=64)]
-Names = Annotated[tuple[Name, ...], AfterValidator(_sorted_unique), Field(max_length=64)]
+Capabilities = Annotated[tuple[Capability, ...], AfterValidator(sorted_unique), Field(min_length=1, max_length=64)]
+Names = Annotated[tuple[Name, ...], AfterValidator(sorted_unique), Field(max_length=64)]
 
 Score = Annotated[float, Strict(), Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 """A number from 0.0 to 1.0."""

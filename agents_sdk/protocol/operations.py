@@ -16,6 +16,7 @@ from agents_sdk.protocol.assignments import (
     ReleaseCommand,
     ReleaseReceipt,
 )
+from agents_sdk.protocol.conflicts import ConflictQuery, ConflictReport, RuleChange
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
 from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Deregistered, Receipt, Registration
 from agents_sdk.protocol.scaling import PolicyChange, ScalingQuery, ScalingReport
@@ -122,6 +123,13 @@ _OPERATIONS = (
     ),
     Operation(
         subjects.SCALING_SET, Kind.COMMAND, "changes a capability's scaling policy", PolicyChange, ScalingReport
+    ),
+    Operation(
+        subjects.CONFLICT_SET, Kind.COMMAND, "sets a rule on what agents must not be together",
+        RuleChange, ConflictReport, ("conflict",),
+    ),
+    Operation(
+        subjects.CONFLICT_GET, Kind.QUERY, "lists the rules, and who breaks them", ConflictQuery, ConflictReport
     ),
     Operation(subjects.SCHEMA, Kind.QUERY, "this contract, for programs", SchemaQuery, Document),
 )  # fmt: skip

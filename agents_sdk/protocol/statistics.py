@@ -24,6 +24,15 @@ class Judge(Reply):
     """Times that NATS was away."""
 
 
+class ConflictCounts(Reply):
+    """Conflicts by kind; a kind of which there are none is not there."""
+
+    refused: dict[str, int]
+    """Registrations that this replica refused since it started: `claim`, `combination`, `versions`."""
+    standing: dict[str, int]
+    """Rules that agents break now: `combination`, `versions`."""
+
+
 class Presence(Reply):
     """One replica: who it is and how far it is."""
 
@@ -71,6 +80,7 @@ class Statistics(Presence):
     canaries_failed: int
     requests_refused: dict[str, int]
     """Error code to how many requests were answered with it."""
+    conflicts: ConflictCounts
     events_published: int
     write_conflicts: int
     """Compare-and-set writes that somebody else won."""

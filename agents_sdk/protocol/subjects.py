@@ -30,6 +30,8 @@ CAPABILITIES = "capabilities"
 REPORT = "report"
 SCALING_GET = "scaling.get"
 SCALING_SET = "scaling.set"
+CONFLICT_GET = "conflict.get"
+CONFLICT_SET = "conflict.set"
 REPLICAS = "replicas"
 ASSIGN = "assign"
 RELEASE = "release"
@@ -49,14 +51,15 @@ MESSAGE_ID = "Nats-Msg-Id"
 """Header that names a command, so that it is carried out once however often it is sent. JetStream gives it that
 meaning for what is published."""
 
-LED = (SCALING_GET, SCALING_SET, REPORT, ASSIGN, RELEASE, ASSIGNMENTS)
+LED = (SCALING_GET, SCALING_SET, CONFLICT_GET, CONFLICT_SET, REPORT, ASSIGN, RELEASE, ASSIGNMENTS)
 """Operations that every replica hears, and the leader alone takes."""
 
 SHARED = (*COMMANDS, GET, DISCOVER, STATS, CAPABILITIES, SCHEMA)
 """Operations that go to one replica, by a queue group. Each replica serves them under its own name, too."""
 
 OPERATIONS = (
-    *AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET, REPLICAS, ASSIGN, ASSIGNMENTS, SCHEMA,
+    *AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET, CONFLICT_GET, CONFLICT_SET, REPLICAS, ASSIGN,
+    ASSIGNMENTS, SCHEMA,
 )  # fmt: skip
 
 EVENT_KINDS = ("status", "scaling", "conflict", "registry", "assignment")
@@ -121,6 +124,10 @@ class Subjects:
         """Return the subject on which the registry speaks of itself."""
         return f"{self.prefix}.events.registry.{what}"
 
+    def conflict_event(self, kind: str) -> str:
+        """Return the subject on which conflicts of a kind are announced."""
+        return f"{self.prefix}.events.conflict.{kind}"
+
     def loss_event(self, agent_id: str) -> str:
         """Return the subject on which the loss of an agent's assignment is announced."""
         return f"{self.prefix}.events.assignment.lost.{agent_id}"
@@ -146,7 +153,7 @@ class Subjects:
 
     @property
     def control_bucket(self) -> str:
-        """Name of the KV bucket that holds scaling policies and the leader's lease."""
+        """Name of the KV bucket that holds scaling policies, rules and the leader's lease."""
         return f"{self._name}_control"
 
     @property
@@ -158,6 +165,11 @@ class Subjects:
     def service(self) -> str:
         """Name of the NATS micro service, and of the queue group."""
         return self._name
+
+    @property
+    def refusals(self) -> str:
+        """The subject on which replicas tell the leader whom they refused for a conflict."""
+        return f"{self.prefix}.replicas.refused"
 
     def replica(self, replica_id: str) -> str:
         """Return the subject on which one replica answers for itself."""

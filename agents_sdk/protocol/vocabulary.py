@@ -72,3 +72,28 @@ class ScalingAction(StrEnum):
     SCALE_DOWN = "scale_down"
     REPLACE = "replace"
     REBALANCE = "rebalance"
+
+
+class ConflictKind(StrEnum):
+    """What a conflict is about."""
+
+    CLAIM = "claim"
+    COMBINATION = "combination"
+    VERSIONS = "versions"
+
+
+class RuleKind(StrEnum):
+    """What a rule forbids."""
+
+    COMBINATION = "combination"
+    """One agent with all of some capabilities."""
+    VERSIONS = "versions"
+    """Agents whose versions are of different ranges, at the same time."""
+
+
+class RuleAction(StrEnum):
+    """What becomes of a registration that would break a rule."""
+
+    REFUSE = "refuse"
+    REPORT = "report"
+    """It is admitted, and told of."""

@@ -10,6 +10,7 @@ from registry.core.agent import Agent
 from registry.core.claims import Claims
 from registry.core.query import Query
 from registry.core.record import Record
+from registry.core.rules import Rules
 from registry.core.skills import skills_in
 from registry.core.status import Status
 from registry.core.view import View
@@ -39,6 +40,7 @@ class Catalog:
         self.by_skill: dict[str, set[str]] = {}
         self.claims = Claims()
         """Of agents that are not offline."""
+        self.rules = Rules()
         self.statuses: Counter[Status] = Counter()
         self.healths: Counter[str] = Counter({"healthy": 0, "degraded": 0, "unhealthy": 0})
         self.capabilities: Counter[str] = Counter()
@@ -183,6 +185,7 @@ class Catalog:
                 ids.add(agent_id)
         if record.claims and record.status is not Status.OFFLINE:
             self.claims.add(record, agent.revision)
+        self.rules.add(record)
 
     def _unindex(self, agent: Agent) -> None:
         record = agent.record
@@ -193,6 +196,7 @@ class Catalog:
                 del index[name]
         if record.claims:
             self.claims.discard(record)
+        self.rules.discard(record)
 
     def _count(self, agent: Agent, step: int) -> None:
         record = agent.record
@@ -233,6 +237,7 @@ class Catalog:
             for agent in alive
             for claim, since in agent.record.since(agent.revision).items()
         }
+        self.rules.validate([agent.record for agent in self.agents.values()])
         assert +self.statuses == Counter(agent.status for agent in self.agents.values())
         assert +self.healths == Counter(agent.bucket() for agent in alive)
         assert +self.capabilities == Counter(name for agent in alive for name in agent.record.capabilities)

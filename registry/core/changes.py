@@ -8,6 +8,8 @@ from typing import Any
 
 from registry.core import flapping
 from registry.core.agent import Agent
+from registry.core.clash import ClashError
+from registry.core.conflicts import refused as clashed
 from registry.core.effects import Effect, PutRecord, SendReply
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested
@@ -21,9 +23,10 @@ from registry.core.writes import Command, Write
 
 
 def refuse(state: RegistryState, reply: Any, refused: RefusedError) -> list[Effect]:
-    """Answer with a refusal, and count it."""
+    """Answer with a refusal, count it, and have it told if it is one that others are to know of."""
     state.statistics.refused[refused.code] += 1
-    return [] if reply is None else [SendReply(reply, refused)]
+    told = clashed(state, refused.clash) if isinstance(refused, ClashError) else []
+    return told if reply is None else [*told, SendReply(reply, refused)]
 
 
 def answer(reply: Any, body: Mapping[str, Any] | Agent) -> list[Effect]:

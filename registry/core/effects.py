@@ -8,11 +8,14 @@ from typing import Any
 
 from registry.core.agent import Agent
 from registry.core.assignment import Assignment
+from registry.core.clash import Clash
+from registry.core.conflict_events import RuleRequested
 from registry.core.errors import RefusedError
 from registry.core.events import Purpose
 from registry.core.order import Orders
 from registry.core.record import Record
 from registry.core.service import Service
+from registry.core.violation import Violation
 
 
 @dataclass(slots=True)
@@ -187,6 +190,45 @@ class ReadPolicy:
 
 
 @dataclass(slots=True)
+class PutRule:
+    """Write the rule that was asked for, or remove it, if its revision is still `expected`; 0 if there never was one.
+
+    Ends in `RulePut`, in `RuleFound` if it lost or that is not known, or in `RuleUnknown`.
+    """
+
+    request: RuleRequested
+    expected: int
+    attempts: int
+    """How often it was decided."""
+
+
+@dataclass(slots=True)
+class PutViolation:
+    """Write what is told of a rule, or remove it, if its revision is still `expected`.
+
+    Ends in `ViolationPut` or `ViolationLost`.
+    """
+
+    rule: str
+    violation: Violation | None
+    expected: int
+
+
+@dataclass(slots=True)
+class PublishConflict:
+    """Publish that a registration was refused, that agents break a rule, or that they no longer do."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class TellLeader:
+    """Pass on to the leader, who publishes, that a registration was refused."""
+
+    clash: Clash
+
+
+@dataclass(slots=True)
 class CommitAssignments:
     """Write assignments, in this order and all of them or none, if the log of the bucket ends at `expected`.
 
@@ -226,6 +268,10 @@ Effect = (
     | PutOrders
     | PutPolicy
     | ReadPolicy
+    | PutRule
+    | PutViolation
+    | PublishConflict
+    | TellLeader
     | CommitAssignments
     | LearnAssignments
 )

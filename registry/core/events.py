@@ -22,6 +22,17 @@ from registry.core.assignment_events import (
     AssignmentsUncertain,
     ReleaseRequested,
 )
+from registry.core.conflict_events import (
+    RefusalTold,
+    RuleChanged,
+    RuleFound,
+    RulePut,
+    RuleRequested,
+    RuleUnknown,
+    ViolationChanged,
+    ViolationLost,
+    ViolationPut,
+)
 from registry.core.order import Orders
 from registry.core.record import Record
 from registry.core.service import Sample, Service
@@ -310,7 +321,7 @@ class BucketListed:
 
 @dataclass(slots=True)
 class PoliciesReplaced:
-    """The bucket of policies is another one of the same name."""
+    """The control bucket, of policies, orders and rules, is another one of the same name."""
 
     at: float
 
@@ -487,6 +498,15 @@ Event = (
     | OrdersCommitted
     | OrdersUncertain
     | OrdersChanged
+    | RuleRequested
+    | RulePut
+    | RuleFound
+    | RuleUnknown
+    | RuleChanged
+    | ViolationPut
+    | ViolationLost
+    | ViolationChanged
+    | RefusalTold
     | AssignmentRequested
     | ReleaseRequested
     | AssignmentsQueried

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from registry.core.agent import Agent
 from registry.core.changes import answer, assess, checkpointed, refuse, removal, taken_back
+from registry.core.clashes import claim_held
 from registry.core.commands import decide, resume
 from registry.core.effects import AwaitRevision, Effect, PutRecord, ReadRecord
 from registry.core.errors import RefusedError
@@ -22,7 +23,7 @@ from registry.core.events import (
 )
 from registry.core.limits import MAX_ATTEMPTS
 from registry.core.record import Record
-from registry.core.registering import claim_held, receipt
+from registry.core.registering import receipt
 from registry.core.state import RegistryState
 from registry.core.writes import Write
 
@@ -94,7 +95,7 @@ def revision_awaited(state: RegistryState, event: RevisionAwaited) -> list[Effec
 def _refusal(state: RegistryState, record: Record) -> RefusedError | None:
     """Return why a registration does not hold what it claims; None if it does, or did until somebody changed that."""
     for claim, holder in state.catalog.claims.lost(record):
-        return claim_held(claim, holder)
+        return claim_held(claim, holder, record.agent_id)
     agent, gone = state.agents.get(record.agent_id), state.removed.get(record.agent_id)
     if agent is None:
         undone = gone is not None and gone.commands == record.commands

@@ -51,7 +51,8 @@ class Path:
         self.allowance = 0.0
         """Seconds that are added to every time-out, for this replica itself was so late of late."""
         self._allowed_at = 0.0
-        self._ticked_at: float | None = None
+        self.ticked_at: float | None = None
+        """Instant of the last tick."""
 
     def connect(self, at: float) -> None:
         """NATS is there, for the first time or again; so are its other clients, a little earlier or later."""
@@ -83,12 +84,12 @@ class Path:
 
     def tick(self, at: float) -> None:
         """Note that time passes; a tick that is late says that this process was."""
-        if self._ticked_at is not None:
-            late = at - self._ticked_at - TICK
+        if self.ticked_at is not None:
+            late = at - self.ticked_at - TICK
             if late > LATE_PULSE:
                 self.late_ticks += 1
                 self._allow(at, late)
-        self._ticked_at = at
+        self.ticked_at = at
 
     def _allow(self, at: float, delay: float) -> None:
         left: float = self.allowance * 0.5 ** ((at - self._allowed_at) / ALLOWANCE_HALF_LIFE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from registry.core.agent import Agent
@@ -21,7 +21,7 @@ class VersionRange:
     """A version specifier as text, and whether a version satisfies it."""
 
     text: str
-    accepts: Callable[[str], bool]
+    accepts: Callable[[str], bool] = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from registry.core.access import check_identity
 from registry.core.agent import Agent
 from registry.core.canaries import check_declared
 from registry.core.changes import answer, changed, touched, with_command, with_reason_of, write
+from registry.core.clashes import check_clashes
 from registry.core.effects import AwaitRevision, Effect, Probe
 from registry.core.errors import RefusedError, invalid
 from registry.core.events import Purpose, RegisterRequested
@@ -45,7 +46,7 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
     assert agent_id is not None, "made up by requested"
     agent = state.agents.get(agent_id)
     if agent is None:
-        _check_claims(state, wanted)
+        check_clashes(state, wanted, None)
         removal = state.removed.get(agent_id, NEVER)
         if wanted.name in removal.commands:
             raise overtaken(agent_id)
@@ -55,7 +56,7 @@ def register(state: RegistryState, wanted: RegisterRequested, attempts: int, hol
     check_identity(agent, wanted.identity)
     if _was_done(known, wanted):
         return _settled(state, agent, wanted, attempts)
-    _check_claims(state, wanted)
+    check_clashes(state, wanted, known)
     fields = {name: getattr(wanted, name) for name in _REGISTRATION}
     same = known.instance_id is not None and known.instance_id == wanted.instance_id
     if known.status is Status.OFFLINE:
@@ -227,22 +228,6 @@ def already_registered(record: Record) -> RefusedError:
         ("agent_id", message),
         *(() if instance is None else (("instance_id", instance),)),
     )
-
-
-def _check_claims(state: RegistryState, wanted: RegisterRequested) -> None:
-    if not wanted.claims:
-        return
-    coming = dict(state.writes.claims(wanted.agent_id or ""))
-    for claim in wanted.claims:
-        holder = state.catalog.claims.holder(claim) or coming.get(claim)
-        if holder is not None and holder != wanted.agent_id:
-            raise claim_held(claim, holder)
-
-
-def claim_held(claim: str, holder: str) -> RefusedError:
-    """Return the refusal of a claim that another agent holds."""
-    message = f"{claim!r} is held by agent {holder!r}"
-    return RefusedError("conflict", f"claims: {message}", ("claims", message))
 
 
 def receipt(record: Record, revision: int) -> dict[str, Any]:

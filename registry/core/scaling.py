@@ -116,9 +116,11 @@ def policy_changed(state: RegistryState, event: PolicyChanged) -> list[Effect]:
 
 
 def policies_replaced(state: RegistryState, _: PoliciesReplaced) -> list[Effect]:
-    """Forget every policy and every order; what is on its way loses against the new bucket."""
+    """Forget every policy, order and rule; what is on its way loses against the new bucket."""
     state.scaler.policies.begin_anew()
     state.scaler.begin_anew()
+    state.catalog.rules.begin_anew()
+    state.violations.begin_anew()
     return []
 
 

@@ -11,6 +11,7 @@ from registry.core.assignment import DEREGISTERED, Assignment
 from registry.core.canaries import Canaries
 from registry.core.capabilities import Vocabulary
 from registry.core.catalog import Catalog
+from registry.core.clash import Refusals
 from registry.core.deadlines import Deadlines
 from registry.core.errors import not_found
 from registry.core.evidence import NOTHING, REASONS, Verdict
@@ -29,6 +30,7 @@ from registry.core.standing import Standings
 from registry.core.statistics import Statistics
 from registry.core.status import Status
 from registry.core.suspicion import Suspicions
+from registry.core.violation import Violations
 from registry.core.waiters import Waiters
 from registry.core.writes import Writes
 
@@ -84,6 +86,8 @@ class RegistryState:
         self.catalog = Catalog(random)
         self.agents = self.catalog.agents
         self.writes = Writes()
+        self.refusals = Refusals()
+        self.violations = Violations()
         self.removed: dict[str, Removal] = {}
         """The latest removals: older entries of the log bring nobody back, and whoever registers the id
         again writes over the removal. Only an optimisation beyond that: a forgotten one is found by reading the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from registry.core import assigned
+from registry.core import assigned, conflicts
 from registry.core.adopting import adoption_due
 from registry.core.canary_runs import canaries_due
 from registry.core.changes import assess, checkpointed, remove, write
@@ -49,7 +49,7 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
             effects += assess(state, state.agents[agent_id], at)
     effects += drain_due(state, at) + _lapse(state, at) + probe_due(state, at) + canaries_due(state, at)
     effects += _save(state, at) + _sweep(state, at) + _scale(state, at)
-    return effects + assigned.due(state, at) + adoption_due(state, at)
+    return effects + conflicts.look(state, at) + assigned.due(state, at) + adoption_due(state, at)
 
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:
@@ -152,6 +152,7 @@ def leadership_changed(state: RegistryState, event: LeadershipChanged) -> list[E
         state.follow(event.epoch)
         return assigned.follow(state)
     state.lead(event.at, event.epoch)
+    conflicts.begin(state, event.at)
     effects: list[Effect] = []
     for agent in state.agents.values():
         effects += assess(state, agent, event.at)

@@ -99,10 +99,15 @@ class Writes:
 
     def claims(self, agent_id: str) -> Iterator[tuple[str, str]]:
         """Yield the claims, with their holders, that writes of other agents are about to make."""
+        for record in self.records(agent_id):
+            for claim in record.claims:
+                yield claim, record.agent_id
+
+    def records(self, agent_id: str) -> Iterator[Record]:
+        """Yield what writes of other agents are about to make of them."""
         for other, write in self._writes.items():
             if other != agent_id and not write.removed:
-                for claim in write.record.claims:
-                    yield claim, other
+                yield write.record
 
     def validate(self) -> None:
         """Check that every write is filed under its agent.

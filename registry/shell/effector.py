@@ -20,10 +20,13 @@ from registry.core.effects import (
     LearnAssignments,
     MeasureService,
     Probe,
+    PublishConflict,
     PublishOrder,
     PutOrders,
     PutPolicy,
     PutRecord,
+    PutRule,
+    PutViolation,
     ReadPolicy,
     ReadRecord,
     RunCanary,
@@ -31,6 +34,7 @@ from registry.core.effects import (
     ShareVitals,
     SweepRemoval,
     TellAgent,
+    TellLeader,
 )
 from registry.core.errors import RefusedError
 from registry.core.events import (
@@ -45,14 +49,16 @@ from registry.core.events import (
     WriteUncertain,
 )
 from registry.core.record import Record
-from registry.shell import canary, probe
+from registry.shell import canary, probe, rule_keys
 from registry.shell.acks import TOO_LARGE, Ack
 from registry.shell.assignment_log import failed
 from registry.shell.bus_nats import Bus
 from registry.shell.clock import monotonic
+from registry.shell.control_keys import ControlKeys
 from registry.shell.jetstream_nats import NoLeaderError, StoreError, is_conflict
 from registry.shell.logs import get_logger
 from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
+from registry.shell.refusals import encode_refusal
 from registry.shell.scaling_keys import ScalingKeys, unfinished
 from registry.shell.services import unanswered
 from registry.shell.store import Store
@@ -118,7 +124,8 @@ class Effector:
         self._bucket_log = bucket_log
         self._projector = projector
         self._tasks: set[asyncio.Task[None]] = set()
-        scaling_keys = ScalingKeys(bus, store, dispatch)
+        keys = ControlKeys(bus, store)
+        scaling, rules = ScalingKeys(keys, dispatch), rule_keys.RuleKeys(keys, dispatch)
         self._performers: dict[type, Callable[[Any], Awaitable[None]]] = {
             SendReply: self._send_reply,
             PutRecord: self._put,
@@ -136,9 +143,13 @@ class Effector:
             Announce: self._announce,
             CommitAssignments: assignment_log.commit,
             LearnAssignments: self._spawned(assignment_log.learn),
-            PutOrders: self._spawned(scaling_keys.put_orders),
-            PutPolicy: self._spawned(scaling_keys.put_policy),
-            ReadPolicy: self._spawned(scaling_keys.read_policy),
+            PutOrders: self._spawned(scaling.put_orders),
+            PutPolicy: self._spawned(scaling.put_policy),
+            ReadPolicy: self._spawned(scaling.read_policy),
+            PutRule: self._spawned(rules.put_rule),
+            PutViolation: self._spawned(rules.put_violation),
+            PublishConflict: self._publish_conflict,
+            TellLeader: self._tell_leader,
         }
 
     async def perform(self, effects: Iterable[Effect]) -> None:
@@ -169,18 +180,14 @@ class Effector:
                 await self._dispatch(RevisionAwaited(at, agent_id, revision, False))
             case Probe(agent_id, incarnation, subject, purpose):
                 await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT, subject))
-            case RunCanary():
-                await self._dispatch(canary.ended(effect, None, FAILED))
-            case DescribeService() | MeasureService():
-                await self._dispatch(unanswered(effect))
             case CommitAssignments() | LearnAssignments():
                 self._spawn(self._dispatch_later(failed(effect)))
-            case PutOrders() | PutPolicy() | ReadPolicy():
-                await self._dispatch(unfinished(effect, FAILED))
             case SendReply(to, body) if not isinstance(body, RefusedError):
                 await to.send(RefusedError("internal", f"{FAILED}; whether the change took place is unknown"))
             case _:
-                pass  # nobody waits for the others
+                fact = _failure(effect)
+                if fact is not None:
+                    await self._dispatch(fact)
 
     async def stop(self) -> None:
         """Wait for what is under way, but not for who takes his time to answer a probe."""
@@ -313,3 +320,24 @@ class Effector:
 
     async def _announce(self, effect: Announce) -> None:
         await self._projector.publish_state(effect.what, effect.epoch, effect.number, effect.details)
+
+    async def _publish_conflict(self, effect: PublishConflict) -> None:
+        await self._projector.publish_conflict(effect.event)
+
+    async def _tell_leader(self, effect: TellLeader) -> None:
+        await self._bus.publish(self._subjects.refusals, encode_refusal(effect.clash))
+
+
+def _failure(effect: Effect) -> Event | None:
+    """Return the fact that a part of the shell has failed with an effect; None if nobody waits for its end."""
+    match effect:
+        case RunCanary():
+            return canary.ended(effect, None, FAILED)
+        case DescribeService() | MeasureService():
+            return unanswered(effect)
+        case PutOrders() | PutPolicy() | ReadPolicy():
+            return unfinished(effect, FAILED)
+        case PutRule() | PutViolation():
+            return rule_keys.unfinished(effect, FAILED)
+        case _:
+            return None

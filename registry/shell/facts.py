@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agents_sdk.protocol.assignments import AssignmentRequest, AssignmentsQuery, ReleaseCommand
+from agents_sdk.protocol.conflicts import RuleChange
 from agents_sdk.protocol.registration import AgentCommand, Registration
 from agents_sdk.protocol.scaling import PolicyChange
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
@@ -14,6 +15,7 @@ from registry.core.assignment_events import (
     AssignmentsQueried,
     ReleaseRequested,
 )
+from registry.core.conflict_events import RuleRequested
 from registry.core.errors import invalid
 from registry.core.events import (
     CommandRequested,
@@ -24,6 +26,7 @@ from registry.core.events import (
     Verb,
 )
 from registry.shell.replies import Reply
+from registry.shell.rules import wanted_rule
 from registry.shell.wire import to_wanted
 
 
@@ -85,6 +88,15 @@ def problem(message: ProblemReport, at: float, reply: Reply | None, identity: st
 def policy_change(message: PolicyChange, at: float, reply: Reply | None, _: str | None) -> PolicyRequested:
     """Return the fact that somebody asks for another scaling policy."""
     return PolicyRequested(at, reply, message.capability, changes_in(message), message.reset)
+
+
+def rule_change(message: RuleChange, at: float, reply: Reply | None, _: str | None) -> RuleRequested:
+    """Return the fact that somebody asks for another rule.
+
+    Raises:
+        RefusedError: If it is none.
+    """
+    return RuleRequested(at, reply, message.name, wanted_rule(message), message.revision)
 
 
 def assignment(message: AssignmentRequest, at: float, reply: Reply | None, identity: str | None) -> AssignmentRequested:

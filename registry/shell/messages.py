@@ -62,6 +62,12 @@ class Messages:
         subject = self._subjects.loss_event(event["agent_id"])
         return self._message(subject, event["event_id"], "assignment", event["agent_id"], event, event["at"])
 
+    def conflict(self, event: Mapping[str, Any]) -> Message | None:
+        """Return the event of a conflict: about the agent that was refused, or the rule that is broken."""
+        about = event["agents"][0] if event["refused"] else event["rule"]
+        subject = self._subjects.conflict_event(event["kind"])
+        return self._message(subject, event["event_id"], "conflict", about, event, event["at"])
+
     def state(self, body: Mapping[str, Any]) -> Message | None:
         """Return the event of what happened to the registry itself."""
         subject = self._subjects.registry_event(body["what"])

@@ -197,6 +197,11 @@ class Projector:
         if self._tasks:
             await self._outbox.put(OWN, order["order_id"], partial(self._messages.order, order))
 
+    async def publish_conflict(self, event: Mapping[str, Any]) -> None:
+        """Publish the event of a conflict."""
+        if self._tasks:
+            await self._outbox.put(OWN, event["event_id"], partial(self._messages.conflict, event))
+
     async def publish_state(
         self, what: str, epoch: int, number: int = 0, details: Mapping[str, Any] = NO_DETAILS
     ) -> None:

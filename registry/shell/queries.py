@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from agents_sdk.protocol.conflicts import ConflictQuery
 from agents_sdk.protocol.discovery import REVISION_WAIT, ServiceQuery
 from agents_sdk.protocol.registration import AgentQuery
 from agents_sdk.protocol.scaling import ScalingQuery
@@ -14,6 +15,7 @@ from agents_sdk.protocol.schema.query import SchemaQuery
 from agents_sdk.protocol.statistics import Empty
 from registry.core.errors import RefusedError
 from registry.core.query import Query
+from registry.core.ruling import rules_report
 from registry.core.scaling import scaling_report
 from registry.shell.evidence import evidence_fields
 from registry.shell.wire import encode_agent, encode_listing, to_query
@@ -130,3 +132,7 @@ class Queries:
             InvalidRequestError: If there is no message of the name asked for.
         """
         return orjson.dumps(self._contract(query))
+
+    async def conflicts(self, query: ConflictQuery, _at: float) -> bytes:
+        """Return the rules, and who breaks them."""
+        return orjson.dumps(rules_report(self._state, query.name))

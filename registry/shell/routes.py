@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from agents_sdk.protocol import subjects as operations
 from agents_sdk.protocol.assignments import AssignmentRequest, AssignmentsQuery, ReleaseCommand
 from agents_sdk.protocol.codec import adapter, check, parse
+from agents_sdk.protocol.conflicts import ConflictQuery, RuleChange
 from agents_sdk.protocol.discovery import ServiceQuery
 from agents_sdk.protocol.errors import Detail, InternalError, InvalidRequestError, OverloadedError, RegistryError
 from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Registration
@@ -46,6 +47,7 @@ from registry.shell.facts import (
     problem,
     registration,
     release,
+    rule_change,
 )
 from registry.shell.logs import get_logger
 from registry.shell.micro import Endpoint
@@ -144,6 +146,8 @@ class Routes:
             self._operation(operations.CAPABILITIES, Empty, answer=queries.capabilities),
             self._operation(operations.SCALING_GET, ScalingQuery, answer=queries.scaling),
             self._operation(operations.SCALING_SET, PolicyChange, to_fact=policy_change),
+            self._operation(operations.CONFLICT_GET, ConflictQuery, answer=queries.conflicts),
+            self._operation(operations.CONFLICT_SET, RuleChange, to_fact=rule_change),
             self._operation(operations.ASSIGN, AssignmentRequest, to_fact=assignment),
             self._operation(operations.RELEASE, ReleaseCommand, to_fact=release),
             self._operation(operations.ASSIGNMENTS, AssignmentsQuery, to_fact=assignments),

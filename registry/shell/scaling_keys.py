@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from registry.core.effects import PutOrders, PutPolicy, ReadPolicy
 from registry.core.events import (
@@ -17,43 +14,29 @@ from registry.core.events import (
     PolicyReadFailed,
     PolicyUncertain,
 )
-from registry.shell.bus_nats import Bus
 from registry.shell.clock import monotonic
+from registry.shell.control_keys import ControlKeys
 from registry.shell.jetstream_nats import StoreError
-from registry.shell.logs import get_logger
 from registry.shell.orders import key_of as orders_key
 from registry.shell.policies import key_of as policy_key
 from registry.shell.policies import policy_in
-from registry.shell.store import Store
-from registry.shell.trouble import Trouble
-
-log = get_logger(__name__)
-
-READ_ATTEMPTS = 4
-"""Refusals after which a read is given up."""
-
-READ_WAIT = 0.25
-"""Seconds before a read is repeated the first time, half as much more or less; doubled each time."""
 
 
 class ScalingKeys:
     """Performs the effects on policies and orders.
 
     Args:
-        bus: The connection.
-        store: Where the control bucket is.
+        keys: The control bucket.
         dispatch: Takes the facts that come back.
     """
 
-    def __init__(self, bus: Bus, store: Store, dispatch: Callable[[Event], Awaitable[None]]) -> None:
-        self._bus = bus
-        self._store = store
+    def __init__(self, keys: ControlKeys, dispatch: Callable[[Event], Awaitable[None]]) -> None:
+        self._keys = keys
         self._dispatch = dispatch
-        self._trouble = Trouble(log)
 
     async def put_orders(self, effect: PutOrders) -> None:
         """Write a capability's orders."""
-        revision = await self._put(orders_key(effect.capability), effect.orders.to_json(), effect.expected)
+        revision = await self._keys.put(orders_key(effect.capability), effect.orders.to_json(), effect.expected)
         if revision is None:
             await self._dispatch(unfinished(effect))
         else:
@@ -61,7 +44,7 @@ class ScalingKeys:
 
     async def put_policy(self, effect: PutPolicy) -> None:
         """Write a capability's policy, or remove it."""
-        revision = await self._put(policy_key(effect.capability), effect.policy, effect.expected)
+        revision = await self._keys.put(policy_key(effect.capability), effect.policy, effect.expected)
         if revision is None:
             await self._dispatch(unfinished(effect))
         else:
@@ -69,32 +52,14 @@ class ScalingKeys:
 
     async def read_policy(self, effect: ReadPolicy) -> None:
         """Read a capability's policy."""
-        capability, wait = effect.capability, READ_WAIT
-        for attempt in range(READ_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(random.uniform(0.5, 1.5) * wait)
-                wait *= 2
-            if not self._bus.connected:
-                break
-            try:
-                entry = await self._store.read_control(policy_key(capability))
-            except StoreError as error:
-                self._trouble.warning("read_failed", capability=capability, error=str(error))
-                continue
-            self._trouble.over("read_failed")
-            policy, readable = (None, True) if entry is None else policy_in(entry)
-            revision = 0 if entry is None else entry.revision
-            await self._dispatch(PolicyRead(monotonic(), capability, policy, revision, readable))
-            return
-        await self._dispatch(unfinished(effect))
-
-    async def _put(self, key: str, value: Any, expected: int) -> int | None:
-        """Return the revision of a write; None if it lost, or its outcome is unknown."""
         try:
-            return await self._store.put_control(key, value, expected)
-        except StoreError as error:
-            self._trouble.warning("control_uncertain", key=key, error=str(error))
-            return None
+            entry = await self._keys.read(policy_key(effect.capability))
+        except StoreError:
+            await self._dispatch(unfinished(effect))
+            return
+        policy, readable = (None, True) if entry is None else policy_in(entry)
+        revision = 0 if entry is None else entry.revision
+        await self._dispatch(PolicyRead(monotonic(), effect.capability, policy, revision, readable))
 
 
 def unfinished(effect: PutOrders | PutPolicy | ReadPolicy, why: str = "JetStream does not answer") -> Event:

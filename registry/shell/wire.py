@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion
 
 from agents_sdk.protocol.assignments import AssignmentRequest
 from agents_sdk.protocol.discovery import ServiceQuery
 from agents_sdk.protocol.errors import ERRORS, Detail, RegistryError
 from registry.core.agent import Agent
-from registry.core.errors import RefusedError, invalid
-from registry.core.query import Query, VersionRange
+from registry.core.errors import RefusedError
+from registry.core.query import Query
 from registry.core.status import DISCOVERABLE, Status
+from registry.shell.versions import version_range
 
 
 def agent_fields(agent: Agent) -> dict[str, Any]:
@@ -114,7 +113,7 @@ def to_query(query: ServiceQuery) -> Query:
         max_load=query.max_load_factor,
         tags=frozenset(query.tags or ()),
         sort_by=str(query.sort_by),
-        version=None if query.version is None else _version_range(query.version),
+        version=None if query.version is None else version_range(query.version),
         metadata=query.metadata,
         skills=frozenset(query.skills or ()),
         prefer_tags=frozenset(query.prefer_tags or ()),
@@ -137,25 +136,10 @@ def to_wanted(request: AssignmentRequest) -> Query:
         max_load=request.max_load_factor,
         tags=request.tags or frozenset(),
         sort_by="random",
-        version=None if request.version is None else _version_range(request.version),
+        version=None if request.version is None else version_range(request.version),
         metadata=request.metadata,
         skills=request.skills or frozenset(),
         prefer_tags=request.prefer_tags or frozenset(),
         exclude=request.exclude or frozenset(),
         slots=request.slots,
     )
-
-
-def _version_range(text: str) -> VersionRange:
-    try:
-        specifier = SpecifierSet(text)
-    except InvalidSpecifier:
-        raise invalid("version", f"must be a version specifier such as '>=2,<3' or '==2.1.0'; got {text!r}") from None
-
-    def accepts(version: str) -> bool:
-        try:
-            return specifier.contains(version, prereleases=True)
-        except InvalidVersion:
-            return False
-
-    return VersionRange(text, accepts)

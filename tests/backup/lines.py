@@ -35,9 +35,14 @@ def entry(kind: str, key: str, record: Any, revision: int = 7) -> bytes:
     return json.dumps({"kind": kind, "key": key, "revision": revision, "record": record}).encode() + b"\n"
 
 
-def header(agents: int = 1, policies: int = 0) -> bytes:
+def rule(key: str = "four-eyes", /, **sets: Any) -> bytes:
+    """The line of a rule."""
+    return entry("rule", key, sets or {"kind": "combination", "capabilities": ["execution", "trading"]})
+
+
+def header(agents: int = 1, policies: int = 0, rules: int = 0) -> bytes:
     """The first line."""
-    return encode_header("registry", "registry_agents", 9, 1795476800.5, agents, policies)
+    return encode_header("registry", "registry_agents", 9, 1795476800.5, agents, policies, rules)
 
 
 def saved(*lines: bytes) -> list[Saved]:

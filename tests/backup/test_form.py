@@ -14,14 +14,16 @@ from agent_registry.backup.form import (
     BackupError,
     SavedAgent,
     SavedPolicy,
+    SavedRule,
     encode_agent,
     encode_header,
     encode_policy,
+    encode_rule,
     read_header,
     read_line,
 )
 from registry.core.record import RECORD_VERSION, Record
-from tests.backup.lines import agent, entry, header, policy, stored
+from tests.backup.lines import agent, entry, header, policy, rule, stored
 
 
 def refused(line: bytes) -> str:
@@ -35,12 +37,18 @@ def refused(line: bytes) -> str:
 
 
 def test_the_first_line_says_what_it_is() -> None:
-    line = encode_header("eu.agents", "eu-agents_agents", 5012, 1795476800.5, 5000, 2)
+    line = encode_header("eu.agents", "eu-agents_agents", 5012, 1795476800.5, 5000, 2, 1)
     assert json.loads(line) == {
         "format": FORMAT, "version": VERSION, "prefix": "eu.agents", "bucket": "eu-agents_agents", "revision": 5012,
-        "at": 1795476800.5, "agents": 5000, "policies": 2,
+        "at": 1795476800.5, "agents": 5000, "policies": 2, "rules": 1,
     }  # fmt: skip
     assert read_header(line).agents == 5000
+
+
+def test_a_backup_of_before_there_were_rules() -> None:
+    form = json.loads(header(1, 2, 3))
+    del form["rules"]
+    assert read_header(json.dumps({**form, "version": 1}).encode() + b"\n").rules == 0
 
 
 def test_an_agent_is_read_as_it_was_written() -> None:
@@ -55,6 +63,26 @@ def test_an_agent_is_read_as_it_was_written() -> None:
 def test_a_policy_is_read_as_it_was_written() -> None:
     line = encode_policy("trading", 3, b'{"min_agents": 3, "high_load": 0.9}')
     assert read_line(2, line) == SavedPolicy(2, "trading", {"min_agents": 3, "high_load": 0.9})
+
+
+def test_a_rule_is_read_as_it_was_written() -> None:
+    form = {"kind": "versions", "action": "report", "agent_type": "trader", "versions": ["<2", ">=2"]}
+    assert read_line(2, encode_rule("majors", 3, json.dumps(form).encode())) == SavedRule(2, "majors", form)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (rule(kind="both"), "record.kind: must be 'combination' or 'versions'; got 'both'"),
+        (rule(kind="combination", capabilities=["trading"]), "record.capabilities: must have 2 or more entries; has 1"),
+        (rule(kind="versions", agent_type="x", versions=["<2", "new"]), "record.versions[1]: must be a version spec"),
+        (rule(kind="combination", remove=True), "record.remove: is not a field of a rule"),
+        (rule("x", name="x"), "record.name: is not a field of a rule"),
+        (rule("x" * 65), "record.name: must be 1 to 64 characters"),
+    ],
+)
+def test_a_rule_that_is_wrong(line: bytes, said: str) -> None:
+    assert refused(line).startswith(said)
 
 
 def test_a_record_of_an_older_version_has_fewer_fields() -> None:
@@ -95,7 +123,7 @@ def test_sets_are_sets() -> None:
         (b"[]\n", "must be a JSON object; is list"),
         (b'{"v":1,"agent_id":"a"}\n', "format: must be 'agent-registry-backup'"),
         (b'{"format":"other"}\n', "format: must be 'agent-registry-backup'"),
-        (header().replace(b'"version":1', b'"version":2'), "version: is 2, and this agent-registry reads up to 1"),
+        (header().replace(b'"version":2', b'"version":3'), "version: is 3, and this agent-registry reads up to 2"),
         (header().replace(b'"agents":1', b'"agents":-1'), "agents: must be at least 0; got -1"),
         (header().replace(b'"revision":9,', b""), "revision: is required"),
         (header().replace(b'"at"', b'"when"'), "at: is required"),
@@ -116,7 +144,7 @@ def test_a_first_line_that_is_wrong(line: bytes, said: str) -> None:
         (agent()[:200], "ends in the middle: the backup is cut off"),
         (b"7\n", "must be a JSON object; is int"),
         (b"x" * (MAX_LINE + 1), f"has more than {MAX_LINE} bytes"),
-        (entry("lease", "leader", {}), "kind: must be 'agent' or 'policy'; got 'lease'"),
+        (entry("lease", "leader", {}), "kind: must be 'agent', 'policy' or 'rule'; got 'lease'"),
         (entry("agent", "a.b", stored()), "key: must be 1 to 128 characters of A-Z, a-z, 0-9, _ and -; got 'a.b'"),
         (entry("agent", "a", []), "record: must be an object"),
         (entry("agent", "a", stored(), revision=-1), "revision: must be at least 0"),

@@ -15,7 +15,7 @@ from registry.shell.acks import Ack
 from registry.shell.entry import Entry
 from registry.shell.jetstream_nats import StoreError
 from registry.shell.store import Store
-from tests.backup.lines import agent, header, policy, saved, stored
+from tests.backup.lines import agent, header, policy, rule, saved, stored
 
 
 class Bucket:
@@ -86,8 +86,8 @@ async def outcomes(bucket: Bucket, *lines: bytes, overwrite: bool = False, dry_r
 
 
 def lines_of(*lines: bytes) -> Any:
-    agents = sum(b'"kind": "agent"' in line for line in lines)
-    return saved(header(agents, len(lines) - agents), *lines)
+    counts = (sum(f'"kind": "{kind}"'.encode() in line for line in lines) for kind in ("agent", "policy", "rule"))
+    return saved(header(*counts), *lines)
 
 
 async def test_what_is_not_there_costs_one_write(bucket: Bucket) -> None:
@@ -172,3 +172,9 @@ async def test_policies(bucket: Bucket) -> None:
     assert await outcomes(bucket, *changed, overwrite=True) == [Outcome.REPLACED, Outcome.SAME]
     bucket.write("policy.trading", b"", removed=True)
     assert await outcomes(bucket, policy("trading", min_agents=5)) == [Outcome.RESTORED]
+
+
+async def test_rules(bucket: Bucket) -> None:
+    assert await outcomes(bucket, rule()) == [Outcome.RESTORED]
+    assert json.loads(bucket.entries["conflict.four-eyes"].value)["kind"] == "combination"
+    assert await outcomes(bucket, rule()) == [Outcome.SAME]

@@ -120,6 +120,9 @@ def lines_in(backup: Path) -> list[dict[str, Any]]:
     return [json.loads(each) for each in backup.read_bytes().splitlines()]
 
 
+RULE = {"name": "four-eyes", "kind": "combination", "capabilities": ["execution", "trading"]}
+
+
 async def a_fleet(nc: Client) -> None:
     """Agents in every condition that a backup can find them in."""
     await register(nc, "plain")
@@ -135,6 +138,7 @@ async def a_fleet(nc: Client) -> None:
     await told(nc, "registry.register.newer", {**TRADER, "agent_id": "newer", "instance_id": "run-2", "takeover": True})
     await told(nc, "registry.scaling.set", {"capability": "trading", "max_agents": 4, "min_agents": 1})
     await told(nc, "registry.scaling.set", {"capability": "research", "high_load": 0.9})
+    await told(nc, "registry.conflict.set", RULE)
 
 
 async def test_everything_comes_back_on_every_running_replica(
@@ -146,18 +150,20 @@ async def test_everything_comes_back_on_every_running_replica(
     before, (_, agents) = await records(nc), await everything(nc)
     saved = await line("export", backup)
     assert saved.code == 0, saved.err
-    assert saved.out.startswith("6 agents and 2 scaling policies as of revision ")
+    assert saved.out.startswith("6 agents, 2 scaling policies and 1 rule as of revision ")
     await lose_buckets(nc)
     done = await line("import", backup)
     assert done.code == 0, done.err
     assert "6 agents: 6 restored" in done.out
     assert "2 scaling policies: 2 restored" in done.out
+    assert "1 rule: 1 restored" in done.out
     assert await records(nc) == before
     for replica in replicas:
         await eventually(lambda replica=replica: replica.log.revision == 6 and len(replica.state.agents) == 6)
         await eventually(lambda replica=replica: len(replica.state.scaler.policies.own) == 2)
         assert {key: plain(one.record.to_json()) for key, one in replica.state.agents.items()} == before
         assert replica.state.scaler.policies.own["trading"] == {"max_agents": 4, "min_agents": 1}
+        await eventually(lambda replica=replica: set(replica.state.catalog.rules.own) == {"four-eyes"})
     # As anybody sees them, but for where they stand in the bucket; and replicas hear a beat each at its own time.
     _, after = await everything(nc)
     for agent_id, one in after.items():

@@ -17,7 +17,9 @@ def test_a_backup_goes_to_a_file_and_comes_back(do: Do, up: Up, tmp_path: Path) 
     file = tmp_path / "backup.jsonl"
     code, out, _ = do("export", str(file), "--nats", up.url)
     assert code == 0
-    saved = re.fullmatch(rf"(\d+) agents? and \d+ scaling polic(y|ies) as of revision \d+ saved to {file}\n", out)
+    saved = re.fullmatch(
+        rf"(\d+) agents?, \d+ scaling polic(y|ies) and \d+ rules? as of revision \d+ saved to {file}\n", out
+    )
     assert saved is not None, out
     assert len(file.read_text().splitlines()) >= 1 + int(saved[1])
     assert list(tmp_path.iterdir()) == [file], "and nothing else"

@@ -14,9 +14,11 @@ from tests.cli.running import ROOT, environment, finished
 
 COMMANDS = (
     "up", "serve", "orchestrate", "mcp", "demo", "agents", "discover", "get", "assignments", "stats", "capabilities",
-    "schema",
-    "watch", "doctor", "suspend", "resume", "drain", "deregister", "release", "scaling", "export", "import",
+    "schema", "watch", "doctor", "suspend", "resume", "drain", "deregister", "release", "conflicts", "scaling",
+    "export", "import",
 )  # fmt: skip
+
+ALL = [*((name,) for name in COMMANDS), ("conflicts", "set"), ("scaling", "set")]
 
 
 def test_help_names_every_command_and_the_exit_codes(do: Do) -> None:
@@ -27,7 +29,7 @@ def test_help_names_every_command_and_the_exit_codes(do: Do) -> None:
     assert "Exit codes: 0 done" in out
 
 
-@pytest.mark.parametrize("words", [(name,) for name in COMMANDS] + [("scaling", "set")], ids=" ".join)
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_each_command_explains_itself(do: Do, words: tuple[str, ...]) -> None:
     code, out, _ = do(*words, "--help")
     assert code == 0
@@ -49,7 +51,7 @@ def test_it_knows_its_version(do: Do) -> None:
     assert do("--version") == (0, f"agent-registry {version('agent-registry')}\n", "")
 
 
-@pytest.mark.parametrize("words", [(name,) for name in COMMANDS] + [("scaling", "set")], ids=" ".join)
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_help_speaks_of_what_is_written_not_of_types(do: Do, words: tuple[str, ...]) -> None:
     """But for typer's own `--help <bool>`, and the type of an argument, which it takes no other word for."""
     _, out, _ = do(*words, "--help")

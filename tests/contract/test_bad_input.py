@@ -293,6 +293,40 @@ SCHEMAS = [
     Case("one message in a document of all", "schema", {"format": "asyncapi", "name": "Receipt"}, "name"),
     Case("unknown field", "schema", {"message": "Receipt"}, "message"),
 ]
+COMBINE = {"name": "x", "kind": "combination", "capabilities": ["trading", "research"]}
+VERSIONS = {"name": "x", "kind": "versions", "agent_type": "trading_agent", "versions": ["<2", ">=2"]}
+
+RULES = [
+    Case("no name", "conflict.get", {"name": "a.b"}, "name"),
+    Case("unknown field", "conflict.get", {"rule": "x"}, "rule"),
+    *[
+        Case(name, "conflict.set", {**base, **changed}, names)
+        for base, name, changed, names in (
+            (COMBINE, "no name", {"name": "a b"}, "name"), (COMBINE, "name too long", {"name": "x" * 65}, "name"),
+            (COMBINE, "unknown kind", {"kind": "both"}, "kind"), (COMBINE, "no kind", {"kind": None}, "kind"),
+            (COMBINE, "one capability", {"capabilities": ["trading"]}, "capabilities"),
+            (COMBINE, "the same one twice", {"capabilities": ["trading", "Trading"]}, "capabilities"),
+            (COMBINE, "unknown capability", {"capabilities": ["trading", "juggling"]}, "capabilities"),
+            (COMBINE, "versions of a combination", {"versions": ["<2", ">=2"]}, "versions"),
+            (COMBINE, "type of a combination", {"agent_type": "x"}, "agent_type"),
+            (COMBINE, "unknown action", {"action": "kill"}, "action"),
+            (COMBINE, "removes and sets", {"remove": True}, "remove"),
+            (COMBINE, "removes a bit", {"remove": 1}, "remove"),
+            (COMBINE, "unknown field", {"capabilites": []}, "capabilites"),
+            (COMBINE, "negative revision", {"revision": -1}, "revision"),
+            (VERSIONS, "one version", {"versions": ["<2"]}, "versions"),
+            (VERSIONS, "no versions", {"versions": None}, "versions"),
+            (VERSIONS, "no specifier", {"versions": ["<2", "newest"]}, "versions[1]"),
+            (VERSIONS, "they overlap", {"versions": ["<2", ">=1.5"]}, "versions[1]"),
+            (VERSIONS, "17 versions", {"versions": [f"=={n}" for n in range(17)]}, "versions"),
+            (VERSIONS, "of nobody", {"agent_type": None}, "agent_type"),
+            (VERSIONS, "of two kinds of agents", {"capability": "trading"}, "agent_type"),
+            (VERSIONS, "unknown capability", {"agent_type": None, "capability": "juggling"}, "capability"),
+            (VERSIONS, "capabilities of versions", {"capabilities": ["trading", "research"]}, "capabilities"),
+        )
+    ],
+    Case("another is there", "conflict.set", {**COMBINE, "revision": 7}, "revision", "conflict"),
+]  # fmt: skip
 
 TOO_LARGE = [
     Case("a byte too large", operation, b"{" + b" " * (256 * 1024 - 1) + b"}", None, "payload_too_large")
@@ -350,8 +384,8 @@ HOSTILE = [
 
 CASES = [
     *NOT_JSON, *IDS, *IDS_IN_THE_SUBJECT, *REGISTRATIONS, *COMMANDS, *REPORTS, *QUERIES, *ASSIGNMENTS, *SCALING,
-    *SCHEMAS,
-    *TOO_LARGE, *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_THIS_INCARNATION, *NOT_YET, *DUPLICATES, *HOSTILE,
+    *SCHEMAS, *RULES, *TOO_LARGE, *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_THIS_INCARNATION, *NOT_YET,
+    *DUPLICATES, *HOSTILE,
 ]  # fmt: skip
 
 

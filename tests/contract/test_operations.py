@@ -11,6 +11,7 @@ from nats.aio.client import Client
 
 from agents_sdk.protocol import subjects
 from agents_sdk.protocol.assignments import AssignmentListing, Grant, ReleaseReceipt
+from agents_sdk.protocol.conflicts import ConflictReport
 from agents_sdk.protocol.discovery import AgentInfo, Listing, NearMiss, Vocabulary
 from agents_sdk.protocol.registration import Deregistered, Receipt
 from agents_sdk.protocol.scaling import CapabilityScaling, Observed, ScalingPolicy, ScalingReport
@@ -55,6 +56,11 @@ OPERATIONS: dict[str, tuple[Any, type[Any]]] = {
     subjects.CAPABILITIES: ({}, Vocabulary),
     subjects.SCALING_GET: ({"capability": "trading"}, ScalingReport),
     subjects.SCALING_SET: ({"capability": "trading", "max_agents": 5}, ScalingReport),
+    subjects.CONFLICT_GET: ({}, ConflictReport),
+    subjects.CONFLICT_SET: (
+        {"name": "majors", "kind": "versions", "capability": "trading", "versions": ["<2", ">=2"]},
+        ConflictReport,
+    ),
     subjects.REPLICAS: ({}, Presence),
     subjects.ASSIGN: ({"capabilities": ["trading"], "task_id": "order-7"}, Grant),
     subjects.RELEASE: ({"assignment_id": "a-1"}, ReleaseReceipt),
@@ -109,7 +115,9 @@ async def test_only_what_names_one_agent_has_an_agent_bound_form(registry: Repli
 # An empty payload means "all defaults".
 
 
-@pytest.mark.parametrize("operation", ["discover", "stats", "capabilities", "scaling.get", "replicas", "schema"])
+@pytest.mark.parametrize(
+    "operation", ["discover", "stats", "capabilities", "scaling.get", "conflict.get", "replicas", "schema"]
+)
 async def test_empty_payload_asks_with_all_defaults(registry: Replica, nc: Client, operation: str) -> None:
     _, reply = OPERATIONS[operation]
     assert_is(reply, await told(nc, f"registry.{operation}", b""))
@@ -133,6 +141,7 @@ async def test_empty_payload_is_enough_where_the_subject_names_the_agent(
         ("performance", ["agent_id", "metrics"]),
         ("report", ["agent_id", "problem"]),
         ("scaling.set", ["capability"]),
+        ("conflict.set", ["name"]),
         *[(name, ["agent_id"]) for name in ("deregister", "suspend", "resume", "drain", "heartbeat", "health", "get")],
     ],
 )

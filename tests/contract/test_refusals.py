@@ -19,6 +19,7 @@ from tests.sdk.outage import Server
 
 HOLDER = {**TRADER, "instance_id": "run-1"}
 OTHER = {**TRADER, "agent_id": "trader-2"}
+RULE = {"name": "four-eyes", "kind": "combination", "capabilities": ["trading", "execution"]}
 
 
 async def test_the_registry_outlives_an_answer_that_would_be_too_large(registry: Replica, nc: Client) -> None:
@@ -231,6 +232,7 @@ async def test_more_writes_than_can_be_taken_are_overloaded(
         ("registry_agents", "suspend.trader-1", {}),
         ("registry_agents", "deregister.trader-1", {}),
         ("registry_control", "scaling.set", {"capability": "trading", "max_agents": 3}),
+        ("registry_control", "conflict.set", RULE),
     ],
 )
 async def test_without_its_bucket_a_command_is_unavailable(

@@ -16,6 +16,17 @@ from typing import Any
 from registry.core.adoption import Adoption
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
+from registry.core.conflict_events import (
+    RefusalTold,
+    RuleChanged,
+    RuleFound,
+    RulePut,
+    RuleRequested,
+    RuleUnknown,
+    ViolationChanged,
+    ViolationLost,
+    ViolationPut,
+)
 from registry.core.effects import (
     Announce,
     AwaitRevision,
@@ -24,10 +35,13 @@ from registry.core.effects import (
     Effect,
     MeasureService,
     Probe,
+    PublishConflict,
     PublishOrder,
     PutOrders,
     PutPolicy,
     PutRecord,
+    PutRule,
+    PutViolation,
     ReadPolicy,
     ReadRecord,
     RunCanary,
@@ -35,6 +49,7 @@ from registry.core.effects import (
     ShareVitals,
     SweepRemoval,
     TellAgent,
+    TellLeader,
 )
 from registry.core.errors import RefusedError
 from registry.core.events import (
@@ -74,8 +89,10 @@ from registry.core.order import Orders
 from registry.core.policy import Policy
 from registry.core.query import Query
 from registry.core.record import Record, event_of
+from registry.core.rule import Rule
 from registry.core.scaler import Scaler
 from registry.core.state import RegistryState
+from registry.core.violation import Violation
 
 START = 1000.0
 """Instant at which every test begins."""
@@ -267,6 +284,38 @@ class OrderBucket:
         return entry.revision
 
 
+class RuleBucket:
+    """Rules, and what was told of them, with revisions, compare-and-set and a log; None is a removal."""
+
+    def __init__(self) -> None:
+        self.log: list[RuleChanged | ViolationChanged] = []
+        self.rules: dict[str, RuleChanged] = {}
+        self.violations: dict[str, ViolationChanged] = {}
+
+    def put(self, put: PutRule | PutViolation) -> int:
+        """Write if the revision is as expected; return the new revision, 0 if it was not."""
+        is_rule = isinstance(put, PutRule)
+        last = self.rules.get(put.request.name) if is_rule else self.violations.get(put.rule)
+        if put.expected != (0 if last is None else last.revision):
+            return 0
+        return self.append(put.request.name, put.request.rule) if is_rule else self._tell(put.rule, put.violation)
+
+    def append(self, name: str, rule: Rule | None, readable: bool = True) -> int:
+        """Write a rule without asking, as somebody with the `nats` CLI would."""
+        entry = RuleChanged(0.0, name, rule, len(self.log) + 1, readable)
+        self.log.append(entry)
+        self.rules[name] = entry
+        return entry.revision
+
+    def _tell(self, name: str, violation: Violation | None) -> int:
+        if violation is not None:
+            violation = Violation.from_json(json.loads(json.dumps(violation.to_json())))
+        entry = ViolationChanged(0.0, name, violation, len(self.log) + 1)
+        self.log.append(entry)
+        self.violations[name] = entry
+        return entry.revision
+
+
 class Shell:
     """One replica: its state, and what is under way for it.
 
@@ -283,7 +332,7 @@ class Shell:
         self.deaf = False
         self.fates: deque[Fate] = deque()
         """Of the writes to come; acknowledged when empty."""
-        self.todo: list[PutRecord | ReadRecord | PutPolicy | ReadPolicy | PutOrders] = []
+        self.todo: list[PutRecord | ReadRecord | PutPolicy | ReadPolicy | PutOrders | PutRule | PutViolation] = []
         self.facts: list[Event] = []
         self.probes: list[Probe] = []
         self.canaries: list[RunCanary] = []
@@ -294,8 +343,12 @@ class Shell:
         self.orders: list[dict[str, Any]] = []
         self.announced: list[tuple[str, str]] = []
         """What the registry said of itself, with the cause."""
+        self.conflicts: list[dict[str, Any]] = []
+        """Events of conflicts that it published."""
         self.heard = 0
         """How far the log was heard."""
+        self.rules_heard = 0
+        """How far the log of rules was heard."""
         self.policies_heard = 0
         """How far the log of policies was heard."""
         self.orders_heard = 0
@@ -364,6 +417,8 @@ class Shell:
                 self.announced.append((effect.what, effect.details["cause"]))
             case PublishOrder() | PutOrders() | PutPolicy() | ReadPolicy():
                 self._take_scaling(effect)
+            case _:
+                self._take_conflict(effect)
 
     def _take_scaling(self, effect: PublishOrder | PutOrders | PutPolicy | ReadPolicy) -> None:
         if not isinstance(effect, PublishOrder):
@@ -372,6 +427,21 @@ class Shell:
         elif not (effect.perhaps_again and effect.order["order_id"] in self.world.published):
             self.world.published.add(effect.order["order_id"])
             self.orders.append(dict(effect.order))
+
+    def _take_conflict(self, effect: Effect) -> None:
+        match effect:
+            case PutRule() | PutViolation():
+                assert self.state.leading or isinstance(effect, PutRule), "only the leader looks at rules"
+                self.todo.append(effect)
+            case PublishConflict():
+                assert self.state.leading, "only the leader publishes"
+                self.conflicts.append(dict(effect.event))
+                self.world.stream.setdefault(effect.event["event_id"], dict(effect.event))
+            case TellLeader():
+                told = RefusalTold(self.world.now, effect.clash)
+                for other in self.world.shells:
+                    if other is not self:
+                        other.facts.append(copy(told))
 
     def _check_write(self, order: PutRecord | ReadRecord) -> None:
         if isinstance(order, PutRecord):
@@ -424,6 +494,11 @@ class Shell:
         self.handle(PolicyRequested(self.world.now, reply, capability, changes, reset))
         return reply
 
+    def set_rule(self, rule: Rule | None, name: str = "", revision: int | None = None) -> Reply:
+        reply = self.world.reply()
+        self.handle(RuleRequested(self.world.now, reply, name if rule is None else rule.name, rule, revision))
+        return reply
+
     def beat(self, agent_id: str = "a", identity: str | None = None, **fields: Any) -> Reply:
         reply = self.world.reply()
         self.handle(TelemetryReceived(self.world.now, reply, identity, agent_id, **fields))
@@ -467,7 +542,9 @@ class Shell:
         if isinstance(order, ReadPolicy):
             self.facts.append(self._read_policy(order.capability))
             return
-        if isinstance(order, PutOrders):
+        if isinstance(order, PutRule | PutViolation):
+            self.facts.append(self._put_rule(order, fate))
+        elif isinstance(order, PutOrders):
             self.facts.append(self._put_orders(order, fate))
         else:
             self.facts.append(self._put_policy(order, fate) if isinstance(order, PutPolicy) else self._put(order, fate))
@@ -504,6 +581,24 @@ class Shell:
             return OrdersCommitted(self.world.now, order.capability, order.orders, revision)
         return OrdersUncertain(self.world.now, order.capability, order.orders)
 
+    def _put_rule(self, order: PutRule | PutViolation, fate: Fate) -> Event:
+        now, bucket, revision = self.world.now, self.world.rules, 0
+        if fate is Fate.LATE:
+            self.world.late.append(order)
+        elif self.state.path.connected and fate is not Fate.LOST:
+            revision = bucket.put(order)
+        is_known = revision and fate is Fate.ACKED
+        if isinstance(order, PutViolation):
+            put = ViolationPut(now, order.rule, order.violation, revision)
+            return put if is_known else ViolationLost(now, order.rule)
+        if is_known:
+            return RulePut(now, order.request, revision)
+        if not self.state.path.connected:
+            return RuleUnknown(now, order.request)
+        found = bucket.rules.get(order.request.name)
+        what = (None, 0, True) if found is None else (found.rule, found.revision, found.readable)
+        return RuleFound(now, order.request, order.attempts, *what)
+
     def _read_policy(self, capability: str) -> Event:
         if not self.state.path.connected:
             return PolicyReadFailed(self.world.now, capability)
@@ -533,7 +628,7 @@ class Shell:
         self.hear_policies()
 
     def hear_policies(self) -> None:
-        """Hear the rest of the logs of policies and of orders."""
+        """Hear the rest of the logs of policies, of orders and of rules."""
         while self.policies_heard < len(self.world.policies.log):
             entry = self.world.policies.log[self.policies_heard]
             self.policies_heard += 1
@@ -542,11 +637,17 @@ class Shell:
             orders = self.world.ordered.log[self.orders_heard]
             self.orders_heard += 1
             self.handle(replace(orders, at=self.world.now))
+        while self.rules_heard < len(self.world.rules.log):
+            entry = self.world.rules.log[self.rules_heard]
+            self.rules_heard += 1
+            self.handle(replace(entry, at=self.world.now))
 
     @property
     def _lags(self) -> bool:
-        """Whether there is more of the logs of policies and orders than was heard."""
-        return self.policies_heard < len(self.world.policies.log) or self.orders_heard < len(self.world.ordered.log)
+        """Whether there is more of the logs of policies, orders and rules than was heard."""
+        world = self.world
+        heard = (self.policies_heard, self.orders_heard, self.rules_heard)
+        return heard != (len(world.policies.log), len(world.ordered.log), len(world.rules.log))
 
     def replay(self) -> None:
         """The same events and queries give the same effects and answers."""
@@ -571,7 +672,7 @@ class Shell:
         if self.manual:
             return False
         if self.todo:
-            is_write = isinstance(self.todo[0], PutRecord | PutPolicy | PutOrders)
+            is_write = not isinstance(self.todo[0], ReadRecord | ReadPolicy)
             self.carry_out(0, self.fates.popleft() if is_write and self.fates else Fate.ACKED)
         elif self.facts:
             self.deliver()
@@ -602,6 +703,8 @@ class Shell:
         assert known == self.world.bucket.live()
         assert not self.state.scaler.policies.writes
         assert self.state.scaler.policies.own == self.world.policies.live()
+        rules = {name: entry.rule for name, entry in self.world.rules.rules.items() if entry.rule is not None}
+        assert self.state.catalog.rules.own == rules
 
 
 class World:
@@ -626,10 +729,13 @@ class World:
         self.bucket = Bucket()
         self.policies = PolicyBucket()
         self.ordered = OrderBucket()
+        self.rules = RuleBucket()
+        self.stream: dict[str, dict[str, Any]] = {}
+        """Events of conflicts by their ids, each once."""
         self.published: set[str] = set()
         """Ids of the orders in the stream."""
         self.shells: list[Shell] = []
-        self.late: list[PutRecord | PutPolicy | PutOrders] = []
+        self.late: list[PutRecord | PutPolicy | PutOrders | PutRule | PutViolation] = []
         self.epoch = 0
         self.scaling = scaling
         self.policy = policy or Policy()
@@ -703,6 +809,8 @@ class World:
                 self.policies.put(put)
             elif isinstance(put, PutOrders):
                 self.ordered.put(put)
+            elif isinstance(put, PutRule | PutViolation):
+                self.rules.put(put)
             else:
                 self.bucket.put(put)
         self.run()

@@ -25,7 +25,7 @@ from tests.docs.markdown import Section
 
 CLI_VARIABLE = "AGENT_REGISTRY_NATS_CLI"
 
-READS = ("get", "discover", "stats", "capabilities", "scaling.get", "assignments")
+READS = ("get", "discover", "stats", "capabilities", "scaling.get", "conflict.get", "assignments")
 """Operations that may be asked again until what was reported before has arrived."""
 
 

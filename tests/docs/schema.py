@@ -13,6 +13,7 @@ from agents_sdk.protocol.fields import (
     CAPABILITY_PATTERN,
     HEALTH_SUBJECT_PATTERN,
     NAME_PATTERN,
+    RULE_NAME_PATTERN,
     SUBJECT_PATTERN,
 )
 
@@ -21,6 +22,7 @@ KINDS = {
     NAME_PATTERN: "name",
     CAPABILITY_PATTERN: "capability",
     HEALTH_SUBJECT_PATTERN: "health subject",
+    RULE_NAME_PATTERN: "rule name",
     SUBJECT_PATTERN: "topic",
 }
 """The patterns, by the words that stand for them in the tables."""
@@ -30,6 +32,8 @@ OBJECTS = {
     "AgentInfo": "agent",
     "CapabilityCount": "capability count",
     "CapabilityScaling": "capability scaling",
+    "ConflictCounts": "conflict counts",
+    "ConflictRule": "rule",
     "Connection": "connection",
     "DeclaredCanary": "canary",
     "EndedOrder": "ended order",
@@ -40,6 +44,7 @@ OBJECTS = {
     "ListedAssignment": "listed assignment",
     "NearMiss": "near miss",
     "Observed": "observed",
+    "RuleViolation": "violation",
     "ScalingOrder": "order",
     "ScalingPolicy": "policy",
 }

@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from agents_sdk.protocol import codec, events, subjects
 from agents_sdk.protocol.assignments import ListedAssignment
 from agents_sdk.protocol.canary import CANARY_HEADER, MAX_CANARIES, DeclaredCanary
+from agents_sdk.protocol.conflicts import ConflictReport, ConflictRule, RuleViolation
 from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
     Adopted,
@@ -35,12 +36,12 @@ from agents_sdk.protocol.scaling import (
 )
 from agents_sdk.protocol.schema.messages import EVENTS, Error
 from agents_sdk.protocol.schema.query import Document
-from agents_sdk.protocol.statistics import Judge
+from agents_sdk.protocol.statistics import ConflictCounts, Judge
 from agents_sdk.protocol.subjects import Subjects, agent_topic
 from agents_sdk.protocol.topics import DrainNotice, HealthAnswer
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
 from agents_sdk.synadia import QUEUE, SERVICE, Synadia
-from registry.core import canaries, flapping, limits, rhythm
+from registry.core import canaries, clash, flapping, limits, rhythm, rule, violation
 from registry.core.agent import UNKNOWN_SUCCESS_RATE
 from registry.core.query import STEP
 from registry.core.record import Change, Record
@@ -65,6 +66,7 @@ NAMES = Subjects()
 ELSEWHERE: dict[Any, str] = {
     AgentInfo: "an [agent](#agent)",
     ScalingReport: "as [registry.scaling.get]",
+    ConflictReport: "as [registry.conflict.get]",
     Document: "the document",
 }
 """Answers that several operations share, and how their sections say so."""
@@ -75,9 +77,12 @@ PARTS: list[tuple[str, str, Any]] = [
     ("Evidence", "Evidence is:", Evidence),
     ("Evidence", "A failing canary:", FailingCanary),
     ("registry.stats", "A judge is:", Judge),
+    ("registry.stats", "Conflict counts are:", ConflictCounts),
     ("registry.discover", "A near miss:", NearMiss),
     ("registry.assignments", "A listed assignment:", ListedAssignment),
     ("registry.capabilities", "A capability count:", CapabilityCount),
+    ("registry.conflict.get", "A rule:", ConflictRule),
+    ("registry.conflict.get", "A violation:", RuleViolation),
     ("registry.scaling.get", "A capability scaling:", CapabilityScaling),
     ("registry.scaling.get", "A policy:", ScalingPolicy),
     ("registry.scaling.get", "Observed:", Observed),
@@ -194,7 +199,7 @@ def test_scaling_policy_s_defaults() -> None:
 
 def test_every_kind_of_event_has_its_section() -> None:
     documented = {title for title in SECTIONS if title.startswith("registry.events.")}
-    assert documented == {*ANNOUNCED, "registry.events.conflict.<kind>"}
+    assert documented == set(ANNOUNCED)
     assert {title.split(".")[2] for title in documented} == set(subjects.EVENT_KINDS)
 
 
@@ -336,12 +341,13 @@ def test_every_subject_on_the_page_exists() -> None:
         *(re.escape(NAMES.operation(name)) + r"\.(<agent_id>|[a-z]+-1|nobody)" for name in subjects.AGENT_BOUND),
         *(re.escape(subject) for subject in ANNOUNCED),
         r"registry\.events\.>",
-        r"registry\.events\.conflict\.<kind>",
+        r"registry\.events\.conflict\.combination",
         r"registry\.events\.status\.(>|(<status>|[a-z]+)\.(>|[a-z]+-1))",
         r"registry\.events\.scaling\.[a-z_]+\.trading",
         r"registry\.events\.registry\.leader_changed",
         r"registry\.events\.assignment\.lost\.[a-z]+-1",
         r"registry\.replica\.<replica>(\.<subject>)?",
+        re.escape(NAMES.refusals),
         r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
         r"registry\.vitals",
         r"\$SRV\.PING\.registry",
@@ -411,6 +417,9 @@ def test_every_link_on_the_page_leads_somewhere() -> None:
         ("Canaries", f"asked again in {canaries.UNJUDGED:g} s"),
         ("Canaries", f"every {canaries.FAILING_PERIOD:g} s, or every `period` if that is less"),
         ("Canaries", f"the header `{CANARY_HEADER}` with the value `1`"),
+        ("Conflicts", f"at most {rule.MAX_RULES} rules"),
+        ("registry.events.conflict.<kind>", f"without it for {clash.QUIET:g} s"),
+        ("registry.events.conflict.<kind>", f"at most {violation.MAX_NAMED}"),
         ("Draining", f"{Settings().drain_timeout:g} s from then"),
         ("Buckets", f"every {Settings().checkpoint_interval:g} s at most"),
         ("Events", f"{EVENTS_MAX_AGE / 86400:g} days or {EVENTS_MAX_BYTES // 1024**3} GiB"),

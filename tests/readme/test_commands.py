@@ -90,6 +90,7 @@ def found(environment: dict[str, str]) -> list[str]:
     return [agent["agent_id"] for agent in listing["agents"]]
 
 
+@pytest.mark.timeout(120)
 def test_the_commands_of_the_command_line(registry: dict[str, str], tmp_path: Path) -> None:
     """With the ten-line agent running and watched; it is found, and after Ctrl-C it is not."""
     with running("agent-registry watch", registry):

@@ -67,7 +67,7 @@ def _message(name: str) -> Object:
 
 
 def _event_headers(kind: str, event: Object) -> dict[str, str]:
-    about = event.get("agent_id") or event.get("capability") or event["replica"]
+    about = event.get("agent_id") or event.get("capability") or event.get("replica") or event["agents"][0]
     event_id, at = event.get("event_id") or event["order_id"], event.get("at") or event["issued_at"]
     return cloud_event_headers(event_id, kind, "/registry", about, at)
 

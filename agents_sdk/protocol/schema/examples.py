@@ -155,6 +155,8 @@ _REQUESTS: dict[str, Any] = {
     "Empty": {},
     "ScalingQuery": {"capability": "trading"},
     "PolicyChange": {"capability": "trading", "min_agents": 2, "max_agents": 6, "stabilisation_down": 20.0},
+    "ConflictQuery": {"name": "four-eyes"},
+    "RuleChange": {"name": "four-eyes", "kind": "combination", "capabilities": ["execution", "risk_management"]},
     "SchemaQuery": {"name": "Receipt"},
 }
 
@@ -198,6 +200,8 @@ _REPLIES: dict[str, Any] = {
         "health_distribution": {"healthy": 1, "degraded": 0, "unhealthy": 0},
         "status_distribution": {"active": 1},
         "heartbeats_received": 4,
+        "adopted_agents": 0,
+        "conflicts": {"refused": {"claim": 1}, "standing": {"combination": 1}},
         "heartbeats_dropped": 0,
         "canaries_run": 1,
         "canaries_failed": 0,
@@ -225,6 +229,22 @@ _REPLIES: dict[str, Any] = {
                 "reason": "order bkrnqgri-3 is open; 1 agent, fewer than min_agents 2",
             }
         ],
+    },
+    "ConflictReport": {
+        "rules": [
+            {
+                "name": "four-eyes",
+                "kind": "combination",
+                "action": "refuse",
+                "capabilities": ["execution", "risk_management"],
+                "agent_type": None,
+                "capability": None,
+                "versions": None,
+                "revision": 12,
+                "violation": {"agents": ["trader-2"], "total": 1, "since": _LATER},
+            }
+        ],
+        "unreadable": [],
     },
     "Document": {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -272,6 +292,20 @@ _EVENTS: dict[str, Any] = {
         "late_agents": None,
         "unreachable_agents": None,
         "live_agents": None,
+    },
+    "ConflictEvent": {
+        "v": 1,
+        "event_id": "conflict:registry_agents:1795476775123:9",
+        "kind": "combination",
+        "rule": "four-eyes",
+        "claim": None,
+        "agents": ["trader-2"],
+        "total": 1,
+        "refused": True,
+        "resolved": False,
+        "message": "rule 'four-eyes': one agent must not have execution and risk_management together",
+        "epoch": 1,
+        "at": _LATER,
     },
     "AssignmentLost": {
         "v": 1,

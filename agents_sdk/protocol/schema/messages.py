@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from agents_sdk.protocol.errors import ERRORS
-from agents_sdk.protocol.events import AssignmentLost, RegistryEvent, StatusEvent
+from agents_sdk.protocol.events import AssignmentLost, ConflictEvent, RegistryEvent, StatusEvent
 from agents_sdk.protocol.model import Reply
 from agents_sdk.protocol.operations import OPERATIONS
 from agents_sdk.protocol.scaling import ScalingOrder
@@ -55,6 +55,7 @@ EVENTS: Mapping[str, EventKind] = {
     "status": EventKind(StatusEvent, lambda of: of.status_event("{status}", "{agent_id}")),
     "scaling": EventKind(ScalingOrder, lambda of: of.scaling_event("{action}", "{capability}")),
     "registry": EventKind(RegistryEvent, lambda of: of.registry_event("{what}")),
+    "conflict": EventKind(ConflictEvent, lambda of: of.conflict_event("{kind}")),
     "assignment": EventKind(AssignmentLost, lambda of: of.loss_event("{agent_id}")),
 }
 """The kinds of events that are published. A new one is one entry here, and an example of its message."""
