@@ -45,7 +45,7 @@ class Past:
     capability: str | None = None
 
     async def newest(self, connection: Connection, subjects: Subjects, limit: int) -> list[dict[str, Any]]:
-        """Return the newest of these events, oldest first, each with its `kind` and its `age` in seconds.
+        """Return the newest of these events, oldest first, each with its kind, as `event`, and its `age` in seconds.
 
         Args:
             connection: The way to NATS.
@@ -63,9 +63,9 @@ class Past:
         try:
             async for msg in _read(jetstream, subjects.events_stream, patterns):
                 event = _told_in(msg)
-                if event is not None and self._is_of_the_capability(event):
+                if event is not None and self._is_meant(event):
                     age = max(0.0, (now - msg.metadata.timestamp).total_seconds())
-                    found.append({"kind": msg.subject.split(".")[kind_at], "age": round(age, 1), **event})
+                    found.append({"event": msg.subject.split(".")[kind_at], "age": round(age, 1), **event})
         except (NatsError, TimeoutError) as error:
             why = str(error) or "no answer in time; perhaps this user may not ask JetStream"
             raise UnavailableError(f"the stream {subjects.events_stream} cannot be read: {why}") from error
@@ -80,16 +80,19 @@ class Past:
             found["scaling"] = subjects.scaling_event("*", self.capability)
         if self.agent_id is not None and self.capability is None:
             found["assignment"] = subjects.loss_event(self.agent_id)
+            found["conflict"] = subjects.events_of("conflict")
         if self.kind is None:
             return list(found.values())
         if self.kind not in found:
-            message = f"with this agent_id or capability there are only {' and '.join(found)} events; got {self.kind!r}"
+            message = f"with this agent_id or capability there are only {', '.join(found)} events; got {self.kind!r}"
             raise InvalidRequestError(f"kind: {message}", [Detail("kind", message)])
         return [found[self.kind]]
 
-    def _is_of_the_capability(self, event: dict[str, Any]) -> bool:
+    def _is_meant(self, event: dict[str, Any]) -> bool:
+        """Return whether an event is of the agent and the capability, where its subject does not say so."""
         capabilities = event.get("capabilities")
-        return self.capability is None or capabilities is None or self.capability in capabilities
+        is_of_agent = self.agent_id is None or "agent_id" in event or self.agent_id in event.get("agents", ())
+        return is_of_agent and (self.capability is None or capabilities is None or self.capability in capabilities)
 
 
 def _told_in(msg: Msg) -> dict[str, Any] | None:

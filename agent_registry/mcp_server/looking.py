@@ -79,7 +79,7 @@ class PastEvents(Command):
     """Only this kind: status is an agent's change of status or registration, scaling an order to start or stop agents,
     assignment the loss of reserved work, conflict a contradiction, registry what happened to the registry itself."""
     agent_id: AgentId | None = None
-    """Only events of this agent."""
+    """Only events of this agent, and conflicts that name it."""
     capability: Capability | None = None
     """Only events of agents that have this capability, and scaling orders for it."""
     limit: Annotated[int, Field(strict=True, ge=1, le=history.MAX_EVENTS)] = 20
@@ -202,7 +202,8 @@ LOOKING = (
         "recent_events",
         "Show recent events",
         "Show what happened, oldest first: agents that came, went or changed their status and why, scaling orders, "
-        f"lost work. `age` is seconds ago. Of all events, the newest {history.MAX_READ} are looked through.",
+        "lost work, conflicts. `event` is the kind of event, `age` is seconds ago. Of all events, the newest "
+        f"{history.MAX_READ} are looked through.",
         PastEvents,
         _events,
     ),

@@ -210,7 +210,7 @@ async def test_recent_events(nc: NatsClient, here: Connect) -> None:
 
         async def seen(**arguments: Any) -> list[tuple[str, str]]:
             events = (await told(client, "recent_events", **arguments))["events"]
-            return [(event["kind"], event.get("agent_id") or event["what"]) for event in events]
+            return [(event["event"], event.get("agent_id") or event["what"]) for event in events]
 
         status = [("status", "trader-1"), *[("status", "seer-1")] * 3]
         assert await seen() == [("registry", "leader_changed"), *status]
@@ -225,7 +225,7 @@ async def test_recent_events(nc: NatsClient, here: Connect) -> None:
     assert suspended.pop("at") > 0
     assert suspended.pop("revision") > 0
     assert suspended == {
-        "kind": "status", "agent_id": "seer-1", "agent_type": "trading_agent", "capabilities": ["research"],
+        "event": "status", "agent_id": "seer-1", "agent_type": "trading_agent", "capabilities": ["research"],
         "from": "active", "to": "suspended", "reason": "operator", "note": "lunch", "removed": False, "incarnation": 1,
     }  # fmt: skip
 
@@ -240,7 +240,21 @@ async def test_lost_assignments_are_events(nc: NatsClient, here: Connect) -> Non
         (lost,) = (await told(client, "recent_events", kind="assignment", agent_id="trader-1"))["events"]
         assert lost["task_id"] == "order-7"
         events = (await told(client, "recent_events", agent_id="trader-1"))["events"]
-    assert sorted(event["kind"] for event in events) == ["assignment", "status", "status"]
+    assert sorted(event["event"] for event in events) == ["assignment", "status", "status"]
+
+
+async def test_conflicts_are_events_of_all_that_they_name(nc: NatsClient, here: Connect) -> None:
+    await wire.told(nc, "registry.register", {**TRADER, "claims": ["account-7"]})
+    await wire.told(nc, "registry.register", {**TRADER, "agent_id": "bystander"})
+    assert (await wire.ask(nc, "registry.register", {**TRADER, "agent_id": "late", "claims": ["account-7"]})).code
+    await wire.stored_events(nc, 1, "registry.events.conflict.>")
+    async with here() as client:
+        (conflict,) = (await told(client, "recent_events", kind="conflict"))["events"]
+        assert (conflict["event"], conflict["claim"]) == ("conflict", "account-7")
+        assert set(conflict["agents"]) == {"trader-1", "late"}
+        for name, kinds in (("trader-1", ["status", "conflict"]), ("late", ["conflict"]), ("bystander", ["status"])):
+            events = (await told(client, "recent_events", agent_id=name))["events"]
+            assert [event["event"] for event in events] == kinds
 
 
 async def test_what_is_no_event_is_passed_over(nc: NatsClient, here: Connect) -> None:
@@ -251,7 +265,7 @@ async def test_what_is_no_event_is_passed_over(nc: NatsClient, here: Connect) ->
         await js.publish("registry.events.weather.rain", payload)
     async with here() as client:
         events = (await told(client, "recent_events"))["events"]
-    assert [(event["kind"], event["what"]) for event in events] == [
+    assert [(event["event"], event["what"]) for event in events] == [
         ("registry", "leader_changed"), ("weather", "something new"),
     ]  # fmt: skip
 
@@ -267,7 +281,7 @@ class TestScaling:
         async with here() as client:
             events = (await told(client, "recent_events", capability="trading"))["events"]
             assert await refused(client, "recent_events", capability="trading", kind="registry")
-        assert [event["kind"] for event in events] == ["status", "scaling"]
+        assert [event["event"] for event in events] == ["status", "scaling"]
         assert events[1]["action"] == "scale_up"
         assert 0 <= events[1]["age"] < 60
 
