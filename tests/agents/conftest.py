@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -100,6 +101,13 @@ def run_at(program: tuple[list[str], dict[str, str]], tmp_path: Path) -> Iterato
 def run(run_at: StartAt, nats_server: NatsServer) -> Start:
     """Starts agents on the test's own NATS."""
     return partial(run_at, nats_server.url)
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Return whether a process has a handler for a signal; an agent gives it up with the first one."""
+    told = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in told.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) & 1 << (number - 1))
 
 
 async def status(client: RegistryClient, agent_id: str = "a") -> tuple[str, str | None] | None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SDK = Path("agents_sdk") / "typescript"
 VECTORS = Path("tests") / "vectors"
 
-NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+NPM_CI = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
 
 
 def built(shared: Path) -> Path:

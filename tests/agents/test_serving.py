@@ -16,6 +16,9 @@ from tests.agents.conftest import Start, becomes, status
 from tests.conftest import eventually
 from tests.contract.test_micro import Identity, Info, Stats
 
+pytestmark = pytest.mark.timeout(180)
+"""The first test waits for npm, which asks the network, and a compiler."""
+
 ANY_LOAD = ServiceQuery(max_load_factor=1.0)
 
 

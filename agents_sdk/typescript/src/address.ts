@@ -28,7 +28,10 @@ export interface Address {
 /** Returns the servers to use: those given, comma-separated, else those of `NATS_URL`, else this machine's. */
 export function serverUrls(nats?: string): string[] {
   const given = nats || process.env["NATS_URL"] || DEFAULT_URL;
-  const urls = given.split(",").map((url) => url.trim()).filter(Boolean);
+  const urls = given
+    .split(",")
+    .map((url) => url.trim())
+    .filter(Boolean);
   if (urls.length === 0) throw refusal("nats", `'${given}' names no server`);
   for (const url of urls) {
     if (!URL.canParse(withScheme(url)) || !new URL(withScheme(url)).hostname) {
@@ -58,7 +61,9 @@ export function optionsFor(address: Address): ConnectionOptions {
     reconnectDelayHandler: () => RECONNECT_WAIT[0] + Math.random() * (RECONNECT_WAIT[1] - RECONNECT_WAIT[0]),
     ...(address.name === undefined ? {} : { name: address.name }),
     ...(address.inboxPrefix === undefined ? {} : { inboxPrefix: address.inboxPrefix }),
-    ...(address.credentials === undefined ? {} : { authenticator: credsAuthenticator(readFileSync(address.credentials)) }),
+    ...(address.credentials === undefined
+      ? {}
+      : { authenticator: credsAuthenticator(readFileSync(address.credentials)) }),
     ...(user === "" ? {} : pass === "" ? { token: user } : { user, pass }),
   };
 }

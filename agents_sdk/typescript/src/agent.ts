@@ -76,7 +76,16 @@ const WIRE_NAMES: Readonly<Record<string, string>> = {
   claims: "claims",
   takeover: "takeover",
 };
-const OWN_OPTIONS = ["agentId", "nats", "credentials", "prefix", "inboxPrefix", "maxConcurrency", "drainTimeout", "log"];
+const OWN_OPTIONS = [
+  "agentId",
+  "nats",
+  "credentials",
+  "prefix",
+  "inboxPrefix",
+  "maxConcurrency",
+  "drainTimeout",
+  "log",
+];
 
 /** A request with a known answer: the registry sends it now and then, to see whether the agent does its work. */
 export interface Canary {
@@ -234,8 +243,8 @@ export class Agent {
   /**
    * Connects, registers, serves; returns when all of that is done, however long the registry takes to appear.
    *
-   * If the agent is stopped meanwhile, or told to drain, this returns as well. Throws `AlreadyRegisteredError` if another
-   * live instance holds the id, another `RegistryError` if the registry refuses the registration for another reason.
+   * If the agent is stopped meanwhile, or told to drain, this returns as well. Throws `AlreadyRegisteredError` if
+   * another live instance holds the id, another `RegistryError` if the registry refuses for another reason.
    */
   async start(): Promise<void> {
     this.#life ??= this.#makeLife();
@@ -314,7 +323,9 @@ export class Agent {
 
 /** Returns an id for an agent that has none; what is wrong with a type is said where it is checked. */
 function newId(agentType: unknown): string {
-  return `${String(agentType).replace(/[^A-Za-z0-9_-]/g, "-").slice(0, 96)}-${randomBytes(6).toString("hex")}`;
+  return `${String(agentType)
+    .replace(/[^A-Za-z0-9_-]/g, "-")
+    .slice(0, 96)}-${randomBytes(6).toString("hex")}`;
 }
 
 function checkDrainTimeout(seconds: unknown): void {

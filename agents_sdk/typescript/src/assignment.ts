@@ -3,7 +3,7 @@
 import { type Connection, type Msg, NoReplyError, NoRespondersError } from "./connection.js";
 import { AgentCallError, NotBegunError, NotFoundError, UnavailableError } from "./errors.js";
 import type { AgentInfo, Grant } from "./messages.js";
-import { agentTopic, ASSIGNMENT_HEADER, encode, type Fields, TOKEN_HEADER } from "./protocol.js";
+import { ASSIGNMENT_HEADER, encode, type Fields, TOKEN_HEADER, topicOf } from "./protocol.js";
 import { answerIn, didNotBegin } from "./replies.js";
 import type { Requester } from "./requester.js";
 import { now, sleep } from "./time.js";
@@ -72,7 +72,7 @@ export class Assignment {
   async call(topic: string, payload: Fields = {}, { timeout = 5 }: { timeout?: number } = {}): Promise<unknown> {
     const agentId = this.agent.agent_id;
     try {
-      return answerIn(agentId, await this.#request(agentTopic(agentId, topic), encode(payload), timeout));
+      return answerIn(agentId, await this.#request(topicOf(this.agent, topic), encode(payload), timeout));
     } catch (error) {
       if (error instanceof NoRespondersError) {
         this.requester.hint(agentId, `${topic}: nobody listens`);

@@ -3,7 +3,7 @@
 import { type Connection, NoReplyError, NoRespondersError } from "./connection.js";
 import { AgentCallError, ClosedError, UnavailableError } from "./errors.js";
 import type { AgentInfo, Listing, ServiceQuery } from "./messages.js";
-import { agentTopic, encode, type Fields } from "./protocol.js";
+import { encode, type Fields, topicOf } from "./protocol.js";
 import { answerIn, didNotBegin } from "./replies.js";
 import { Backoff } from "./retry.js";
 import { now, sleep } from "./time.js";
@@ -62,7 +62,13 @@ export class Caller {
   ) {}
 
   /** Returns what an agent answers; see `RegistryClient.call`. */
-  async call(query: ServiceQuery, topic: string, payload: Fields, within: number, atMostOnce: boolean): Promise<unknown> {
+  async call(
+    query: ServiceQuery,
+    topic: string,
+    payload: Fields,
+    within: number,
+    atMostOnce: boolean,
+  ): Promise<unknown> {
     const call: Call = {
       topic,
       body: encode(payload),
@@ -162,7 +168,7 @@ export class Caller {
     const agentId = agent.agent_id;
     this.#count(agentId, 1);
     try {
-      const reply = await this.connection.request(agentTopic(agentId, call.topic), call.body, within);
+      const reply = await this.connection.request(topicOf(agent, call.topic), call.body, within);
       return { answer: answerIn(agentId, reply) };
     } catch (error) {
       if (error instanceof NoRespondersError) return this.#failed(agentId, call.topic, "nobody listens", false);

@@ -24,7 +24,8 @@ const AGENT_ID_WORDS = "1 to 128 characters of A-Z, a-z, 0-9, _ and -";
 const NAME_WORDS = "1 to 128 characters of letters, digits, _ . + and -, a letter or digit first";
 const CAPABILITY_WORDS = "1 to 64 characters of a-z, 0-9, _ and -, a letter or digit first";
 const HEALTH_SUBJECT_WORDS =
-  "a NATS subject without wildcards or spaces, which begins neither with $ nor with _, such as agent.trader-1.health_check";
+  "a NATS subject without wildcards or spaces, which begins neither with $ nor with _, " +
+  "such as agent.trader-1.health_check";
 const TOPIC_WORDS = "one or more tokens joined by dots, without wildcards or spaces, such as quote or orders.check";
 
 const agentId = text(/^[A-Za-z0-9_-]{1,128}$/, AGENT_ID_WORDS);
@@ -161,13 +162,7 @@ function refusing(check: (faults: Detail[]) => Fields): Fields {
   throw new InvalidRequestError(told.join("; ") + further, details);
 }
 
-function checked(
-  rules: Record<string, Rule>,
-  fields: Fields,
-  faults: Detail[],
-  at: string,
-  strict: boolean,
-): Fields {
+function checked(rules: Record<string, Rule>, fields: Fields, faults: Detail[], at: string, strict: boolean): Fields {
   const found: Fields = {};
   for (const [field, { check, required }] of Object.entries(rules)) {
     const value = fields[field];

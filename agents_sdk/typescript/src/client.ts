@@ -134,8 +134,8 @@ export class RegistryClient {
   /**
    * Returns the agents that match, best first, and how many there are in all.
    *
-   * What this client changed itself is seen, whichever replica answers. Agents that do not fit into one answer are asked
-   * for in several requests.
+   * What this client changed itself is seen, whichever replica answers. Agents that do not fit into one answer are
+   * asked for in several requests.
    */
   async discover(query: ServiceQuery = {}): Promise<Listing> {
     const fields = asFields(query);
@@ -320,5 +320,7 @@ function command(agentId: string, reason: string | undefined): Fields {
 function asFields(query: ServiceQuery): Fields {
   const isList = (value: unknown): value is Iterable<string> =>
     typeof value === "object" && value !== null && Symbol.iterator in value;
-  return Object.fromEntries(Object.entries(query).map(([name, value]) => [name, isList(value) ? new Set(value) : value]));
+  return Object.fromEntries(
+    Object.entries(query).map(([name, value]) => [name, isList(value) ? new Set(value) : value]),
+  );
 }

@@ -95,7 +95,7 @@ export class Connection {
   async open(patience: number): Promise<void> {
     const backoff = new Backoff(0.1, 5.0);
     const deadline = now() + patience;
-    while (this.#client === undefined) {
+    while (this.#client === undefined || this.isClosed) {
       if (this.isClosed) throw this.#away();
       try {
         await this.#dial();
@@ -118,7 +118,11 @@ export class Connection {
     this.#tell(false);
     this.#subscriptions.clear();
     if (client === undefined || client.isClosed()) return;
-    if (wasConnected) await keptWithin(this.address.timeout, client.flush().catch(() => undefined));
+    if (wasConnected)
+      await keptWithin(
+        this.address.timeout,
+        client.flush().catch(() => undefined),
+      );
     await keptWithin(this.address.timeout, client.close());
   }
 
@@ -178,7 +182,12 @@ export class Connection {
 
   /** Waits until the server has read everything written so far; throws `UnavailableError` if it does not in time. */
   async flush(within = 2): Promise<void> {
-    const flushed = this.#present().flush().then(() => true, () => false);
+    const flushed = this.#present()
+      .flush()
+      .then(
+        () => true,
+        () => false,
+      );
     if (!(await keptWithin(within, flushed)) || !(await flushed)) {
       throw new UnavailableError(`${this.#where} does not answer`);
     }

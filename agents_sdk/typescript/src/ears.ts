@@ -24,7 +24,7 @@ export class Ears {
     private readonly log: Log,
   ) {}
 
-  /** Hears from now on; throws `UnavailableError` if NATS is away. What has failed half-way goes on where it stopped. */
+  /** Hears from now on; throws `UnavailableError` if NATS is away. Called again, it goes on where it stopped. */
   async open(): Promise<void> {
     this.#hear(agentTopic(this.agentId, HEALTH_CHECK), (msg) => void this.#answer(msg));
     this.#hear(agentTopic(this.agentId, DRAIN), (msg) => this.#takeOrder(msg));

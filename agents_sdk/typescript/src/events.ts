@@ -17,14 +17,16 @@ export type Event =
   | { kind: "scaling"; event: ScalingOrder }
   | { kind: "registry"; event: RegistryEvent }
   | { kind: "assignment"; event: AssignmentLost }
-  | { kind: "conflict"; event: Fields };
+  | { kind: "conflict"; event: Fields }
+  /** One of a kind that this version does not know. */
+  | { kind: "other"; event: Fields };
 
-export type EventKind = Event["kind"];
+export type EventKind = (typeof EVENT_KINDS)[number];
 
-/** Returns the event in a message; undefined if it holds none, which is logged, or is of a kind not known here. */
+/** Returns the event in a message; undefined if it holds none, which is logged. */
 export function readEvent(subjects: Subjects, subject: string, payload: Uint8Array, log: Log): Event | undefined {
-  const kind = subjects.kindOf(subject);
-  if (!(EVENT_KINDS as readonly string[]).includes(kind)) return undefined;
+  const named = subjects.kindOf(subject);
+  const kind = (EVENT_KINDS as readonly string[]).includes(named) ? named : "other";
   try {
     return { kind, event: parse(payload) } as unknown as Event;
   } catch (error) {

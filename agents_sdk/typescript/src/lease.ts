@@ -5,10 +5,17 @@
 // A lease is held from the receipt of a registration on. A beat that is answered `not_found` means that the registry
 // knows the agent no more: it registers again, as the same instance. A beat that is answered `stale_incarnation` means
 // that another instance has taken its place: it ends. Unless that instance is itself: it registered with a bucket, then
-// with another one, and the first is back. Then it registers again. All other troubles are weather: the next beat comes,
-// however long they last.
+// with another one, and the first is back. Then it registers again. All other troubles are weather: the next beat
+// comes, however long they last.
 
-import { InternalError, NotFoundError, OverloadedError, type RegistryError, StaleIncarnationError, UnavailableError } from "./errors.js";
+import {
+  InternalError,
+  NotFoundError,
+  OverloadedError,
+  type RegistryError,
+  StaleIncarnationError,
+  UnavailableError,
+} from "./errors.js";
 import { Backoff } from "./retry.js";
 
 /** Beats come up to this share of the interval early, so that agents that started together drift apart. */

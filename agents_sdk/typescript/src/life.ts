@@ -36,8 +36,8 @@ class Deferred<T> {
 /**
  * Brings an agent's parts up and down in the right order.
  *
- * Topics are subscribed after registering: until then the id may be another instance's, and so is its work. When leaving
- * they are given up last, after deregistering, so that whoever still asks is sent elsewhere at once.
+ * Topics are subscribed after registering: until then the id may be another instance's, and so is its work. When
+ * leaving they are given up last, after deregistering, so that whoever still asks is sent elsewhere at once.
  */
 export class Life {
   isServing = false;

@@ -85,6 +85,8 @@ export interface AgentInfo {
   canaries: Record<string, DeclaredCanary>;
   reserved: number;
   suspicion: number;
+  /** The service that knows nothing of the registry, and was made this agent; its topics are reached by `endpoints`. */
+  adopted?: { protocol: string; service: string; endpoints: Record<string, string> } | null;
   /** What its status rests on; only `registry.get` shows it. */
   evidence?: Fields | null;
 }

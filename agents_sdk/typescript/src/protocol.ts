@@ -65,7 +65,7 @@ export class Subjects {
   operation(name: string, fields: Fields = {}, replica?: string): string {
     const start = replica === undefined ? this.prefix : `${this.prefix}.replica.${replica}`;
     const agentId = fields["agent_id"];
-    // An ill-formed id cannot be part of a subject; the plain form carries it to the registry, which says what is wrong.
+    // An ill-formed id cannot be part of a subject; the plain form carries it to the registry, which says so.
     const bound = AGENT_BOUND.has(name) && typeof agentId === "string" && AGENT_ID.test(agentId);
     return bound ? `${start}.${name}.${agentId}` : `${start}.${name}`;
   }
@@ -89,6 +89,14 @@ export class Subjects {
 /** Returns the subject of an agent's topic, for example `agent.trader-1.quote`. */
 export function agentTopic(agentId: string, topic: string): string {
   return `agent.${agentId}.${topic}`;
+}
+
+/** Returns the subject on which one of an agent's topics is reached; a service that was adopted has its own. */
+export function topicOf(
+  agent: { agent_id: string; adopted?: { endpoints: Record<string, string> } | null },
+  topic: string,
+): string {
+  return agent.adopted?.endpoints[topic] ?? agentTopic(agent.agent_id, topic);
 }
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true });

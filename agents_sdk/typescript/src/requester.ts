@@ -105,7 +105,8 @@ export class Requester {
   }
 
   #tell(operation: string, fields: Fields): void {
-    if (this.connection.isConnected) this.connection.publish(this.subjects.operation(operation, fields), encode(fields));
+    if (this.connection.isConnected)
+      this.connection.publish(this.subjects.operation(operation, fields), encode(fields));
   }
 
   /** Asks once; returns the answer, or a failure after which asking again may help. */

@@ -24,8 +24,8 @@ export type Handler = (request: any, signal: AbortSignal) => unknown;
 /**
  * Runs handlers for the requests to one agent, so many at once and no more.
  *
- * What a handler throws becomes an error reply: `InvalidRequestError` tells the caller what is wrong with the request; of
- * anything else only the class is told, the rest is logged.
+ * What a handler throws becomes an error reply: `InvalidRequestError` tells the caller what is wrong with the request;
+ * of anything else only the class is told, the rest is logged.
  */
 export class Service {
   readonly #stopped = new AbortController();

@@ -38,8 +38,8 @@ export interface Counts {
 }
 
 /**
- * Counts what the agent does. One thread writes; another one that reads meanwhile may see a request counted and its time
- * not yet, which is no harm.
+ * Counts what the agent does. One thread writes; another one that reads meanwhile may see a request counted and its
+ * time not yet, which is no harm.
  */
 export class Vitals {
   readonly #numbers: Float64Array;

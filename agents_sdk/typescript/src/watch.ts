@@ -45,7 +45,14 @@ export class Watch {
     query: ServiceQuery,
     private readonly log: Log,
   ) {
-    this.#query = { ...query, min_health_score: 0, max_load_factor: 1, sort_by: "random", limit: MAX_LIMIT, explain: false };
+    this.#query = {
+      ...query,
+      min_health_score: 0,
+      max_load_factor: 1,
+      sort_by: "random",
+      limit: MAX_LIMIT,
+      explain: false,
+    };
   }
 
   /** Yields a snapshot, then changes; throws if there is no first snapshot, and `ClosedError` at the end. */
@@ -131,14 +138,23 @@ export class Watch {
   }
 
   #matches(agent: AgentInfo): boolean {
-    const { capabilities = [], tags = [], exclude = [], statuses = ["active", "degraded"], metadata = {} } = this.#query;
+    const {
+      capabilities = [],
+      tags = [],
+      exclude = [],
+      statuses = ["active", "degraded"],
+      metadata = {},
+    } = this.#query;
     const { agent_type: type } = this.#query;
     const has = (all: readonly string[], wanted: Iterable<string>): boolean =>
       [...wanted].every((each) => all.includes(each));
     return (
       [...statuses].includes(agent.status) &&
       (type === undefined || agent.agent_type === type) &&
-      has(agent.capabilities, [...capabilities].map((each) => each.toLowerCase())) &&
+      has(
+        agent.capabilities,
+        [...capabilities].map((each) => each.toLowerCase()),
+      ) &&
       has(agent.tags, tags) &&
       Object.entries(metadata).every(([key, value]) => JSON.stringify(agent.metadata[key]) === JSON.stringify(value)) &&
       ![...exclude].includes(agent.agent_id)

@@ -6,7 +6,7 @@ import { ASSIGNMENT_HEADER, CANARY_HEADER, TOKEN_HEADER } from "./protocol.js";
 /** What a request says of its assignment. */
 export interface AssignedWork {
   assignmentId: string;
-  /** To be passed on to whatever refuses a lower one than it has seen; undefined if the request has none that is one. */
+  /** To be passed on to whatever refuses a lower one than it has seen; undefined if the request has none. */
   fencingToken: number | undefined;
 }
 
