@@ -305,6 +305,7 @@ export class Agent {
       this.#log,
     );
     heart.send({ what: "metrics", metrics: this.#metrics });
+    heart.send({ what: "work", connected: this.#connection.isConnected });
     return heart;
   }
 

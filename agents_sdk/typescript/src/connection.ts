@@ -118,19 +118,16 @@ export class Connection {
     this.#tell(false);
     this.#subscriptions.clear();
     if (client === undefined || client.isClosed()) return;
-    if (wasConnected)
-      await keptWithin(
-        this.address.timeout,
-        client.flush().catch(() => undefined),
-      );
+    const flushed = wasConnected ? client.flush().catch(() => undefined) : Promise.resolve(); // it may go meanwhile
+    await keptWithin(this.address.timeout, flushed);
     await keptWithin(this.address.timeout, client.close());
   }
 
   /** Publishes a message, now or not at all. */
-  publish(subject: string, payload: string | Uint8Array, headers?: Record<string, string>, reply?: string): void {
+  publish(subject: string, payload: string | Uint8Array, headers?: Record<string, string>): void {
     const client = this.#present();
     try {
-      client.publish(subject, payload, { ...asHeaders(headers), ...(reply === undefined ? {} : { reply }) });
+      client.publish(subject, payload, asHeaders(headers));
     } catch (error) {
       throw this.#translated(error, payload);
     }

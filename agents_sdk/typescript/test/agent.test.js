@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Agent, InvalidRequestError, UnavailableError } from "../dist/index.js";
-import { OWN_METRICS } from "../dist/condition.js";
+import { Condition, OWN_METRICS, Pulse, Reach } from "../dist/condition.js";
 import { metricsBetween, Vitals } from "../dist/vitals.js";
 import { workOf } from "../dist/work.js";
 import { Backoff } from "../dist/retry.js";
@@ -128,6 +128,47 @@ test("vitals count what the work thread does", () => {
   assert.deepEqual(metricsBetween(first, first), { requests_served: 1 });
   work.report(0.9, 0.7);
   assert.deepEqual([heart.read().loadFactor, heart.read().healthScore], [0.9, 0.7]);
+});
+
+test("an agent that can begin nothing counts as fully loaded", async (t) => {
+  let time = 100_000;
+  t.mock.method(performance, "now", () => time);
+  const [pulse, reach] = [new Pulse(() => undefined), new Reach()];
+  const condition = new Condition(new Vitals(2, []), pulse, reach, undefined);
+  const told = async () => {
+    const { status, load_factor: load } = await condition.answer();
+    return [status, load, condition.isNews];
+  };
+  const idle = ["ok", 0, false];
+  reach.note(true);
+  assert.deepEqual(await told(), idle);
+  pulse.knock();
+  time += 1500;
+  assert.deepEqual(await told(), ["busy", 1, true], "its thread does not answer");
+  assert.equal((await condition.beat(99.12345)).fields.load_factor, 1);
+  assert.equal(condition.isNews, false, "the beat has said so");
+  pulse.answer();
+  assert.deepEqual(await told(), ["busy", 1, false], "it was that late the last time");
+  pulse.knock();
+  pulse.answer();
+  await condition.beat(undefined);
+  reach.noteWork(false);
+  time += 1500;
+  assert.deepEqual(await told(), idle, "its work connection may be about to come back");
+  time += 1000;
+  assert.deepEqual(await told(), ["busy", 1, true], "requests do not reach it");
+  reach.note(false);
+  time += 5000;
+  reach.note(true);
+  assert.deepEqual(await told(), idle, "an outage takes both connections");
+});
+
+test("what an application reports stands in place of what is measured", async () => {
+  const condition = new Condition(new Vitals(2, []), new Pulse(() => undefined), new Reach(), async () => 0.75);
+  condition.metrics = { queue_depth: 3, uptime: 50 };
+  const { fields } = await condition.beat(99.12345);
+  const metrics = { requests_served: 0, work_loop_lag: 0, uptime: 50, queue_depth: 3 };
+  assert.deepEqual(fields, { health_score: 0.75, load_factor: 0, metrics });
 });
 
 test("a request says what it is for", () => {
