@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -17,63 +17,16 @@ from pydantic import BaseModel
 from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
 from agents_sdk.feed import Feed
-from agents_sdk.protocol.assignments import (
-    AssignmentListing,
-    AssignmentRequest,
-    AssignmentsQuery,
-    Grant,
-    ReleaseCommand,
-    ReleaseReceipt,
-)
 from agents_sdk.protocol.codec import adapter, check, decode_reply, parse
-from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery, Vocabulary
+from agents_sdk.protocol.discovery import AgentInfo, ServiceQuery
 from agents_sdk.protocol.errors import ERRORS, RegistryError, error_from_body
 from agents_sdk.protocol.events import cloud_event_headers
-from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Deregistered, Receipt, Registration
-from agents_sdk.protocol.scaling import PolicyChange, ScalingQuery, ScalingReport
-from agents_sdk.protocol.statistics import Empty
-from agents_sdk.protocol.subjects import OPERATIONS, Subjects
-from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport, ProblemReport, ReportReceipt
+from agents_sdk.protocol.operations import OPERATIONS
+from agents_sdk.protocol.subjects import Subjects
 from agents_sdk.replies import ELSEWHERE, AgentCallError, answer_in
-from agents_sdk.requester import Requester, _encode
+from agents_sdk.requester import Requester, encode_fields
 
 HERE = Path(__file__).parent
-
-REQUESTS: Mapping[str, type] = {
-    "register": Registration,
-    "heartbeat": Heartbeat,
-    "health": HealthReport,
-    "performance": PerformanceReport,
-    "report": ProblemReport,
-    "get": AgentQuery,
-    "discover": ServiceQuery,
-    "assign": AssignmentRequest,
-    "release": ReleaseCommand,
-    "assignments": AssignmentsQuery,
-    "capabilities": Empty,
-    "stats": Empty,
-    "suspend": AgentCommand,
-    "resume": AgentCommand,
-    "drain": AgentCommand,
-    "deregister": AgentCommand,
-    "scaling.get": ScalingQuery,
-    "scaling.set": PolicyChange,
-}
-
-REPLIES: Mapping[str, Callable[[Any], Any]] = {
-    "register": Receipt.model_validate,
-    "heartbeat": Ack.model_validate,
-    "health": Ack.model_validate,
-    "report": ReportReceipt.model_validate,
-    "get": AgentInfo.from_wire,
-    "discover": Listing.from_wire,
-    "assign": Grant.from_wire,
-    "release": ReleaseReceipt.model_validate,
-    "assignments": AssignmentListing.model_validate,
-    "capabilities": Vocabulary.model_validate,
-    "deregister": Deregistered.model_validate,
-    "scaling.get": ScalingReport.model_validate,
-}
 
 
 def vectors(name: str) -> Any:
@@ -114,9 +67,9 @@ def test_requests(vector: dict[str, Any]) -> None:
     operation, fields = vector["operation"], vector["fields"]
     requester = Requester(Connection(Address(())), Subjects(), 1.0)
     assert requester._subject(operation, fields) == vector["subject"]
-    received = parse(_encode(fields))
+    received = parse(encode_fields(fields))
     assert received == fields
-    message = adapter(REQUESTS[operation])
+    message = adapter(OPERATIONS[operation].request)
     if "error" in vector:
         with pytest.raises(RegistryError) as raised:
             check(message, received)
@@ -141,8 +94,9 @@ def test_payloads(vector: dict[str, Any]) -> None:
 @named(vectors("reply"))
 def test_replies(vector: dict[str, Any]) -> None:
     reply = vector["reply"]
-    read = REPLIES[vector["operation"]](decode_reply(orjson.dumps({**reply, **vector.get("later", {})})))
-    written = plain(read)
+    form = OPERATIONS[vector["operation"]].reply
+    read = getattr(form, "from_wire", None) or form.model_validate
+    written = plain(read(decode_reply(orjson.dumps({**reply, **vector.get("later", {})}))))
     assert {name: written[name] for name in reply} == reply
 
 

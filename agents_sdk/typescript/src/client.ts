@@ -200,6 +200,11 @@ export class RegistryClient {
     return this.#requester.ask("stats", {});
   }
 
+  /** Returns the wire contract for programs: an AsyncAPI document, or with a name the JSON Schema of one message. */
+  schema(of: { format?: "asyncapi" | "json-schema"; name?: string } = {}): Promise<Fields> {
+    return this.#requester.ask("schema", { ...of });
+  }
+
   /** Returns the known capabilities, and how many agents have each. */
   async capabilities(): Promise<Vocabulary> {
     return (await this.#requester.ask("capabilities", {})) as unknown as Vocabulary;

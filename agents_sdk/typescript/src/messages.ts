@@ -98,6 +98,8 @@ export interface ServiceQuery {
   min_health_score?: number;
   max_load_factor?: number;
   tags?: Iterable<string>;
+  /** Ids of skills that its A2A agent card must name. */
+  skills?: Iterable<string>;
   limit?: number;
   sort_by?: "performance" | "health" | "load" | "random";
   version?: string;

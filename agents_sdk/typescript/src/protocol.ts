@@ -39,7 +39,7 @@ const REPORTS = ["heartbeat", "health", "performance"];
 const AGENT_BOUND: ReadonlySet<string> = new Set([...COMMANDS, ...REPORTS, "report", "get", "release"]);
 
 /** Operations that go to one replica, by a queue group; each replica serves them under its own name, too. */
-const SHARED: ReadonlySet<string> = new Set([...COMMANDS, "get", "discover", "stats", "capabilities"]);
+const SHARED: ReadonlySet<string> = new Set([...COMMANDS, "get", "discover", "stats", "capabilities", "schema"]);
 
 const CHANGES: ReadonlySet<string> = new Set([...COMMANDS, ...REPORTS, "scaling.set", "assign", "release"]);
 

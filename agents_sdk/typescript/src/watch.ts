@@ -131,8 +131,9 @@ export class Watch {
       if (error instanceof NotFoundError) return undefined;
       throw error;
     }
-    if (this.#query.version === undefined) return this.#matches(agent) ? agent : undefined;
-    // A specifier is the registry's to judge.
+    const { version, skills } = this.#query;
+    if (version === undefined && skills === undefined) return this.#matches(agent) ? agent : undefined;
+    // What a specifier and an agent card say is the registry's to judge.
     const { agents } = await this.discover({ ...this.#query, min_revision: event.revision });
     return agents.find((each) => each.agent_id === agent.agent_id);
   }

@@ -122,6 +122,7 @@ test("the registry tells of itself", { skip }, async () => {
   assert.ok(capabilities.some((each) => each.name === "trading" && each.builtin));
   assert.equal(open, false);
   assert.equal((await registry.stats()).leader, true);
+  assert.equal((await registry.schema({ name: "Receipt" })).title, "Receipt");
   const changed = await registry.setScaling("whale_tracking", { min_agents: 0, max_agents: 3 });
   assert.equal(changed.capabilities[0].policy.max_agents, 3);
   assert.equal((await registry.scaling("whale_tracking")).capabilities[0].policy.source, "policy");
