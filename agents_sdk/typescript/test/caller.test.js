@@ -1,0 +1,134 @@
+// Calling an agent by what it can do, with a NATS that answers as a test wants.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Caller } from "../dist/caller.js";
+import { NoReplyError, NoRespondersError } from "../dist/connection.js";
+import { topicOf } from "../dist/protocol.js";
+import { AgentCallError, ClosedError, UnavailableError } from "../dist/errors.js";
+
+const agents = (...ids) => ids.map((id, n) => ({ agent_id: id, load_factor: n / 10, max_concurrency: 4 }));
+const reply = (value) => ({ data: new TextEncoder().encode(JSON.stringify(value)) });
+const refusing = (status, message) => ({
+  data: new Uint8Array(),
+  headers: { get: (name) => ({ "Nats-Service-Error-Code": status, "Nats-Service-Error": message })[name] ?? "" },
+});
+
+/** A caller whose agents answer as `answers` says; what it did is kept. */
+function calling(answers, { listings = () => agents(...Object.keys(answers)), random = () => 0 } = {}) {
+  const asked = [];
+  const reported = [];
+  let discovered = 0;
+  const connection = {
+    async request(subject, _body, within) {
+      const agentId = subject.split(".")[1];
+      asked.push(agentId);
+      const answer = answers[agentId];
+      const value = typeof answer === "function" ? await answer(within) : answer;
+      if (value instanceof Error) throw value;
+      return value;
+    },
+  };
+  const discover = async () => {
+    discovered += 1;
+    const found = listings();
+    if (found instanceof Error) throw found;
+    return { agents: found, total: found.length, revision: 1 };
+  };
+  const caller = new Caller(connection, discover, (id, problem) => reported.push([id, problem]), random);
+  const call = (within = 0.3, atMostOnce = false) =>
+    caller.call({ capabilities: ["trading"] }, "quote", {}, within, atMostOnce);
+  return { call, asked, reported, discovered: () => discovered };
+}
+
+test("the better of two is asked, and a listing serves for a while", async () => {
+  const { call, asked, discovered } = calling({ a: reply(1), b: reply(2) });
+  assert.equal(await call(), 1);
+  assert.equal(await call(), 1);
+  assert.deepEqual([asked, discovered()], [["a", "a"], 1]);
+});
+
+test("a service that was adopted is reached on its own subjects", () => {
+  const adopted = { protocol: "micro", service: "quotes", endpoints: { quote: "quotes.get" } };
+  assert.equal(topicOf({ agent_id: "a", adopted }, "quote"), "quotes.get");
+  assert.equal(topicOf({ agent_id: "a", adopted }, "other"), "agent.a.other");
+  assert.equal(topicOf({ agent_id: "a", adopted: null }, "quote"), "agent.a.quote");
+});
+
+test("what was sent counts as load", async () => {
+  let finish;
+  const held = new Promise((resolve) => (finish = resolve));
+  const { call, asked } = calling({ a: () => held.then(() => reply(1)), b: reply(2) });
+  const first = call(5);
+  await new Promise(setImmediate);
+  assert.equal(await call(), 2);
+  finish();
+  assert.equal(await first, 1);
+  assert.deepEqual(asked, ["a", "b"]);
+});
+
+test("who is not there, busy or leaving is passed over, and the registry hears of the first", async () => {
+  const answers = {
+    a: new NoRespondersError(""),
+    b: refusing("429", "busy"),
+    c: refusing("503", "leaving"),
+    d: reply(4),
+  };
+  const { call, asked, reported } = calling(answers);
+  assert.equal(await call(), 4);
+  assert.deepEqual(asked.sort(), ["a", "b", "c", "d"]);
+  assert.deepEqual(reported, [["a", "quote: nobody listens"]]);
+});
+
+test("an error of the agent is final", async () => {
+  const { call, asked } = calling({ a: refusing("400", "no such symbol"), b: reply(2) });
+  await assert.rejects(call(), (error) => error instanceof AgentCallError && error.status === 400);
+  assert.deepEqual(asked, ["a"]);
+});
+
+test("silence is tried elsewhere, unless it must not be done twice", async () => {
+  const silent = async (within) => {
+    await new Promise((resolve) => setTimeout(resolve, within * 1000));
+    return new NoReplyError("");
+  };
+  const { call, reported } = calling({ a: silent, b: reply(2) });
+  assert.equal(await call(), 2);
+  assert.match(reported[0][1], /^quote: no answer within 0.15 s$/);
+  const once = calling({ a: silent, b: reply(2) });
+  await assert.rejects(once.call(0.3, true), /a: no answer within 0.15 s; it may have begun/);
+  assert.deepEqual(once.asked, ["a"]);
+});
+
+test("who does not answer is asked again when all have been", async () => {
+  let times = 0;
+  const flaky = () => (++times < 3 ? refusing("429", "busy") : reply("at last"));
+  const { call, discovered } = calling({ a: flaky });
+  assert.equal(await call(2), "at last");
+  assert.ok(discovered() >= 1);
+});
+
+test("in the end it is told who failed and why", async () => {
+  const { call } = calling({ a: new NoRespondersError(""), b: refusing("429", "busy") });
+  const told = /^UnavailableError: no agent for trading did 'quote' within 0.1 s \(.*a: nobody listens.*\)$/;
+  await assert.rejects(call(0.1), told);
+  const nobody = calling({}, { listings: () => [] });
+  await assert.rejects(nobody.call(0.1), /no agent found for trading within 0.1 s$/);
+});
+
+test("without a registry, whom it listed last is asked", async (t) => {
+  let away = false;
+  const { call } = calling({ a: reply(1) }, { listings: () => (away ? new UnavailableError("away") : agents("a")) });
+  assert.equal(await call(), 1);
+  away = true;
+  const clock = performance.now.bind(performance);
+  t.mock.method(performance, "now", () => clock() + 2000); // the listing is too old
+  assert.equal(await call(), 1);
+  const never = calling({ a: reply(1) }, { listings: () => new UnavailableError("away") });
+  await assert.rejects(never.call(0.1), /\(agents cannot be found: away\)$/);
+});
+
+test("a closed client is not tried again", async () => {
+  const { call, discovered } = calling({ a: reply(1) }, { listings: () => new ClosedError("closed") });
+  await assert.rejects(call(5), ClosedError);
+  assert.equal(discovered(), 1);
+});
