@@ -21,6 +21,9 @@ from agents_sdk import AgentStatus, RegistryClient, ServiceQuery
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
+NO_CONTEXTS = os.devnull
+"""For `XDG_CONFIG_HOME`: whoever runs the tests may have selected a context of the `nats` CLI."""
+
 WITHIN = 30.0
 """Seconds that anything may take before a test gives up; all of it takes one or two."""
 
@@ -33,7 +36,8 @@ def environment(**changes: str) -> dict[str, str]:
         if not name.startswith(("NATS_", "AGENT_REGISTRY_", "XDG_", "OTEL_", "COLUMNS"))
         or name == "AGENT_REGISTRY_NATS_SERVER"
     }
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **changes}
+    silent = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "XDG_CONFIG_HOME": NO_CONTEXTS}
+    return {**kept, **silent, **changes}
 
 
 def command(*arguments: str | Path) -> list[str]:
