@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -19,6 +18,7 @@ import pytest
 from typer.main import get_command
 
 from agent_registry.main import app
+from tests import nats_cli
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -172,9 +172,7 @@ def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
     """With the real `nats` command where there is one; `tests/docs` plays every line of subjects.md without it, too."""
     lines = [command for command in COMMANDS if command.startswith("nats ")]
     assert len(lines) == 8
-    nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
-    if nats is None:
-        pytest.skip("there is no `nats` command here; go install github.com/nats-io/natscli/nats@latest brings it")
+    nats = nats_cli.find()
     for line in lines:
         command = line.replace("nats ", f"{nats} ", 1)
         if line in STAY:
