@@ -21,6 +21,9 @@ from agents_sdk import AgentStatus, RegistryClient, ServiceQuery
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
+BINARIES = ("AGENT_REGISTRY_NATS_SERVER", "AGENT_REGISTRY_NATS_CLI")
+"""Variables that say what to run, not how it is to be."""
+
 NO_CONTEXTS = os.devnull
 """For `XDG_CONFIG_HOME`: whoever runs the tests may have selected a context of the `nats` CLI."""
 
@@ -34,7 +37,7 @@ def environment(**changes: str) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("NATS_", "AGENT_REGISTRY_", "XDG_", "OTEL_", "COLUMNS"))
-        or name == "AGENT_REGISTRY_NATS_SERVER"
+        or name in BINARIES
     }
     silent = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "XDG_CONFIG_HOME": NO_CONTEXTS}
     return {**kept, **silent, **changes}
