@@ -104,7 +104,7 @@ def _text(value: str, where: str) -> str:
     if scheme == "env":
         variable = rest.removeprefix("//")
         if not os.environ.get(variable):
-            raise CommandError(f"{where} is in the environment variable {variable!r}, which is not set", code=Exit.USAGE)
+            raise CommandError(f"{where} is in the variable {variable!r}, which is not set", code=Exit.USAGE)
         return os.environ[variable]
     if scheme:
         raise _unreadable(where, scheme)

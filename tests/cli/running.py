@@ -36,8 +36,7 @@ def environment(**changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("NATS_", "AGENT_REGISTRY_", "XDG_", "OTEL_", "COLUMNS"))
-        or name in BINARIES
+        if not name.startswith(("NATS_", "AGENT_REGISTRY_", "XDG_", "OTEL_", "COLUMNS")) or name in BINARIES
     }
     silent = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "XDG_CONFIG_HOME": NO_CONTEXTS}
     return {**kept, **silent, **changes}

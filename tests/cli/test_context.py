@@ -144,12 +144,17 @@ def test_references_to_a_file_and_to_a_variable_are_followed(
     context = load("variable")
     assert (context.password, context.token) == ("s3cret", "at:home")
     monkeypatch.delenv("SECRET")
-    assert "password is in the environment variable 'SECRET', which is not set" in refused("variable").message
+    assert "password is in the variable 'SECRET', which is not set" in refused("variable").message
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("creds", "op://vault/item/field"), ("creds", "data:;base64,eA=="), ("nkey", "ENV://SEED"), ("token", "nsc://a/b")],
+    [
+        ("creds", "op://vault/item/field"),
+        ("creds", "data:;base64,eA=="),
+        ("nkey", "ENV://SEED"),
+        ("token", "nsc://a/b"),
+    ],
 )
 def test_other_references_are_refused(contexts: Path, field: str, value: str) -> None:
     write(contexts, "vault", **{field: value})

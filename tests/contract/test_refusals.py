@@ -98,7 +98,7 @@ async def test_a_refusal_says_what_would_be_right(registry: Replica, nc: Client)
         ("discover", {"version": "newest"}, "such as '>=2,<3'"),
         ("register", {**TRADER, "capabilities": ["tradng"]}, "'tradng' is not known here; did you mean 'trading'?"),
         ("register", {**TRADER, "tags": "crypto"}, "tags: must be an array, such as [\"crypto\"]; got 'crypto'"),
-        ("discover", {"tags": "a, b"}, "tags: must be an array, such as [\"a\",\"b\"]; got 'a, b'"),
+        ("discover", {"tags": "a, b"}, 'tags: must be an array, such as ["a","b"]; got \'a, b\''),
         ("assign", {"exclude": " "}, "exclude: must be an array; got ' '"),
         ("discover", {"limit": "5"}, "limit: must be a whole number, without quotes; got '5'"),
         ("discover", {"limit": "five"}, "limit: must be a whole number; got 'five'"),
