@@ -372,7 +372,7 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.events\.registry\.leader_changed",
         r"registry\.events\.assignment\.lost\.[a-z]+-1",
         r"registry\.replica\.<replica>(\.<subject>)?",
-        r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
+        r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask|summary)",
         r"\$SRV\.PING\.registry",
         *(re.escape(kind) for kind in events.CE_TYPES.values()),
     ]
@@ -509,6 +509,12 @@ class TestLines:
         for operation in subjects.OPERATIONS:
             subject = NAMES.operation(operation)
             assert any(re.fullmatch(rf"{re.escape(subject)}(\.[a-z]+-1)?", name) for name in answered), operation
+
+    def test_every_error_that_a_line_can_bring_about_is_shown(self) -> None:
+        """And played: the page says of the two others that no line does."""
+        shown = {step.answer["error"]["code"] for step in STEPS if "error" in (step.answer or ())}
+        assert shown == set(ERRORS) - {"overloaded", "internal"}
+        assert "No line brings about `overloaded` and `internal`." in SECTIONS["Errors"].text
 
     async def test_with_a_plain_client(self, registry: Replica, nc: Client) -> None:
         await _play(PlainPlayer(nc))

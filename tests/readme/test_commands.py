@@ -169,18 +169,20 @@ def test_make_test_is_a_target() -> None:
 
 
 def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
-    """With the real `nats` command where there is one; `tests/docs` plays every line of subjects.md without it, too."""
+    """With the real `nats` command where there is one, and the agent that some of them ask."""
     lines = [command for command in COMMANDS if command.startswith("nats ")]
     assert len(lines) == 8
     nats = nats_cli.find()
-    for line in lines:
-        command = line.replace("nats ", f"{nats} ", 1)
-        if line in STAY:
-            with running(command, registry) as sub:
-                assert sub.stdout is not None
-                assert "Subscribing on registry.events.>" in sub.stdout.readline()
-        else:
-            assert run(command, registry), line
+    with running("python examples/canary.py", registry) as agent:
+        wait(lambda: "quoter-1" in run("agent-registry agents", registry), agent)
+        for line in lines:
+            command = line.replace("nats ", f"{nats} ", 1)
+            if line in STAY:
+                with running(command, registry) as sub:
+                    assert sub.stdout is not None
+                    assert "Subscribing on registry.events.>" in sub.stdout.readline()
+            else:
+                assert run(command, registry), line
 
 
 def test_no_command_is_left_out() -> None:
