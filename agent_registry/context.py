@@ -11,10 +11,22 @@ from typing import Any
 
 from agent_registry.failure import CommandError, Exit
 
-_UNSUPPORTED = ("nsc", "socks_proxy", "user_jwt", "user_seed", "windows_cert_store")
-"""Fields that change how a connection is made in ways that nats-py does not offer."""
+VARIABLE = "NATS_CONTEXT"
 
-_FIELDS = ("url", "creds", "user", "password", "token", "nkey", "cert", "key", "ca", "inbox_prefix")
+SELECTED = "the selected nats context"
+"""What names the context that `nats context select` chose, for errors."""
+
+_TEXTS = ("url", "user", "password", "token", "inbox_prefix")
+_FILES = ("creds", "nkey", "cert", "key", "ca")
+
+_SCHEMES = ("file", "env", "op", "nsc", "data")
+"""A credential that begins with one of these and a colon is not there itself, but says where the `nats` CLI gets it."""
+
+_WITHOUT_EFFECT = (
+    "name", "description", "color_scheme", "jetstream_event_prefix",
+    "windows_cert_match_by", "windows_cert_match", "windows_ca_certs_match",  # nothing without `windows_cert_store`
+)  # fmt: skip
+"""Fields that change nothing here."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +44,20 @@ class Context:
     key: str = ""
     ca: str = ""
     inbox_prefix: str = ""
+    tls_first: bool = False
 
 
 def folder() -> Path:
     """Return where the `nats` CLI keeps its contexts."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "nats" / "context"
+    return _root() / "context"
+
+
+def selected() -> str:
+    """Return the name of the context that `nats context select` chose; empty when there is none."""
+    try:
+        return (_root() / "context.txt").read_text("utf-8").strip()
+    except (OSError, ValueError):  # to the `nats` CLI, too, one that it cannot read is none
+        return ""
 
 
 def load(name: str, option: str = "--context") -> Context:
@@ -61,22 +81,60 @@ def load(name: str, option: str = "--context") -> Context:
         raise CommandError(f"{option}: cannot read {path}: {error}", code=Exit.USAGE) from error
     if not isinstance(found, dict):
         raise CommandError(f"{option}: {path} must hold a JSON object", code=Exit.USAGE)
-    return _understood(name, found, option)
+    return _understood(name, found, f"{option}: context {name!r}")
 
 
-def _understood(name: str, found: dict[str, Any], option: str) -> Context:
-    odd = [field for field in _UNSUPPORTED if found.get(field)]
+def _understood(name: str, found: dict[str, Any], where: str) -> Context:
+    known = (*_TEXTS, *_FILES, "tls_first", *_WITHOUT_EFFECT)
+    odd = [field for field, value in found.items() if value and field not in known]
     if odd:
         raise CommandError(
-            f"{option}: context {name!r} uses {', '.join(odd)}, which agent-registry does not support",
+            f"{where} uses {', '.join(odd)}, which agent-registry does not support",
             "say it with --nats and --creds instead",
             Exit.USAGE,
         )
-    fields = {field: str(found.get(field) or "") for field in _FIELDS}
-    for field in ("creds", "nkey", "cert", "key", "ca"):
-        if fields[field]:
-            fields[field] = str(Path(fields[field]).expanduser())
-    return Context(name=name, **fields)
+    texts = {field: _text(str(found.get(field) or ""), f"{where}: {field}") for field in _TEXTS}
+    files = {field: _file(str(found.get(field) or ""), f"{where}: {field}") for field in _FILES}
+    return Context(name=name, **texts, **files, tls_first=bool(found.get("tls_first")))
+
+
+def _text(value: str, where: str) -> str:
+    """Return a value, or that of the environment variable that it refers to."""
+    scheme, rest = _reference(value)
+    if scheme == "env":
+        variable = rest.removeprefix("//")
+        if not os.environ.get(variable):
+            raise CommandError(f"{where} is in the variable {variable!r}, which is not set", code=Exit.USAGE)
+        return os.environ[variable]
+    if scheme:
+        raise _unreadable(where, scheme)
+    return value
+
+
+def _file(value: str, where: str) -> str:
+    """Return the path of a file."""
+    scheme, rest = _reference(value)
+    if scheme not in ("", "file"):
+        raise _unreadable(where, scheme)
+    return str(Path(os.path.expandvars(rest.removeprefix("//") if scheme else value)).expanduser()) if value else ""
+
+
+def _reference(value: str) -> tuple[str, str]:
+    """Return the scheme of a reference, and what follows its colon; an empty scheme for what is there itself."""
+    scheme, colon, rest = value.partition(":")
+    return (scheme.lower(), rest) if colon and scheme.lower() in _SCHEMES else ("", value)
+
+
+def _unreadable(where: str, scheme: str) -> CommandError:
+    return CommandError(
+        f"{where} is a reference to {scheme}:, which agent-registry does not follow",
+        "name a file instead, or say it with --nats and --creds",
+        Exit.USAGE,
+    )
+
+
+def _root() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nats"
 
 
 def _known() -> str:

@@ -38,7 +38,7 @@ NatsUrl = Annotated[
         "--nats",
         metavar="URL",
         help="NATS server.",
-        show_default="NATS_URL, else nats://127.0.0.1:4222",
+        show_default="NATS_URL, else the context's, else nats://127.0.0.1:4222",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -48,7 +48,7 @@ ContextName = Annotated[
         "--context",
         metavar="NAME",
         help="Context of the nats CLI to take server and login from.",
-        show_default=False,
+        show_default="NATS_CONTEXT, else without NATS_URL the selected one",
         rich_help_panel=_PANEL,
     ),
 ]

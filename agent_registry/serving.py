@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent_registry import environment
+from agent_registry import context, environment
 from agent_registry import ready_file as ready
 from agent_registry.failure import CommandError, Exit
 from agent_registry.options import Prefix, ReadyFile, aimed
@@ -211,7 +211,7 @@ def exports(url: str, prefix: str) -> list[str]:
     lines = []
     if shutil.which("agent-registry") is None:
         lines.append(f'  export PATH="{Path(sys.executable).parent}:$PATH"')
-    if url != DEFAULT_URL:
+    if url != DEFAULT_URL or context.selected():  # which else goes first
         lines.append(f"  export NATS_URL={url}")
     if prefix != "registry":
         lines.append(f"  export AGENT_REGISTRY_PREFIX={prefix}")

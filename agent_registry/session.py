@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
+from agent_registry import context as contexts
 from agent_registry.failure import CommandError, Exit
 from agent_registry.target import Target, serve_command
 
@@ -22,7 +23,6 @@ T = TypeVar("T")
 
 NAME = "agent-registry command line"
 """Of the connection, for who looks at NATS."""
-IS_NATS_THERE = "is NATS running there? agent-registry up brings its own"
 
 CONNECT_TIMEOUT = 3.0
 """Seconds to wait for each NATS server."""
@@ -117,12 +117,12 @@ async def reach(target: Target) -> None:
 
 
 @asynccontextmanager
-async def linked(target: Target, hint: str = IS_NATS_THERE, *, lasting: bool = False) -> AsyncIterator[Connection]:
+async def linked(target: Target, hint: str = "", *, lasting: bool = False) -> AsyncIterator[Connection]:
     """Yield a connection to the target's NATS, which knows what NATS does not allow its user.
 
     Args:
         target: Where to.
-        hint: What to say to whom it cannot be reached.
+        hint: What to say to whom it cannot be reached; a question for the way there when left out.
         lasting: Whether it is for longer than an answer: then what happens to it is logged. Else it is only told what
             comes of it.
 
@@ -137,7 +137,7 @@ async def linked(target: Target, hint: str = IS_NATS_THERE, *, lasting: bool = F
         try:
             await connection.open()
         except UnavailableError as error:
-            raise CommandError(error.message, hint, Exit.UNREACHABLE) from error
+            raise CommandError(error.message, hint or _is_nats_there(target), Exit.UNREACHABLE) from error
         except ForbiddenError as error:
             raise CommandError(error.message, f"give the right {target.login_options}", Exit.UNREACHABLE) from error
         except (OSError, ValueError) as error:  # a login that is none, or cannot be read
@@ -159,9 +159,15 @@ def _silence() -> Iterator[None]:
         logger.setLevel(before)
 
 
+def _is_nats_there(target: Target) -> str:
+    if target.url_from in (contexts.SELECTED, contexts.VARIABLE):  # which a person may have forgotten
+        return f"is NATS running there? so says {target.url_from}, {target.context.name!r}; --nats URL goes first"
+    return "is NATS running there? agent-registry up brings its own"
+
+
 def _start_one(target: Target) -> str:
     if target.url_from:
-        return IS_NATS_THERE
+        return _is_nats_there(target)
     return "is the registry running? try: agent-registry up; or say where NATS is with --nats URL"
 
 

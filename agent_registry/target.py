@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from agent_registry.context import Context, load
+from agent_registry import context as contexts
+from agent_registry.context import Context
 from agent_registry.failure import CommandError, Exit
 from agents_sdk.protocol.errors import InvalidRequestError
 from agents_sdk.servers import DEFAULT_URL, server_urls, without_password
@@ -29,7 +30,7 @@ class Target:
     Attributes:
         url: URL of NATS, without user and password; several are separated by commas.
         prefix: First token of the registry's subjects.
-        context: What the `nats` CLI context adds; empty when none was named.
+        context: What the `nats` CLI context adds; empty when there is none.
         creds: Credentials file; the context's unless `--creds` names one.
         url_from: What says the URL: an option or a variable; empty when nothing does and it is the default.
         role: What stands before `context` and `creds` in the names of the options; `system-` for a login beside the
@@ -45,17 +46,21 @@ class Target:
 
     @classmethod
     def resolve(cls, nats: str | None, context: str | None, creds: Path | None, prefix: str, role: str = "") -> Target:
-        """Read the options together: `--nats` over the context, the context over `NATS_URL`, that over the default.
+        """Read the options together: `--nats` over `--context`, that over `NATS_URL`, that over `NATS_CONTEXT`.
+
+        The context that `nats context select` chose holds when none of these says anything, and for the registry's own
+        login alone: nobody else is to be told its password.
 
         Raises:
             CommandError: If the context cannot be used, a file it names is not there, or the URL is not one of NATS.
         """
-        by_context = f"--{role}context"
-        found = load(context, by_context) if context else Context(name="")
-        said = {"--nats": nats, by_context: found.url, "NATS_URL": os.environ.get("NATS_URL")}
-        url_from, url = next(((name, url) for name, url in said.items() if url), ("", DEFAULT_URL))
+        option, variable = f"--{role}context", os.environ.get("NATS_URL")
+        name, named_by = (context, option) if context or role else _by_environment(alone=not (nats or variable))
+        found = contexts.load(name, named_by) if name else Context(name="")
+        said = {"--nats": nats, option: found.url if context else "", "NATS_URL": variable, named_by: found.url}
+        url_from, url = next(((each, url) for each, url in said.items() if url), ("", DEFAULT_URL))
         target = cls(_checked(url, url_from), prefix, found, str(creds) if creds else found.creds, url_from, role)
-        target._check_files(f"--{role}creds" if creds else f"{by_context}: creds")
+        target._check_files(f"--{role}creds" if creds else f"{named_by}: creds")
         return target
 
     @property
@@ -92,6 +97,7 @@ class Target:
             token=found.token or None,
             nkey=Path(found.nkey) if found.nkey else None,
             tls=self._tls(),
+            tls_first=found.tls_first,
         )
 
     def options(self) -> dict[str, Any]:
@@ -105,6 +111,7 @@ class Target:
             "nkeys_seed": found.nkey,
             "inbox_prefix": found.inbox_prefix.encode(),
             "tls": self._tls(),
+            "tls_handshake_first": found.tls_first,
         }
         return {name: value for name, value in given.items() if value}
 
@@ -117,16 +124,16 @@ class Target:
             CommandError: If the context logs in by a key or a certificate, which a URL cannot carry.
         """
         found = self.context
-        if found.nkey or found.cert or found.ca or found.inbox_prefix:
+        if found.nkey or found.cert or found.ca or found.inbox_prefix or found.tls_first:
             raise CommandError(
-                f"--context: context {found.name!r} has an nkey, a certificate or an inbox prefix; "
+                f"context {found.name!r} has an nkey, a certificate, an inbox prefix or tls_first; "
                 "serve takes creds, user and password, or a token",
                 code=Exit.USAGE,
             )
         if any(quote(word, safe="") != word for word in (found.token, found.user, found.password)):
             # nats-py does not undo percent-encoding, so such a word cannot be put into a URL at all.
             raise CommandError(
-                f"--context: user, password or token of context {found.name!r} has characters that a URL cannot carry",
+                f"user, password or token of context {found.name!r} has characters that a URL cannot carry",
                 "use a credentials file: --creds",
                 Exit.USAGE,
             )
@@ -160,10 +167,21 @@ class Target:
         except OSError as error:
             files = ", ".join(path for path in (found.ca, found.cert, found.key) if path)
             raise CommandError(
-                f"--{self.role}context: the certificates of context {found.name!r} cannot be used ({files}): {error}",
+                f"the certificates of context {found.name!r} cannot be used ({files}): {error}",
                 code=Exit.USAGE,
             ) from error
         return tls
+
+
+def _by_environment(*, alone: bool) -> tuple[str, str]:
+    """Return the context that `NATS_CONTEXT` names, or that is selected, and what says so.
+
+    Args:
+        alone: Whether nothing else says where NATS is, so that the selected one counts.
+    """
+    if name := os.environ.get(contexts.VARIABLE):
+        return name, contexts.VARIABLE
+    return (contexts.selected(), contexts.SELECTED) if alone else ("", "")
 
 
 def serve_command(where: str, prefix: str) -> str:

@@ -63,6 +63,8 @@ class Address:
     nkey: Path | None = None
     """File with the seed of an nkey."""
     tls: ssl.SSLContext | None = None
+    tls_first: bool = False
+    """Whether the server waits for the TLS handshake before it says anything."""
 
     def __str__(self) -> str:
         return ", ".join(without_password(url) for url in self.servers)
@@ -231,6 +233,7 @@ async def _connect(
         "token": address.token,
         "nkeys_seed": None if address.nkey is None else str(address.nkey),
         "tls": address.tls,
+        "tls_handshake_first": address.tls_first,
         "inbox_prefix": address.inbox_prefix,
         "connect_timeout": address.timeout,
         "ping_interval": PING_INTERVAL,

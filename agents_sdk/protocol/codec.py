@@ -11,7 +11,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from agents_sdk.protocol.errors import Detail, InvalidRequestError, PayloadTooLargeError, RegistryError, error_from_body
-from agents_sdk.protocol.faults import fault_in_words, kind_of, short
+from agents_sdk.protocol.faults import fault_in_words, kind_of, short, shown
 from agents_sdk.protocol.fields import MAX_NESTING, nesting
 
 MAX_PAYLOAD_BYTES = 256 * 1024
@@ -33,7 +33,8 @@ def parse(payload: bytes) -> dict[str, Any]:
     if not payload:
         return {}
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise PayloadTooLargeError(f"payload: {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are read")
+        much = f"{len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are read"
+        raise PayloadTooLargeError(f"payload: {much}", [Detail("payload", much)])
     try:
         parsed = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
@@ -130,11 +131,11 @@ def _refusal(field: str, message: str) -> InvalidRequestError:
 
 
 def _why_not(error: orjson.JSONDecodeError) -> str:
-    """Return why a text is not JSON."""
+    """Return why a text is not JSON, and the text: often a shell has made it of another one."""
     if error.doc.startswith(("NaN", "Infinity"), error.pos):
         return f"NaN and Infinity are not JSON numbers: line {error.lineno} column {error.colno}"
     # Of bytes that are no text there is no document.
-    return str(error) if error.doc else "it is not UTF-8"
+    return f"{error}; got {shown(error.doc)}" if error.doc else "it is not UTF-8"
 
 
 def _detail(fault: Mapping[str, Any], error: ValidationError, given: Mapping[str, Any]) -> Detail:

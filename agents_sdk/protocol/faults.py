@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,10 @@ _WORDS = {
 }
 """What pydantic calls a fault, to what it is called here."""
 
+_ARRAYS = ("tuple_type", "set_type", "frozen_set_type")
+
+_UNQUOTED = ("int_type", "float_type", "bool_type")
+
 _COUNTED = ("too_short", "too_long")
 
 _COMPLETE = ("missing", "value_error", *_COUNTED)
@@ -64,7 +69,19 @@ def fault_in_words(fault: Mapping[str, Any]) -> str:
         words = _WORDS[kind].format_map(given)
     else:
         words = str(fault["msg"]).replace("Input should be", "must be")
+    if isinstance(fault["input"], str):
+        words += _instead_of_text(kind, fault["input"])
     return words if kind in _COMPLETE else f"{words}; got {shown(fault['input'])}"
+
+
+def _instead_of_text(kind: str, text: str) -> str:
+    """Return how to write what was meant where a text is given, and none is wanted."""
+    if kind in _UNQUOTED and re.fullmatch(r"-?\d+(\.\d+)?|true|false", text):
+        return ", without quotes"
+    meant = re.findall(r"[^\s,]+", text[:MAX_SHOWN])
+    if kind in _ARRAYS and meant:
+        return f", such as {short(orjson.dumps(meant).decode())}"
+    return ""
 
 
 def kind_of(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cli.running import Up, run_here
+from tests.cli.running import BINARIES, NO_CONTEXTS, Up, run_here
 
 
 class Outcome(NamedTuple):
@@ -38,8 +38,9 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 @pytest.fixture(autouse=True)
 def _silent_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("NATS_", "AGENT_REGISTRY_", "XDG_", "COLUMNS")) and name != "AGENT_REGISTRY_NATS_SERVER":
+        if name.startswith(("NATS_", "AGENT_REGISTRY_", "XDG_", "COLUMNS")) and name not in BINARIES:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", NO_CONTEXTS)
 
 
 @pytest.fixture

@@ -21,6 +21,12 @@ from agents_sdk import AgentStatus, RegistryClient, ServiceQuery
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
+BINARIES = ("AGENT_REGISTRY_NATS_SERVER", "AGENT_REGISTRY_NATS_CLI")
+"""Variables that say what to run, not how it is to be."""
+
+NO_CONTEXTS = os.devnull
+"""For `XDG_CONFIG_HOME`: whoever runs the tests may have selected a context of the `nats` CLI."""
+
 WITHIN = 30.0
 """Seconds that anything may take before a test gives up; all of it takes one or two."""
 
@@ -30,10 +36,10 @@ def environment(**changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("NATS_", "AGENT_REGISTRY_", "XDG_", "OTEL_", "COLUMNS"))
-        or name == "AGENT_REGISTRY_NATS_SERVER"
+        if not name.startswith(("NATS_", "AGENT_REGISTRY_", "XDG_", "OTEL_", "COLUMNS")) or name in BINARIES
     }
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **changes}
+    silent = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "XDG_CONFIG_HOME": NO_CONTEXTS}
+    return {**kept, **silent, **changes}
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ import pytest
 from nats.js.api import KeyValueConfig, StorageType
 
 from registry.shell.embedded import NatsServer
+from tests import nats_cli
 from tests.cli.cluster import Cluster
 from tests.cli.conftest import Do
 from tests.cli.running import Running, Up, command, environment, finished, until
@@ -24,8 +24,6 @@ from tests.cluster.running import STREAMS
 from tests.contract.wire import told
 from tests.login import Login
 from tests.sdk.outage import Server
-
-CLI = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
 
 
 class Serve(Running):
@@ -272,8 +270,7 @@ async def test_a_change_without_an_event(nats_server: NatsServer, tmp_path: Path
 
 async def test_the_commands_that_it_gives(nats_server: NatsServer, tmp_path: Path) -> None:
     """With the real `nats` command where there is one: what cannot be edited is moved, options are known."""
-    if CLI is None:
-        pytest.skip("there is no `nats` command here; go install github.com/nats-io/natscli/nats@latest brings it")
+    binary = nats_cli.find()
     client = await nats.connect(nats_server.url)
     js = client.jetstream()
     await js.add_stream(
@@ -292,7 +289,7 @@ async def test_the_commands_that_it_gives(nats_server: NatsServer, tmp_path: Pat
     ]
     assert len(given) >= 12
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "nats").symlink_to(CLI)
+    (tmp_path / "bin" / "nats").symlink_to(binary)
     env = environment(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", NATS_URL=nats_server.url, HOME=str(tmp_path))
     for line in given:
         paste(line, env, tmp_path)

@@ -329,7 +329,7 @@ RULES = [
 ]  # fmt: skip
 
 TOO_LARGE = [
-    Case("a byte too large", operation, b"{" + b" " * (256 * 1024 - 1) + b"}", None, "payload_too_large")
+    Case("a byte too large", operation, b"{" + b" " * (256 * 1024 - 1) + b"}", "payload", "payload_too_large")
     for operation in ("register", "heartbeat.trader-1", "discover", "scaling.set")
 ]
 

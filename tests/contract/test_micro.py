@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
@@ -16,6 +16,7 @@ from agents_sdk.protocol import subjects
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
+from tests import nats_cli
 from tests.contract.wire import TRADER, ask, decoded, encoded, is_served, listening, settle, told
 
 NAME = r"^[a-zA-Z0-9_-]+$"
@@ -152,34 +153,58 @@ async def test_a_replica_that_stops_answers_what_it_was_asked(nats_server: NatsS
 # The real `nats` command, which shows nothing of a service that is not what its schemas say.
 
 
-async def _cli(nats_server: NatsServer, *args: str) -> str:
-    binary = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
-    if binary is None:
-        pytest.skip("there is no `nats` CLI: put it on PATH or name it in AGENT_REGISTRY_NATS_CLI")
-    process = await asyncio.create_subprocess_exec(
-        binary, "--server", nats_server.url, *args,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 0, output.decode()
-    return output.decode()
+Cli = Callable[..., Awaitable[str]]
 
 
-async def test_the_nats_cli_lists_it(registry: Replica, nats_server: NatsServer) -> None:
-    assert re.search(rf"registry .*{registry.replica_id}", await _cli(nats_server, "micro", "ls"))
+@pytest.fixture
+def cli(nats_server: NatsServer, tmp_path: Path) -> Cli:
+    """Runs the command to its end, and returns what it prints."""
+    binary, environment = nats_cli.find(), nats_cli.environment(tmp_path, nats_server.url)
+
+    async def run(*args: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            binary, *args, env=environment,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0, output.decode()
+        return output.decode()
+
+    return run
 
 
-async def test_the_nats_cli_shows_its_endpoints(registry: Replica, nats_server: NatsServer) -> None:
-    shown = await _cli(nats_server, "micro", "info", "registry")
+async def test_the_nats_cli_lists_it(registry: Replica, cli: Cli) -> None:
+    assert re.search(rf"registry .*{registry.replica_id}", await cli("micro", "ls"))
+
+
+async def test_the_nats_cli_shows_its_endpoints(registry: Replica, cli: Cli) -> None:
+    shown = await cli("micro", "info", "registry")
     for name, subject in ENDPOINTS.items():
         assert re.search(rf"Name: {name}\n\s+Subject: {re.escape(subject)}\n", shown), name
 
 
-async def test_the_nats_cli_shows_its_counts(registry: Replica, nats_server: NatsServer, nc: Client) -> None:
+async def test_the_nats_cli_shows_its_counts(registry: Replica, cli: Cli, nc: Client) -> None:
     await told(nc, "registry.register", TRADER)
-    shown = await _cli(nats_server, "micro", "stats", "registry")
-    assert re.search(r"register\s+│ 1 ", shown)
+    assert re.search(r"register\s+│ 1 ", await cli("micro", "stats", "registry"))
 
 
-async def test_the_nats_cli_pings_it(registry: Replica, nats_server: NatsServer) -> None:
-    assert registry.replica_id in await _cli(nats_server, "--timeout", "500ms", "micro", "ping", "registry")
+async def test_the_nats_cli_pings_it(registry: Replica, cli: Cli) -> None:
+    assert registry.replica_id in await cli("micro", "ping", "registry", "--timeout=1s")
+
+
+async def test_the_nats_cli_asks_it_by_the_names_of_its_endpoints(registry: Replica, cli: Cli) -> None:
+    assert '"leader":true' in await cli("micro", "request", "registry", "replicas", "")
+
+
+async def test_the_nats_cli_shows_who_an_agent_is_and_how_it_is(registry: Replica, cli: Cli, nc: Client) -> None:
+    """Without `--raw` the first 120 bytes of the record, whatever the agent has."""
+    await told(nc, "registry.register", {**TRADER, "tags": [f"tag-{number}" for number in range(50)]})
+    shown = await cli("kv", "get", "registry_agents", "trader-1")
+    assert '{"v":1,"agent_id":"trader-1","status":"active","status_reason":"registered","agent_type":' in shown
+
+
+async def test_the_nats_cli_shows_an_error_above_its_answer(registry: Replica, cli: Cli) -> None:
+    shown = await cli("req", "registry.get.nobody", "")
+    assert re.search(r"Nats-Service-Error-Code: 404$", shown, re.MULTILINE)
+    assert re.search(r"Nats-Service-Error: agent_id: no agent 'nobody' is registered$", shown, re.MULTILINE)
+    assert '{"error":{"code":"not_found","message":"agent_id: no agent \'nobody\' is registered",' in shown

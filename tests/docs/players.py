@@ -6,10 +6,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import re
 import shlex
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +17,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from tests import nats_cli
 from tests.conftest import eventually
 from tests.contract.wire import settle
 from tests.docs.markdown import Section
-
-CLI_VARIABLE = "AGENT_REGISTRY_NATS_CLI"
 
 READS = ("get", "discover", "stats", "capabilities", "scaling.get", "conflict.get", "assignments")
 """Operations that may be asked again until what was reported before has arrived."""
@@ -47,6 +44,8 @@ class Step:
     def is_read(self) -> bool:
         """Whether it changes nothing, so that it can be repeated."""
         verb, subject = self.argv[0], self.argv[1]
+        if subject.startswith("agent."):  # whoever answers may be about to subscribe
+            return True
         return verb != "req" or any(f"{subject}.".startswith(f"registry.{name}.") for name in READS)
 
 
@@ -81,7 +80,7 @@ _MADE_ID = re.compile(r"-[a-z0-9]{8}-\d+$")
 VOLATILE = {
     "revision", "previous_revision", "registered_at", "last_heartbeat", "status_since", "load_age", "at", "event_id",
     "replica", "issued_at", "expires_at", "order_id", "assignment_id", "assigned_at",
-    "service_discovery_requests", "silence", "lease_left",
+    "service_discovery_requests", "silence", "lease_left", "starting",
 }  # fmt: skip
 """Fields whose values differ from run to run; their types do not."""
 
@@ -156,7 +155,7 @@ class PlainPlayer:
 
     async def _req(self, words: list[str]) -> Any:
         subject, body = words
-        return json.loads((await self._nc.request(subject, body.encode(), timeout=5)).data)
+        return json.loads((await self._nc.request(subject, _expanded(body), timeout=5)).data)
 
     async def _pub(self, words: list[str]) -> None:
         subject, body = words
@@ -191,9 +190,10 @@ class PlainPlayer:
         if verb == "history":
             assert await bucket.history(*rest)
             return None
-        key, raw = rest
-        assert (verb, raw) == ("get", "--raw")
-        return json.loads((await bucket.get(key)).value or b"")
+        key, *raw = rest
+        assert (verb, raw) in (("get", []), ("get", ["--raw"]))
+        value = json.loads((await bucket.get(key)).value or b"")
+        return value if raw else None
 
     async def _consumer(self, words: list[str]) -> None:
         parser = argparse.ArgumentParser(exit_on_error=False)
@@ -222,14 +222,15 @@ class PlainPlayer:
         return json.loads((await self._js.get_last_msg(stream, subject)).data or b"")
 
     async def _micro(self, words: list[str]) -> None:
-        verb, *names = words
-        subject = ".".join(["$SRV", {"ls": "INFO", "info": "INFO", "stats": "STATS"}[verb], *names])
+        verb, *names = (word for word in words if not word.startswith("--"))
+        asked = {"ls": "INFO", "info": "INFO", "stats": "STATS", "ping": "PING"}
+        subject = ".".join(["$SRV", asked[verb], *names])
         assert json.loads((await self._nc.request(subject, b"", timeout=5)).data)["name"] == "registry"
 
 
-def find_cli() -> str | None:
-    """Return the path of the real `nats` command, if it is there."""
-    return os.environ.get(CLI_VARIABLE) or shutil.which("nats")
+def _expanded(body: str) -> bytes:
+    """Return a body as the command sends it, which makes random text of its one template that a page may use."""
+    return re.sub(r"\{\{ Random (\d+) \1 \}\}", lambda found: "a" * int(found[1]), body).encode()
 
 
 class CliPlayer:
@@ -238,8 +239,7 @@ class CliPlayer:
     def __init__(self, binary: str, url: str, home: Path) -> None:
         self.heard: dict[str, int] = {}
         self._binary = binary
-        # No contexts of whoever runs the tests.
-        self._environment = {**os.environ, "NATS_URL": url, "HOME": str(home), "XDG_CONFIG_HOME": str(home)}
+        self._environment = nats_cli.environment(home, url)
         self._staying: list[tuple[asyncio.subprocess.Process, asyncio.Task[None]]] = []
 
     async def play(self, words: list[str]) -> Any:
@@ -250,17 +250,19 @@ class CliPlayer:
         if words[0] in ("sub", "reply"):
             await self._stay(process, words[1])
             return None
-        output, _ = await asyncio.wait_for(process.communicate(), 20)
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
         text = output.decode()
         assert process.returncode == 0, f"nats {shlex.join(words)}\n{text}"
         if words[0] == "micro":
             assert "registry" in text
+        if words[:2] == ["kv", "get"] and "--raw" not in words:
+            return None  # it shows a part of the record
         return next((json.loads(line) for line in text.splitlines() if line.startswith("{")), None)
 
     async def _stay(self, process: asyncio.subprocess.Process, subject: str) -> None:
         assert process.stdout is not None
         self.heard[subject] = 0
-        first = (await asyncio.wait_for(process.stdout.readline(), 10)).decode()
+        first = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
         assert re.search(r"Subscribing on|Listening on", first), first
         self._staying.append((process, asyncio.ensure_future(self._hear(process.stdout, subject))))
 

@@ -50,10 +50,11 @@ from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
 from registry.shell.store import DUPLICATE_WINDOW, EVENTS_MAX_AGE, EVENTS_MAX_BYTES, EXPECTED, HISTORY
+from tests import nats_cli
 from tests.conftest import eventually
 from tests.contract.test_bad_input import CASES
 from tests.docs.markdown import Section, Table, anchor, parse, quoted, unquoted
-from tests.docs.players import CLI_VARIABLE, CliPlayer, PlainPlayer, Player, check, find_cli, steps
+from tests.docs.players import CliPlayer, PlainPlayer, Player, check, steps
 from tests.docs.schema import KINDS, Row, reply_rows, request_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -348,7 +349,7 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.events\.assignment\.lost\.[a-z]+-1",
         r"registry\.replica\.<replica>(\.<subject>)?",
         re.escape(NAMES.refusals),
-        r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
+        r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask|summary)",
         r"registry\.vitals",
         r"\$SRV\.PING\.registry",
         r"\$SRV\.(>|PING|(PING|INFO|STATS)\.<name>\.<id>)",
@@ -508,14 +509,18 @@ class TestLines:
             subject = NAMES.operation(operation)
             assert any(re.fullmatch(rf"{re.escape(subject)}(\.[a-z]+-1)?", name) for name in answered), operation
 
+    def test_every_error_that_a_line_can_bring_about_is_shown(self) -> None:
+        """And played: the page says of the two others that no line does."""
+        shown = {step.answer["error"]["code"] for step in STEPS if "error" in (step.answer or ())}
+        assert shown == set(ERRORS) - {"overloaded", "internal"}
+        assert "No line brings about `overloaded` and `internal`." in SECTIONS["Errors"].text
+
     async def test_with_a_plain_client(self, registry: Replica, nc: Client) -> None:
         await _play(PlainPlayer(nc))
 
+    @pytest.mark.timeout(180)  # a process a line, on a machine that may be busy
     async def test_with_the_nats_command(self, registry: Replica, nats_server: NatsServer, tmp_path: Path) -> None:
-        binary = find_cli()
-        if binary is None:
-            pytest.skip(f"there is no `nats` command: put it on PATH, or name it in {CLI_VARIABLE}")
-        await _play(CliPlayer(binary, nats_server.url, tmp_path))
+        await _play(CliPlayer(nats_cli.find(), nats_server.url, tmp_path))
 
 
 async def _play(player: Player) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -19,6 +18,7 @@ import pytest
 from typer.main import get_command
 
 from agent_registry.main import app
+from tests import nats_cli
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -192,27 +192,25 @@ def test_make_test_is_a_target() -> None:
 
 
 def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
-    """With the real `nats` command where there is one; `tests/docs` plays every line of subjects.md without it, too."""
+    """With the real `nats` command where there is one, and the agent that some of them ask."""
     lines = [command for command in COMMANDS if command.startswith("nats ") and command != PROMPT]
     assert len(lines) == 8
-    nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
-    if nats is None:
-        pytest.skip("there is no `nats` command here; go install github.com/nats-io/natscli/nats@latest brings it")
-    for line in lines:
-        command = line.replace("nats ", f"{nats} ", 1)
-        if line in STAY:
-            with running(command, registry) as sub:
-                assert sub.stdout is not None
-                assert "Subscribing on registry.events.>" in sub.stdout.readline()
-        else:
-            assert run(command, registry), line
+    nats = nats_cli.find()
+    with running("python examples/canary.py", registry) as agent:
+        wait(lambda: "quoter-1" in run("agent-registry agents", registry), agent)
+        for line in lines:
+            command = line.replace("nats ", f"{nats} ", 1)
+            if line in STAY:
+                with running(command, registry) as sub:
+                    assert sub.stdout is not None
+                    assert "Subscribing on registry.events.>" in sub.stdout.readline()
+            else:
+                assert run(command, registry), line
 
 
 def test_the_prompt(registry: dict[str, str]) -> None:
     assert PROMPT in COMMANDS
-    nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
-    if nats is None:
-        pytest.skip("there is no `nats` command here; go install github.com/nats-io/natscli/nats@latest brings it")
+    nats = nats_cli.find()
     with running("exec python examples/synadia_agent.py", registry) as agent:
         wait(lambda: "desk-1" in found(registry), agent)
         answer = run(PROMPT.replace("nats ", f"{nats} ", 1), registry)
