@@ -12,17 +12,20 @@ INSTALL := $(PIP) install -q --require-hashes --only-binary :all:
 BUILD := $(PIP) install -q --require-hashes --no-deps --no-build-isolation
 # The project itself is a link to this folder, made with the pinned setuptools; nothing is downloaded.
 LINK := $(PIP) install -q --no-index --no-deps --no-build-isolation -e .
+# The wire contract for programs; whoever reads it finds the registry with the usual prefix.
+CONTRACT := $(VENV)/bin/agent-registry schema --prefix registry
 # For tools that talk when all is well.
 quiet = @out=$$($(1) 2>&1) || { echo "$$out"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help up cluster test check bench simulate loop robustness
+.PHONY: help up cluster test check schema bench simulate loop robustness
 
 help:
 	@echo 'make up          start NATS and one registry here (ARGS="--port 4222 --store DIR")'
 	@echo 'make cluster     start three NATS servers and two registries here (ARGS="--port 4223 --store DIR")'
 	@echo 'make test        run the tests (ARGS="-k lease", JOBS=$(JOBS))'
-	@echo 'make check       formatting, lint, types, import rules'
+	@echo 'make check       formatting, lint, types, import rules, and whether docs/asyncapi.json is what the code says'
+	@echo 'make schema      write docs/asyncapi.json anew'
 	@echo 'make bench       measure against the raw client'
 	@echo 'make simulate    how soon the dead are found, and how it scales, beside other systems (ARGS="--only scaling")'
 	@echo 'make loop        agents scaled under a load that rises and falls (ARGS="--shape step --seconds 60")'
@@ -45,6 +48,10 @@ check: $(VENV)/.dev
 	@$(VENV)/bin/mypy --no-error-summary
 	$(call quiet,$(VENV)/bin/lint-imports --no-logo)
 	$(call quiet,$(PIP) check)
+	@$(CONTRACT) | cmp -s - docs/asyncapi.json || { echo 'docs/asyncapi.json is not what the code says: make schema'; exit 1; }
+
+schema: $(VENV)/.runtime
+	@$(CONTRACT) > docs/asyncapi.json.new && mv docs/asyncapi.json.new docs/asyncapi.json
 
 loop: $(VENV)/.dev
 	@exec $(VENV)/bin/python -m tests.loop $(ARGS)

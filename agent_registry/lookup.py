@@ -108,6 +108,15 @@ def discover(
             show_default=False,
         ),
     ] = None,
+    skills: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--skill",
+            metavar="ID",
+            help="Its A2A agent card names this skill; several: names all of them.",
+            show_default=False,
+        ),
+    ] = None,
     prefer_tags: Annotated[
         list[str] | None,
         typer.Option(
@@ -148,6 +157,7 @@ def discover(
         sort_by=sort_by,
         version=version,
         metadata=_object(metadata),
+        skills=_set(skills),
         prefer_tags=_set(prefer_tags),
         exclude=_set(exclude),
         statuses=set(statuses) if statuses else None,

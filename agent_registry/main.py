@@ -9,11 +9,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent_registry import conflicts, lookup, operate, orchestrating, program, scaling, serving, watching
+from agent_registry import conflicts, contract, lookup, operate, orchestrating, program, scaling, serving, watching
 from agent_registry.backup import exporting, importing
 from agent_registry.demo import command as demo
 from agent_registry.doctor import command as doctor
 from agent_registry.failure import EXIT_CODES
+from agent_registry.mcp_server import command as mcp_server
 
 app = typer.Typer(
     name="agent-registry",
@@ -43,7 +44,7 @@ def _options(
 
 
 _PANELS = {
-    "Run": (serving.up, serving.serve, orchestrating.orchestrate, demo.demo),
+    "Run": (serving.up, serving.serve, orchestrating.orchestrate, mcp_server.mcp, demo.demo),
     "Look": (
         lookup.agents,
         lookup.discover,
@@ -51,6 +52,7 @@ _PANELS = {
         lookup.assignments,
         lookup.stats,
         lookup.capabilities,
+        contract.schema,
         watching.watch,
         doctor.doctor,
     ),

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agents_sdk.act import Act
     from agents_sdk.agent import Agent
+    from agents_sdk.answers import Answer, Answers, Outcome, QuorumError
     from agents_sdk.assigned import AssignedWork, assigned_work
     from agents_sdk.assignment import Assignment
     from agents_sdk.canary import Canary, is_canary
     from agents_sdk.client import RegistryClient
     from agents_sdk.directory import Change, Changed, Joined, Left, Snapshot
+    from agents_sdk.group import Group
     from agents_sdk.launcher import Launcher, LauncherFullError, LaunchError
     from agents_sdk.orchestrator import Orchestrator
     from agents_sdk.process_launcher import ProcessLauncher
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from agents_sdk.protocol.statistics import Statistics
     from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, Reason, ScalingAction, SortBy
     from agents_sdk.replies import AgentCallError, NotBegunError
+    from agents_sdk.synadia import Synadia
 
 __all__ = [
     "Act",
@@ -47,6 +50,8 @@ __all__ = [
     "AgentInfo",
     "AgentStatus",
     "AlreadyRegisteredError",
+    "Answer",
+    "Answers",
     "AssignedWork",
     "Assignment",
     "AssignmentListing",
@@ -58,6 +63,7 @@ __all__ = [
     "ConflictEvent",
     "ConflictReport",
     "ForbiddenError",
+    "Group",
     "InternalError",
     "InvalidRequestError",
     "Joined",
@@ -69,9 +75,11 @@ __all__ = [
     "NotBegunError",
     "NotFoundError",
     "Orchestrator",
+    "Outcome",
     "OverloadedError",
     "PayloadTooLargeError",
     "ProcessLauncher",
+    "QuorumError",
     "Reason",
     "Receipt",
     "RegistryClient",
@@ -86,6 +94,7 @@ __all__ = [
     "StaleIncarnationError",
     "Statistics",
     "StatusEvent",
+    "Synadia",
     "UnavailableError",
     "assigned_work",
     "is_canary",
@@ -95,11 +104,13 @@ __all__ = [
 _HOMES = {
     "act": ("Act",),
     "agent": ("Agent",),
+    "answers": ("Answer", "Answers", "Outcome", "QuorumError"),
     "assigned": ("AssignedWork", "assigned_work"),
     "assignment": ("Assignment",),
     "canary": ("Canary", "is_canary"),
     "client": ("RegistryClient",),
     "directory": ("Change", "Changed", "Joined", "Left", "Snapshot"),
+    "group": ("Group",),
     "launcher": ("LaunchError", "Launcher", "LauncherFullError"),
     "orchestrator": ("Orchestrator",),
     "process_launcher": ("ProcessLauncher",),
@@ -125,6 +136,7 @@ _HOMES = {
     "protocol.statistics": ("Statistics",),
     "protocol.vocabulary": ("AgentCapability", "AgentStatus", "Reason", "ScalingAction", "SortBy"),
     "replies": ("AgentCallError", "NotBegunError"),
+    "synadia": ("Synadia",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

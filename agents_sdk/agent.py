@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import re
@@ -11,29 +12,33 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from agents_sdk.canary import Canary, declaring
 from agents_sdk.client import RegistryClient
 from agents_sdk.condition import OWN_METRICS, Condition
 from agents_sdk.connection import Connection
 from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
-from agents_sdk.ears import HEALTH_CHECK
 from agents_sdk.health import HealthCheck, HealthFunction
 from agents_sdk.heart import Heart, Signal
 from agents_sdk.life import Life
 from agents_sdk.micro import MicroService
+from agents_sdk.presence import Presence
+from agents_sdk.prompts import PromptHandler, Prompts
 from agents_sdk.protocol.codec import adapter, check
 from agents_sdk.protocol.errors import Detail, InvalidRequestError, RegistryError
 from agents_sdk.protocol.fields import SUBJECT_PATTERN
 from agents_sdk.protocol.registration import Registration
 from agents_sdk.protocol.subjects import DEFAULT_PREFIX, DRAIN, Subjects, agent_topic
 from agents_sdk.protocol.telemetry import Heartbeat
+from agents_sdk.protocol.topics import HEALTH_CHECK
 from agents_sdk.pulse import Pulse
 from agents_sdk.reach import Reach
+from agents_sdk.served import Handler, Served, Topic
 from agents_sdk.servers import server_urls
-from agents_sdk.serving import Handler, Service
+from agents_sdk.serving import Service
 from agents_sdk.signals import on_stop_signal
+from agents_sdk.synadia import PROMPT, SYNADIA, Synadia, spoken
 from agents_sdk.vitals import Vitals
 
 DEFAULT_MAX_CONCURRENCY = 64
@@ -52,6 +57,7 @@ _OURS = (HEALTH_CHECK, DRAIN)
 
 HandlerT = TypeVar("HandlerT", bound=Handler)
 HealthT = TypeVar("HealthT", bound=HealthFunction)
+PromptT = TypeVar("PromptT", bound=PromptHandler)
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +82,7 @@ class Agent:
         agent_id: Stable id. When left out, what the variable `AGENT_REGISTRY_AGENT_ID` says, by which whoever starts a
             program many times names each; else one made from the type, new with each process.
         tags: Labels to search by.
-        metadata: Free-form object, at most 16 KiB as JSON.
+        metadata: Free-form object, at most 16 KiB as JSON; `a2a_card` in it must be an A2A agent card.
         version: Version of its software.
         nats: URLs of NATS servers, comma-separated; `NATS_URL`, else this machine's when left out.
         credentials: NATS credentials file.
@@ -88,6 +94,8 @@ class Agent:
         claims: Resources that it holds alone.
         takeover: Take the id over from a live instance, which is stopped then.
         drain_timeout: Seconds that the work in flight gets when the agent stops.
+        speak: `synadia`, or names as `Synadia(...)`: it is also an agent of the Synadia Agent Protocol, whose clients
+            discover and prompt it; see `prompt`. The registration's metadata has its prompt subject as `synadia` then.
 
     Raises:
         InvalidRequestError: A `ValueError` that names the fields.
@@ -112,6 +120,7 @@ class Agent:
         claims: Iterable[str] = (),
         takeover: bool = False,
         drain_timeout: float = DEFAULT_DRAIN_TIMEOUT,
+        speak: Literal["synadia"] | Synadia | None = None,
     ) -> None:
         self.agent_id = agent_id if agent_id is not None else os.environ.get(AGENT_ID_VARIABLE) or _new_id(agent_type)
         self.instance_id = secrets.token_hex(8)
@@ -133,15 +142,20 @@ class Agent:
             "takeover": takeover,
         }
         self._registration = check(_REGISTRATION, fields)
+        self._synadia = spoken(speak, self._registration.agent_type, self.agent_id)
+        if self._synadia is not None:
+            spoken_of = {SYNADIA: self._synadia.subject(PROMPT), **self._registration.metadata}
+            self._registration = check(_REGISTRATION, {**fields, "metadata": spoken_of})
         _check_drain_timeout(drain_timeout)
         self._vitals = Vitals(max_concurrency)
         self._metric_names: set[str] = set()
-        self._handlers: dict[str, Handler] = {}
+        self._endpoints: dict[str, Served] = {}
+        """What it serves, by subject: its topics, and prompts if it takes any."""
         self._health: HealthFunction | None = None
         path = None if credentials is None else Path(credentials)
         self._servers = (server_urls(nats), path, inbox_prefix)
         self._connection = Connection(self._address(f"work:{self.agent_id}"))
-        self._service = Service(self.agent_id, self._handlers, self._vitals, max_concurrency, self._worked)
+        self._service = Service(self.agent_id, self._endpoints.values(), self._vitals, max_concurrency, self._worked)
         self.client = RegistryClient(self._connection, prefix=prefix)
         """The registry, and through `call` other agents; on the agent's own connection."""
         self._life = Life(self.agent_id, self._connection, self._service, self._make_heart, drain_timeout)
@@ -166,18 +180,39 @@ class Agent:
         """
         if re.fullmatch(SUBJECT_PATTERN, topic) is None or topic in _OURS:
             raise ValueError(f"topic: {topic!r} must be a subject without wildcards, and none of {', '.join(_OURS)}")
-        if topic in self._handlers:
+        subject = agent_topic(self.agent_id, topic)
+        if subject in self._endpoints:
             raise ValueError(f"topic: {topic!r} has a handler already")
-        if self._life.has_begun:
-            raise RuntimeError(f"{self.agent_id} has started; add handlers before")
+        self._check_not_begun()
 
         def add(handler: HandlerT) -> HandlerT:
             if canary is not None:
                 self._registration = declaring(self._registration, topic, canary)
-            self._handlers[topic] = handler
+            self._endpoints[subject] = Topic(topic, subject, handler)
             return handler
 
         return add
+
+    def prompt(self, handler: PromptT) -> PromptT:
+        """Have the decorated function answer prompts of the Synadia Agent Protocol; the agent must `speak` it.
+
+        It gets the text of a prompt and returns the answer, also text; an `async` generator yields it part by part, and
+        each part leaves at once. Prompts are work like requests to topics, and count as such; attachments are refused.
+
+        Raises:
+            ValueError: If prompts have a handler already, or the function is a generator without `async`.
+            RuntimeError: If the agent does not speak the protocol, or has started.
+        """
+        if self._synadia is None:
+            raise RuntimeError(f"{self.agent_id} takes no prompts; make it with speak={SYNADIA!r}")
+        prompts = Prompts(self._synadia, handler)
+        if prompts.subject in self._endpoints:
+            raise ValueError(f"prompt: {self.agent_id} has a handler for prompts already")
+        if inspect.isgeneratorfunction(handler):
+            raise ValueError("prompt: a handler that yields must be async")
+        self._check_not_begun()
+        self._endpoints[prompts.subject] = prompts
+        return handler
 
     def health(self, function: HealthT) -> HealthT:
         """Have the decorated function say how healthy the agent is, 0.0 to 1.0, before each heartbeat."""
@@ -249,11 +284,13 @@ class Agent:
         Raises:
             AlreadyRegisteredError: If another live instance holds the id.
             RegistryError: If the registry refuses the registration for another reason.
-            RuntimeError: If the agent has been started before.
+            RuntimeError: If the agent has been started before, or speaks a protocol without a handler for prompts.
         """
+        if self._synadia is not None and self._synadia.subject(PROMPT) not in self._endpoints:
+            raise RuntimeError(f"{self.agent_id} speaks {SYNADIA}: it needs a handler decorated with `prompt`")
         await self._life.begin()
         if self._life.is_serving:
-            topics = ", ".join(self._handlers) or "no topics"
+            topics = ", ".join(each.name for each in self._endpoints.values()) or "no topics"
             logger.info("%s serves %s, registered as incarnation %d", self.agent_id, topics, self._life.incarnation)
 
     async def stop(self) -> None:
@@ -303,8 +340,17 @@ class Agent:
         health = None if self._health is None else HealthCheck(self._health, loop)
         registration = self._registration
         service = MicroService(
-            self.agent_id, registration.agent_type, self.instance_id, registration.version, self._service.counts
+            registration.agent_type,
+            self.instance_id,
+            registration.version,
+            f"Agent {self.agent_id}",
+            {"agent_id": self.agent_id, "agent_type": registration.agent_type, "agent_version": registration.version},
+            [each for each in self._endpoints.values() if isinstance(each, Topic)],
         )
+        presence = None
+        if self._synadia is not None:
+            prompts = self._endpoints[self._synadia.subject(PROMPT)]
+            presence = Presence(self._synadia, self.agent_id, self.instance_id, registration.version, prompts)
         reach = Reach(lambda: self._connection.away_since)
         return Heart(
             registration.model_dump(exclude_none=True, exclude_unset=True),
@@ -314,8 +360,13 @@ class Agent:
             pulse,
             reach,
             service,
+            presence,
             tell,
         )
+
+    def _check_not_begun(self) -> None:
+        if self._life.has_begun:
+            raise RuntimeError(f"{self.agent_id} has started; add handlers before")
 
     def _address(self, name: str) -> Address:
         servers, credentials, inbox_prefix = self._servers

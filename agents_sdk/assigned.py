@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-ASSIGNMENT_HEADER = "Agent-Registry-Assignment"
-TOKEN_HEADER = "Agent-Registry-Fencing-Token"
-"""Headers of requests for which the agent was assigned; whoever calls writes them."""
+from agents_sdk.protocol.topics import ASSIGNMENT_HEADER, TOKEN_HEADER
 
 MAX_DIGITS = 19
 """Of a token: it is a revision, which has 64 bits."""

@@ -12,13 +12,13 @@ from typing import Any, Self
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
-from agents_sdk.assigned import ASSIGNMENT_HEADER, TOKEN_HEADER
 from agents_sdk.connection import Connection
 from agents_sdk.protocol.assignments import Grant
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo
 from agents_sdk.protocol.errors import NotFoundError, RegistryError, UnavailableError
-from agents_sdk.protocol.subjects import ASSIGN, RELEASE, agent_topic
+from agents_sdk.protocol.subjects import ASSIGN, RELEASE
+from agents_sdk.protocol.topics import ASSIGNMENT_HEADER, TOKEN_HEADER
 from agents_sdk.replies import ELSEWHERE, AgentCallError, NotBegunError, answer_in
 from agents_sdk.requester import Requester
 from agents_sdk.tracing import outgoing_headers
@@ -138,7 +138,7 @@ class Assignment:
         own = {ASSIGNMENT_HEADER: self.assignment_id, TOKEN_HEADER: str(self.fencing_token)}
         headers = {**(outgoing_headers() or {}), **own}
         try:
-            reply = await self._request(agent_topic(agent_id, topic), encode(payload or {}), timeout, headers)
+            reply = await self._request(self.agent.topic(topic), encode(payload or {}), timeout, headers)
         except NoRespondersError:
             await self._requester.hint(agent_id, f"{topic}: nobody listens")
             raise NotBegunError(f"{agent_id}: nobody listens to {topic!r}") from None

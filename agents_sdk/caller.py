@@ -17,8 +17,8 @@ from agents_sdk.link import ClosedError
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.discovery import AgentInfo, Listing, ServiceQuery
 from agents_sdk.protocol.errors import UnavailableError
-from agents_sdk.protocol.subjects import agent_topic
 from agents_sdk.replies import ELSEWHERE, AgentCallError, answer_in
+from agents_sdk.reports import Reports
 from agents_sdk.retry import Backoff
 from agents_sdk.tracing import outgoing_headers
 
@@ -38,16 +38,7 @@ CANDIDATES = 10
 ASSUMED_CONCURRENCY = 16
 """Tasks that an agent is taken to do at once when it does not say."""
 
-REPORT_PAUSE = 1.0
-"""Seconds between two reports of the same agent; the registry asks it no more often because of them."""
-
-MAX_REPORTED = 1024
-"""Agents whose last report is remembered; one more and all are forgotten."""
-
 Discover = Callable[[ServiceQuery], Awaitable[Listing]]
-
-Report = Callable[[str, str], Awaitable[None]]
-"""Tells the registry of an agent that could not be reached, with why; waits for no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +89,16 @@ class Caller:
     Args:
         connection: The way to NATS.
         discover: Finds agents.
-        report: Told of agents that do not answer.
+        reports: Told of agents that do not answer.
         rng: Source of the random choices.
     """
 
     def __init__(
-        self, connection: Connection, discover: Discover, report: Report, rng: random.Random | None = None
+        self, connection: Connection, discover: Discover, reports: Reports, rng: random.Random | None = None
     ) -> None:
         self._connection = connection
         self._discover = discover
-        self._report = report
-        self._reported: dict[str, float] = {}
-        """When an agent was last reported."""
+        self._reports = reports
         self._rng = rng or random.Random()
         self._listings: dict[bytes, _Cached] = {}
         self._last_good: dict[bytes, Listing] = {}
@@ -238,8 +227,7 @@ class Caller:
         agent_id = agent.agent_id
         self._in_flight[agent_id] += 1
         try:
-            subject = agent_topic(agent_id, call.topic)
-            reply = await self._connection.request(subject, call.body, within, outgoing_headers())
+            reply = await self._connection.request(agent.topic(call.topic), call.body, within, outgoing_headers())
         except NoRespondersError:
             return await self._failed(agent_id, call.topic, _Failure("nobody listens"))
         except TimeoutError:
@@ -257,13 +245,7 @@ class Caller:
             raise
 
     async def _failed(self, agent_id: str, topic: str, failure: _Failure) -> _Failure:
-        """Tell the registry of a failure, so that it asks the agent itself; it may be the first to notice."""
-        now = time.monotonic()
-        if now >= self._reported.get(agent_id, 0.0) + REPORT_PAUSE:
-            if len(self._reported) >= MAX_REPORTED:
-                self._reported.clear()
-            self._reported[agent_id] = now
-            await self._report(agent_id, f"{topic}: {failure.why}")
+        await self._reports.tell(agent_id, f"{topic}: {failure.why}")
         return failure
 
 

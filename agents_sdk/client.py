@@ -6,12 +6,14 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from nats.aio.client import Client
 
+from agents_sdk.answers import Answer, Answers
 from agents_sdk.assignment import Assignment
 from agents_sdk.caller import Caller, candidates_query
 from agents_sdk.connection import Connection
@@ -20,6 +22,7 @@ from agents_sdk.dial import DEFAULT_INBOX_PREFIX, Address
 from agents_sdk.directory import Change
 from agents_sdk.feed import Event, Feed, Held
 from agents_sdk.gather import gather
+from agents_sdk.group import Group
 from agents_sdk.pages import Pages
 from agents_sdk.protocol.assignments import DEFAULT_TTL, MAX_WAIT, AssignmentListing, Grant
 from agents_sdk.protocol.codec import decode_reply
@@ -53,9 +56,14 @@ from agents_sdk.protocol.subjects import (
     Subjects,
 )
 from agents_sdk.protocol.telemetry import ReportReceipt
-from agents_sdk.requester import REGISTER_TIMEOUT, Requester, is_final
+from agents_sdk.question import Question, check_topic
+from agents_sdk.quorum import Quorum
+from agents_sdk.reports import Reports
+from agents_sdk.requester import REGISTER_TIMEOUT, Requester, encode_fields, is_final
+from agents_sdk.scatter import Scatter, tell
 from agents_sdk.servers import server_urls
 from agents_sdk.watch import Watch
+from agents_sdk.whom import whom
 
 _REFERENCE_STATISTICS = (
     "total_registrations",
@@ -121,7 +129,8 @@ class RegistryClient:
             self._connection = Connection(address)
         self._requester = Requester(self._connection, Subjects(prefix), timeout)
         self._pages = Pages(self._requester)
-        self._caller = Caller(self._connection, self.discover, self._requester.hint)
+        self._reports = Reports(self._requester.hint)
+        self._caller = Caller(self._connection, self.discover, self._reports)
         self._written = 0
         """Revision of this client's newest change."""
         self._written_at = -OWN_WRITES
@@ -458,6 +467,115 @@ class RegistryClient:
         """
         wanted = candidates_query(capability, query)
         return await self._caller.call(wanted, topic, payload, timeout, at_most_once=at_most_once)
+
+    async def scatter(
+        self,
+        query: ServiceQuery | str,
+        topic: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        n: int | None = None,
+        quorum: Quorum | None = None,
+        deadline: float = 5.0,
+    ) -> Answers:
+        """Ask all agents that match, or the best `n` of them, at the same time, and gather what they answer.
+
+            answers = await registry.scatter("trading", "quote", {"symbol": "BTC"}, n=5, quorum="majority")
+            print(statistics.median(quote["price"] for quote in answers.values))
+
+        With a quorum this returns once there are so many good answers, else once all have answered or the time is
+        over. Those that were asked and not waited for work on. Each agent is asked once; with `n`, the next best takes
+        the place of one that is not there, full or leaving. Who is not there is reported to the registry.
+
+        Args:
+            query: Whom to ask; its `limit` does not count. The name of a capability means all who are in service with
+                it, while a query has bounds on health and load, also when left out.
+            topic: Topic that the agents handle.
+            payload: The request, a JSON object.
+            n: How many to ask, 1 to 1000; all that match when left out, if they are no more than 1000.
+            quorum: How many of them have to give a good answer: a number; a share, as a float above 0.0 and up to 1.0;
+                `majority`, which is more than half; or `all`. So `1` is one, and `1.0` is all. A share is of `n`, or
+                of all that match.
+            deadline: Seconds that this takes at most, up to 86400, finding the agents included.
+
+        Raises:
+            QuorumError: An `UnavailableError`, with what came as `answers`, as soon as the quorum cannot be met any
+                more. If too few match, nobody is asked.
+            InvalidRequestError: Naming what is wrong; also if all of more than 1000 agents were to be asked.
+            UnavailableError: If agents cannot be found, or NATS is away.
+        """
+        question = Question(topic, payload, n, quorum, deadline)
+        return await (await self._scatter(query, question)).gather()
+
+    async def answers(
+        self,
+        query: ServiceQuery | str,
+        topic: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        n: int | None = None,
+        deadline: float = 5.0,
+    ) -> AsyncGenerator[Answer, None]:
+        """Ask agents as `scatter` does, and yield what comes of it for each, as soon as that is known.
+
+        For who decides by more than a count when it has heard enough, and leaves then. Use `contextlib.aclosing`.
+
+        Args:
+            query: As for `scatter`.
+            topic: As for `scatter`.
+            payload: As for `scatter`.
+            n: As for `scatter`.
+            deadline: Seconds until an `Answer` says of all others that they are late. What has come by then is
+                yielded, however long the reader takes.
+
+        Raises:
+            InvalidRequestError: As for `scatter`.
+            UnavailableError: As for `scatter`.
+        """
+        scatter = await self._scatter(query, Question(topic, payload, n, None, deadline))
+        async with aclosing(scatter.answers()) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def broadcast(
+        self, query: ServiceQuery | str, topic: str, payload: Mapping[str, Any] | None = None
+    ) -> list[AgentInfo]:
+        """Tell all agents that match, without an answer, and return whom.
+
+        Each is told by a message of its own, so that nobody hears it who is suspended or leaving, or does not match.
+        It is sent once, and NATS has it then. Who is not there, or full, misses it: to know, `scatter`.
+
+        Args:
+            query: Whom to tell, as for `scatter`.
+            topic: Topic that the agents handle.
+            payload: The message, a JSON object.
+
+        Raises:
+            InvalidRequestError: Naming what is wrong; also if more than 1000 agents match.
+            UnavailableError: If agents cannot be found; or if NATS is away, and then it says how many may have been
+                told.
+        """
+        check_topic(topic)
+        body = encode_fields(payload or {})
+        agents = await whom(self.discover, query, None, self._timeout)
+        await tell(self._connection, agents, topic, body, self._timeout)
+        return agents
+
+    def group(self, query: ServiceQuery | str) -> Group:
+        """Return the group of the agents that match, which is known at every moment inside of its `async with`.
+
+        For who asks the same agents again and again, or wants to know who joins and leaves: see `Group`. Entering it
+        raises a `RegistryError` if the registry does not say who is there.
+
+        Args:
+            query: Who belongs to it: a query, whose `limit` and bounds on health and load do not count, or the name of
+                a capability.
+        """
+        return Group(self._connection, self._requester, self._reports, query, self._timeout)
+
+    async def _scatter(self, query: ServiceQuery | str, question: Question) -> Scatter:
+        agents = await whom(self.discover, query, question.n, question.left)
+        return Scatter(self._connection, self._reports, agents, question)
 
     async def _command(self, operation: str, agent_id: str, reason: str | None) -> AgentInfo:
         agent = AgentInfo.from_wire(await self._requester.ask(operation, _command(agent_id, reason)))

@@ -61,6 +61,8 @@ class Subscription:
     callback: Callback
     optional: bool = False
     """Whether its owner can do without, should NATS not allow it."""
+    queue: str = ""
+    """Queue group that shares the messages; empty for none."""
     inner: NatsSubscription | None = None
 
 
@@ -204,21 +206,24 @@ class Connection:
         except MaxPayloadError as error:
             raise _too_large(payload, client) from error
 
-    async def subscribe(self, subject: str, callback: Callback, *, optional: bool = False) -> Subscription:
+    async def subscribe(
+        self, subject: str, callback: Callback, *, optional: bool = False, queue: str = ""
+    ) -> Subscription:
         """Call `callback` for each message, one after the other, also after NATS was away.
 
         Args:
             subject: What to hear.
             callback: What to call; messages wait until it returns.
             optional: Whether the caller can do without, should NATS not allow it to this user.
+            queue: Queue group, of which only one gets each message; none when empty.
 
         Raises:
             UnavailableError: If NATS is away.
         """
-        subscription, client = Subscription(subject, callback, optional), self.client
+        subscription, client = Subscription(subject, callback, optional, queue), self.client
         self._subscriptions.add(subscription)
         try:
-            inner = await client.subscribe(subject, cb=callback)
+            inner = await client.subscribe(subject, queue, cb=callback)
         except BaseException as error:
             self._subscriptions.discard(subscription)
             if isinstance(error, _GONE):
@@ -277,7 +282,9 @@ class Connection:
     async def _restore(self, client: Client) -> None:
         """Subscribe on a new client to what was heard on the one before."""
         for subscription in tuple(self._subscriptions):
-            subscription.inner = await client.subscribe(subscription.subject, cb=subscription.callback)
+            subscription.inner = await client.subscribe(
+                subscription.subject, subscription.queue, cb=subscription.callback
+            )
             if subscription not in self._subscriptions:  # given up meanwhile
                 await self.unsubscribe(subscription)
 

@@ -157,6 +157,7 @@ class Directory:
             and (query.agent_type is None or agent.agent_type == query.agent_type)
             and _names(query.capabilities) <= _names(agent.capabilities)
             and (query.tags is None or agent.tags >= set(query.tags))
+            and (query.skills is None or agent.skills >= set(query.skills))
             and all(
                 name in agent.metadata and agent.metadata[name] == value
                 for name, value in (query.metadata or {}).items()

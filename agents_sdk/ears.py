@@ -16,8 +16,7 @@ from agents_sdk.micro import MicroService
 from agents_sdk.protocol.codec import encode
 from agents_sdk.protocol.errors import UnavailableError
 from agents_sdk.protocol.subjects import DRAIN, Subjects, agent_topic
-
-HEALTH_CHECK = "health_check"
+from agents_sdk.protocol.topics import HEALTH_CHECK
 
 logger = logging.getLogger(__name__)
 

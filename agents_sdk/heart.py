@@ -19,6 +19,7 @@ from agents_sdk.dial import Address
 from agents_sdk.ears import Ears
 from agents_sdk.loop_thread import LoopThread
 from agents_sdk.micro import MicroService
+from agents_sdk.presence import Presence
 from agents_sdk.protocol.errors import InternalError, NotFoundError, RegistryError, StaleIncarnationError
 from agents_sdk.protocol.registration import Receipt
 from agents_sdk.protocol.subjects import DEREGISTER, DRAIN, GET, HEARTBEAT, REGISTER, Subjects
@@ -78,6 +79,7 @@ class Heart:
         pulse: How late its work loop is.
         reach: Whether requests reach it; is told of the heart's own connection.
         service: Its face as a NATS micro service.
+        presence: Its face as an agent of the Synadia Agent Protocol, None if it has none.
         tell: Called with each signal, in the heart's thread.
     """
 
@@ -90,9 +92,11 @@ class Heart:
         pulse: Pulse,
         reach: Reach,
         service: MicroService,
+        presence: Presence | None,
         tell: Callable[[Signal], None],
     ) -> None:
         self._agent_id = str(registration["agent_id"])
+        self._presence = presence
         self._registration = registration
         self._condition = condition
         self._pulse = pulse
@@ -126,6 +130,15 @@ class Heart:
     def note(self, fact: lease_facts.Fact) -> None:
         """Tell the lease something, from any thread."""
         self._thread.post(self._mailbox.put_nowait, fact)
+
+    async def appear(self) -> None:
+        """Show the agent to clients of the Synadia Agent Protocol, if it speaks that; from then on it takes prompts.
+
+        Raises:
+            UnavailableError: If NATS is away.
+        """
+        if self._presence is not None:
+            await self._thread.run(self._presence.open(self._connection))
 
     async def leave(self, *, announce: bool) -> None:
         """Say that the agent finishes its work; it is not registered again if it is forgotten meanwhile.
@@ -162,6 +175,7 @@ class Heart:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._vanish()
             await self._connection.close()
 
     async def _next(self) -> lease_facts.Fact:
@@ -181,6 +195,7 @@ class Heart:
             case lease_facts.Drain():
                 self._tell(DrainOrdered(DRAIN, None))
             case lease_facts.End():
+                self._spawn(self._vanish())
                 self._tell(Ended(order.error))
 
     async def _register(self) -> None:
@@ -265,12 +280,18 @@ class Heart:
     async def _leave(self, *, announce: bool) -> None:
         self._ears.is_leaving = True
         self._mailbox.put_nowait(lease_facts.Leaving())
+        await self._vanish()
         if not announce or self._lease.state is not lease.State.HELD:
             return
         try:
             await self._command(DRAIN, "the agent is stopping")
         except RegistryError as error:
             logger.info("the registry does not know that %s is leaving: %s", self._agent_id, error.message)
+
+    async def _vanish(self) -> None:
+        """Have nobody discover the agent who would prompt it in vain."""
+        if self._presence is not None:
+            await self._presence.close()
 
     async def _release(self, reason: str) -> None:
         with contextlib.suppress(TimeoutError):

@@ -128,6 +128,7 @@ class Life:
         while not self.is_serving:
             try:
                 await self._service.open(self._connection)
+                await self._heart.appear()
                 self.is_serving = True
             except UnavailableError:
                 await asyncio.sleep(backoff.next())

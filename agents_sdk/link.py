@@ -36,6 +36,8 @@ class ClosedError(UnavailableError):
 class Counters:
     """What happened on a link since it was made."""
 
+    losses: int = 0
+    """How often NATS went away; what was sent just before may not have arrived."""
     reconnects: int = 0
     """How often NATS came back, rebuilds included."""
     rebuilds: int = 0
@@ -188,6 +190,7 @@ class Link:
     def _on_disconnected(self, client: Client) -> None:
         if client is self._client and self._away_since is None and not self._closing:
             self._away_since = time.monotonic()
+            self.counters.losses += 1
             logger.warning("%s to NATS at %s is lost; reconnecting", self.called, self.where)
             self._tell(connected=False)
 

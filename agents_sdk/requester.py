@@ -118,7 +118,7 @@ class Requester:
             RegistryError: What the registry answered; `UnavailableError` if it did not in time.
         """
         subject = self._subject(operation, fields)
-        payload, headers = _encode(fields), _headers(operation)
+        payload, headers = encode_fields(fields), _headers(operation)
         backoff = Backoff()
         total = wait + (self._timeout if within is None else within)
         deadline, until = time.monotonic() + total, time.monotonic() + wait
@@ -145,7 +145,7 @@ class Requester:
                 replica = await self._who_answers(min(ROLL_CALL, (deadline - time.monotonic()) / 2))
             subject = self._subject(operation, fields, replica)
             if wait:
-                payload = _encode({**fields, "wait": max(0.0, until - time.monotonic())})
+                payload = encode_fields({**fields, "wait": max(0.0, until - time.monotonic())})
 
     async def hint(self, agent_id: str, problem: str) -> None:
         """Report a problem with an agent and wait for nothing: a hint that is lost is no harm."""
@@ -211,7 +211,12 @@ def _headers(operation: str) -> dict[str, str] | None:
     return headers
 
 
-def _encode(fields: Mapping[str, Any]) -> bytes:
+def encode_fields(fields: Mapping[str, Any]) -> bytes:
+    """Return a request as JSON; what is a set becomes a sorted array.
+
+    Raises:
+        InvalidRequestError: If JSON has no form for something in it.
+    """
     try:
         payload = encode(
             {name: sorted(value) if isinstance(value, set | frozenset) else value for name, value in fields.items()}

@@ -1,21 +1,17 @@
-"""Serving an agent's topics: requests in, handlers run, replies out."""
+"""Serving what an agent can be asked: requests in, handlers run, replies out."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
 
 from nats.aio.msg import Msg
 
 from agents_sdk.assigned import working
 from agents_sdk.canary import handling, says_canary
 from agents_sdk.connection import Connection, Subscription
-from agents_sdk.micro import Counts
-from agents_sdk.protocol.codec import encode, parse
 from agents_sdk.protocol.errors import (
     InternalError,
     InvalidRequestError,
@@ -24,16 +20,12 @@ from agents_sdk.protocol.errors import (
     RegistryError,
     UnavailableError,
 )
-from agents_sdk.protocol.subjects import agent_topic
-from agents_sdk.threads import in_thread
+from agents_sdk.served import LostAnswerError, Request, Served
 from agents_sdk.tracing import continued
 from agents_sdk.vitals import Vitals
 
 CANCEL_TIMEOUT = 2.0
 """Seconds that cancelled handlers get to clean up."""
-
-Handler = Callable[[dict[str, Any]], Any] | Callable[[dict[str, Any]], Awaitable[Any]]
-"""Takes the request, a JSON object; returns anything that is JSON."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +33,12 @@ logger = logging.getLogger(__name__)
 class Service:
     """Runs handlers for the requests to one agent, so many at once and no more.
 
-    `async` handlers run as tasks on the loop, others in threads. What a handler raises becomes an error reply:
-    `InvalidRequestError` tells the caller what is wrong with the request; of anything else only the class is told, the
-    rest is logged.
+    What a handler raises becomes an error reply: `InvalidRequestError` tells the caller what is wrong with the request;
+    of anything else only the class is told, the rest is logged.
 
     Args:
-        agent_id: Whose topics these are.
-        handlers: Topic to handler.
+        agent_id: Who is asked.
+        endpoints: What it can be asked.
         vitals: Where work is counted.
         max_concurrency: Handlers that run at once; who comes then is told to try another agent.
         on_work: Called when a request begins or ends.
@@ -56,13 +47,13 @@ class Service:
     def __init__(
         self,
         agent_id: str,
-        handlers: Mapping[str, Handler],
+        endpoints: Collection[Served],
         vitals: Vitals,
         max_concurrency: int,
         on_work: Callable[[], None],
     ) -> None:
         self._agent_id = agent_id
-        self._handlers = handlers
+        self._endpoints = endpoints
         self._vitals = vitals
         self._max_concurrency = max_concurrency
         self._on_work = on_work
@@ -70,8 +61,6 @@ class Service:
         self._connection: Connection | None = None
         self._subscriptions: list[Subscription] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self.counts: dict[str, Counts] = {}
-        """Topic to what was counted of it."""
 
     @property
     def in_flight(self) -> int:
@@ -86,10 +75,9 @@ class Service:
         """
         self._connection = connection
         await self.unsubscribe()
-        for topic, handler in self._handlers.items():
-            self.counts[topic] = Counts()
-            subject = agent_topic(self._agent_id, topic)
-            self._subscriptions.append(await connection.subscribe(subject, self._taker(topic, handler)))
+        for endpoint in self._endpoints:
+            taker = self._taker(endpoint, connection)
+            self._subscriptions.append(await connection.subscribe(endpoint.subject, taker, queue=endpoint.queue))
         await connection.flush()
 
     def refuse(self, reason: str) -> None:
@@ -128,69 +116,49 @@ class Service:
                 await self._connection.unsubscribe(subscription)
         self._subscriptions.clear()
 
-    def _taker(self, topic: str, handler: Handler) -> Callable[[Msg], Awaitable[None]]:
+    def _taker(self, endpoint: Served, connection: Connection) -> Callable[[Msg], Awaitable[None]]:
         async def take(msg: Msg) -> None:
             # nats-py hands over the next message when this returns, so the work is not awaited here.
-            canary = says_canary(msg.headers)
+            request, canary = Request(msg, connection, self._agent_id), says_canary(msg.headers)
             if self._refusal is not None:
-                await self._reply_error(msg, self._refusal)
+                await endpoint.refuse(request, self._refusal)
             elif not self._vitals.begin(canary):
                 busy = f"{self._agent_id} is doing {self._max_concurrency} requests already"
-                await self._reply_error(msg, OverloadedError(busy))
+                await endpoint.refuse(request, OverloadedError(busy))
             else:
-                task = asyncio.create_task(self._work(msg, topic, handler, canary))
+                task = asyncio.create_task(self._work(request, endpoint, canary))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 self._on_work()
 
         return take
 
-    async def _work(self, msg: Msg, topic: str, handler: Handler, canary: bool) -> None:
-        started, error = time.monotonic(), None
+    async def _work(self, request: Request, endpoint: Served, canary: bool) -> None:
+        started = time.monotonic()
+        error: RegistryError | None = None
         try:
-            with continued(msg.headers), handling(canary), working(msg.headers):
-                answer = encode(await self._run(handler, parse(msg.data)))
-            await self._reply(msg, answer)
+            with continued(request.headers), handling(canary), working(request.headers):
+                await endpoint.answer(request)
         except (InvalidRequestError, PayloadTooLargeError) as refusal:
-            await self._reply_error(msg, refusal)
+            await endpoint.refuse(request, refusal)
+        except LostAnswerError as lost:
+            error = lost
+            await endpoint.refuse(request, error)
         except asyncio.CancelledError:
             error = InternalError(f"{self._agent_id} stopped before it was done")
-            await self._reply_error(msg, error)
+            await endpoint.refuse(request, error)
             raise
         except Exception as failure:
-            logger.exception("handler %r of %s failed", topic, self._agent_id)
-            error = InternalError(f"{type(failure).__name__} in handler {topic!r} of {self._agent_id}")
-            await self._reply_error(msg, error)
+            logger.exception("handler %r of %s failed", endpoint.name, self._agent_id)
+            error = InternalError(f"{type(failure).__name__} in handler {endpoint.name!r} of {self._agent_id}")
+            await endpoint.refuse(request, error)
         finally:
             if canary:
                 self._vitals.end_canary()
             else:
-                self._count(topic, time.monotonic() - started, error)
+                self._count(endpoint, time.monotonic() - started, error)
 
-    def _count(self, topic: str, seconds: float, error: RegistryError | None) -> None:
-        counts = self.counts[topic]
-        counts.requests += 1
-        counts.seconds += seconds
-        if error is not None:
-            counts.errors += 1
-            counts.last_error = f"{error.status}:{error.message}"
+    def _count(self, endpoint: Served, seconds: float, error: RegistryError | None) -> None:
+        endpoint.counts.add(seconds, error)
         self._vitals.end(seconds, failed=error is not None)
         self._on_work()
-
-    async def _run(self, handler: Handler, request: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(handler):
-            return await handler(request)
-        result = await in_thread(handler, request)
-        return await result if inspect.isawaitable(result) else result
-
-    async def _reply(self, msg: Msg, payload: bytes, headers: dict[str, str] | None = None) -> None:
-        if not msg.reply or self._connection is None:
-            return
-        try:
-            # Not msg.respond, which sends the request's headers back.
-            await self._connection.publish(msg.reply, payload, headers)
-        except UnavailableError as error:
-            logger.warning("a reply of %s is lost: %s", self._agent_id, error.message)
-
-    async def _reply_error(self, msg: Msg, error: RegistryError) -> None:
-        await self._reply(msg, encode(error.to_body()), error.to_headers())

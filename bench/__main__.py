@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from bench import assigning, detection, failover, nodes, report, resting, rows
+from bench import assigning, detection, failover, nodes, report, resting, rows, scattering
 from bench.processes import BenchError
 from bench.rows import Plan
 from bench.spans import Detection
@@ -26,6 +26,7 @@ ROWS = {
     "cold": resting.cold,
     "memory": resting.memory,
     "import": resting.imports,
+    "scatter": scattering.scatter,
 }
 
 LOSSES = {

@@ -137,7 +137,55 @@ class Watcher(Bare):
             self.count += 1
 
 
-ROLES = {"registry": Registry, "echo": Echo, "counter": Counter, "putter": Putter, "watcher": Watcher}
+class Asker(Bare):
+    """Asks many agents at the same time, again and again: as the SDK does it, or with a request to each."""
+
+    async def serve(self) -> None:
+        from agents_sdk.connection import Connection
+        from agents_sdk.dial import Address
+        from agents_sdk.protocol.discovery import AgentInfo
+
+        self.agents = [
+            AgentInfo(f"agent-{n}", "bench", set(), registered_at=0.0) for n in range(self.options["agents"])
+        ]
+        self.connection = Connection(Address((self.options["url"],)))
+        await self.connection.open()
+
+    async def ask_all(self, seconds: float, how: str) -> dict:
+        ask, answers, rounds = getattr(self, how), 0, 0
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            answers += await ask()
+            rounds += 1
+        return {"ops": rounds * len(self.agents), "answers": answers, "seconds": time.perf_counter() - started}
+
+    async def scatter(self) -> int:
+        from agents_sdk.question import Question
+        from agents_sdk.reports import Reports
+        from agents_sdk.scatter import Scatter
+
+        async def report(agent_id: str, problem: str) -> None: ...
+
+        question = Question("check", {}, None, "all", 10.0)
+        return len((await Scatter(self.connection, Reports(report), self.agents, question).gather()).good)
+
+    async def requests(self) -> int:
+        asking = (self.nc.request(f"agent.{agent.agent_id}.check", b"{}", timeout=10.0) for agent in self.agents)
+        return len(await asyncio.gather(*asking))
+
+    async def stop(self) -> None:
+        await self.connection.close()
+        await super().stop()
+
+
+ROLES = {
+    "registry": Registry,
+    "echo": Echo,
+    "counter": Counter,
+    "putter": Putter,
+    "watcher": Watcher,
+    "asker": Asker,
+}
 
 
 class Orders:
@@ -175,6 +223,9 @@ class Orders:
 
     async def put(self, **order) -> dict:
         return await self.role.put(**order)
+
+    async def ask_all(self, **order) -> dict:
+        return await self.role.ask_all(**order)
 
     async def profile_on(self) -> dict:
         self.profile = cProfile.Profile()

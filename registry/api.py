@@ -26,6 +26,7 @@ from registry.core.errors import RefusedError
 from registry.core.events import Event
 from registry.replica import Replica
 from registry.settings import Settings, default_policy, read
+from registry.shell.agent_card import AgentCards
 from registry.shell.bus_nats import NobodyThereError
 from registry.shell.clock import monotonic
 from registry.shell.facts import command, registration
@@ -69,6 +70,7 @@ class AgentRegistry:
         self._bus = communication_bus
         self._settings = settings or read()
         self._home = Home[Replica]("the AgentRegistry")
+        self._cards = AgentCards()
         self._auto_scaling = self._settings.auto_scaling_enabled
         self._policy = default_policy(self._settings)
 
@@ -124,6 +126,7 @@ class AgentRegistry:
         """
         check_finite(agent_info)
         message = check(_REGISTRATION, agent_info)
+        await self._cards.check(message.metadata)
         metadata = _copied(message.metadata)
         canaries = _copied({name: canary.model_dump() for name, canary in message.canaries.items()})
 

@@ -6,12 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
 
 from agents_sdk.protocol.registration import AgentQuery
+from agents_sdk.protocol.schema.document import document
 from agents_sdk.protocol.subjects import GET, Subjects
 from registry.blank import blank_state
 from registry.core.conflict_events import RefusalTold, RuleChanged, ViolationChanged
@@ -50,6 +52,7 @@ from registry.shell.pulse import Pulse
 from registry.shell.queries import Queries
 from registry.shell.refusals import refusal_in
 from registry.shell.routes import Routes
+from registry.shell.services import Services
 from registry.shell.store import Store
 from registry.shell.tail import Tail
 from registry.shell.tasks import end
@@ -134,8 +137,17 @@ class Replica:
         self.projector = Projector(self.store, self.subjects, self.replica_id, self.election.holds)
         self.log = BucketLog(self.store, self._decide, self._perform, self.projector)
         self.assignments = AssignmentLog(self.store, self.dispatch, self.projector.losses)
+        verify = self.settings.identity == "request-info"
+        self.services = Services(self.bus, self.subjects, self.state.adoption, self.dispatch, verify)
         self.effector = Effector(
-            self.bus, self.store, self.subjects, self.dispatch, self.log, self.assignments, self.projector
+            self.bus,
+            self.store,
+            self.subjects,
+            self.dispatch,
+            self.log,
+            self.assignments,
+            self.projector,
+            self.services,
         )
         self._control = Tail(self.store, self.subjects.control_bucket, self._control_heard, self._control_replaced)
         stops(self.effector.stop)
@@ -157,11 +169,15 @@ class Replica:
         await self.bus.subscribe(self.subjects.replica(self.replica_id), self._present)
         await self.bus.subscribe(self.subjects.refusals, self._refusal_told)
         await self.pulse.start()
+        await self.services.start()
         stops(self.election.stop)
         await self.election.start()
         # What was asked is answered before the log, which the answers need, and the connection end.
         stops(self._settled)
-        self.queries = Queries(self.state, self.log, self.statistics, self.presence, self.replica_id, self._ask_leader)
+        contract = partial(document, subjects=self.subjects, version=VERSION)
+        self.queries = Queries(
+            self.state, self.log, self.statistics, self.presence, self.replica_id, self._ask_leader, contract
+        )
         watcher = None
         if observability.is_configured():
             watcher = observability.Observability(self.state, self.subjects.service)
@@ -253,6 +269,7 @@ class Replica:
                 "outages": state.path.outages,
             },
             "connections_watched": state.connections_watched,
+            "adopted_agents": len(state.adoption.agents),
             **self.presence(),
             "nats": {
                 "reconnects": self.bus.reconnects,

@@ -18,6 +18,7 @@ from agents_sdk.protocol.subjects import DEFAULT_PREFIX, Subjects
 from registry.core.capabilities import ANY
 from registry.core.errors import RefusedError
 from registry.core.policy import Policy
+from registry.core.service import PROTOCOLS
 
 ENV_PREFIX = "AGENT_REGISTRY_"
 
@@ -57,6 +58,20 @@ def _check_prefix(prefix: str) -> str:
         return Subjects(prefix).prefix
     except ValueError as error:
         raise ValueError(str(error).removeprefix("prefix: ")) from None
+
+
+def _check_protocols(text: str) -> str:
+    for name in _names(text):
+        if name not in PROTOCOLS:
+            raise ValueError(f"{name!r} must be one of {', '.join(PROTOCOLS)}")
+    return text
+
+
+def _check_patterns(text: str) -> str:
+    for name in text.split(","):
+        if re.fullmatch(r"[A-Za-z0-9_*?-]+", name.strip()) is None:
+            raise ValueError(f"{name.strip()!r} must be letters, digits, _ and -, and * or ? for what may be any")
+    return text
 
 
 def _check_file(path: Path) -> Path:
@@ -108,6 +123,14 @@ class Settings(BaseSettings):
     """Seconds between two saves of an agent's vitals; more writes less, and restarts with older numbers."""
     identity: Literal["none", "request-info"] = "none"
     """`request-info` trusts the `Nats-Request-Info` header; only behind a service import with `share: true`."""
+    adopt: Annotated[str, AfterValidator(_check_protocols)] = ""
+    """`micro` makes agents of NATS micro services, `synadia` of agents of the Synadia Agent Protocol; both with a comma
+    between."""
+    adopt_services: Annotated[str, AfterValidator(_check_patterns)] = "*"
+    """Names of the micro services that become agents, comma-separated; `*` stands for any part of a name."""
+    adopt_interval: Seconds = 10.0
+    """Seconds between two calls for services, and two looks at the work of each; more saves traffic and knows them
+    later. With more than 1,000 of them it grows by itself."""
     auto_scaling_enabled: bool = True
     """Whether scaling orders are issued."""
     auto_scaling_dry_run: bool = False
@@ -140,6 +163,14 @@ class Settings(BaseSettings):
     def extra_capabilities(self) -> list[str]:
         """Return the deployment's own capabilities."""
         return _names(self.capabilities)
+
+    def adopted_protocols(self) -> list[str]:
+        """Return as what services are adopted."""
+        return _names(self.adopt)
+
+    def adopted_services(self) -> list[str]:
+        """Return patterns of the names of micro services that are."""
+        return [name.strip() for name in self.adopt_services.split(",") if name.strip()]
 
     @model_validator(mode="after")
     def _check_policy(self) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from agents_sdk.protocol.discovery import AgentInfo
 from agents_sdk.protocol.fields import AgentId, Capability, JsonObject, Name, Score, Text
@@ -39,6 +39,7 @@ class AssignmentRequest(Command):
     tags: Names | None = None
     version: Text | None = None
     metadata: JsonObject | None = None
+    skills: Annotated[frozenset[Text], Field(max_length=64)] | None = None
     prefer_tags: Names | None = None
     exclude: Annotated[frozenset[AgentId], Field(max_length=1000)] | None = None
     task_id: TaskId | None = None
@@ -103,6 +104,8 @@ class ReleaseReceipt(Reply):
 @dataclass(frozen=True)
 class Grant:
     """The answer to a request for an assignment."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     assignment_id: str
     task_id: str

@@ -12,9 +12,13 @@ from pydantic import ConfigDict, Field
 
 from agents_sdk.protocol.fields import AgentId, Capability, Count, Flag, JsonObject, Name, Score, Text, Timestamp
 from agents_sdk.protocol.model import Reply
+from agents_sdk.protocol.subjects import agent_topic
 from agents_sdk.protocol.vocabulary import AgentCapability, AgentStatus, SortBy
 
 MAX_LIMIT = 1000
+
+AGENT_CARD = "a2a_card"
+"""Where in its metadata an agent keeps its A2A agent card."""
 
 REVISION_WAIT = 1.0
 """Seconds that the registry waits at most for the revision that a query asks for; replicas lag by milliseconds."""
@@ -44,6 +48,8 @@ class ServiceQuery:
     """A version specifier such as `>=2,<3`."""
     metadata: JsonObject | None = None
     """Fields that the agent's metadata must have with equal values."""
+    skills: Annotated[AbstractSet[Text], Field(max_length=64)] | None = None
+    """Ids of skills, all of which the A2A agent card in its metadata must name."""
     prefer_tags: Annotated[AbstractSet[Name], Field(max_length=64)] | None = None
     """Agents with more of these come first."""
     exclude: Annotated[AbstractSet[AgentId], Field(max_length=MAX_LIMIT)] | None = None
@@ -120,12 +126,26 @@ class Evidence(Reply):
     """The replica that says so."""
 
 
+class Adopted(Reply):
+    """A service that knows nothing of the registry, and is an agent all the same."""
+
+    protocol: str
+    """`micro` for a NATS micro service, `synadia` for an agent of the Synadia Agent Protocol."""
+    service: str
+    """Its name; its id is the agent's."""
+    endpoints: dict[str, str] = Field(default_factory=dict)
+    """Topic to the subject on which it is served, instead of `agent.<agent_id>.<topic>`. Instances of the same service
+    may share one, and any of them then answers."""
+
+
 @dataclass
 class AgentInfo:
     """An agent as the registry knows it.
 
     Names, types and defaults of the first twelve fields are the API reference's.
     """
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     agent_id: str
     agent_type: str
@@ -165,12 +185,22 @@ class AgentInfo:
     claims: set[str] = field(default_factory=set)
     canaries: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Capability to its canary, as registered: `topic`, `payload`, `expect`, `timeout`, `period`."""
+    adopted: Adopted | None = None
+    """The service that the registry made this agent of; None if it registers itself."""
     reserved: int = 0
     """Slots that assignments reserve of it now."""
     suspicion: float = 0.0
     """0.0 to 1.0: how unusual its silence is for an agent that beats often; lowers its rank."""
     evidence: Evidence | None = None
     """What its status rests on; only `get` returns it."""
+
+    @property
+    def skills(self) -> set[str]:
+        """Ids of the skills that the A2A agent card in its metadata names; empty when it has none."""
+        card = self.metadata.get(AGENT_CARD)
+        skills = card.get("skills") if isinstance(card, Mapping) else None
+        named = (skill.get("id") for skill in skills if isinstance(skill, Mapping)) if isinstance(skills, list) else ()
+        return {skill_id for skill_id in named if isinstance(skill_id, str)}
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> AgentInfo:
@@ -182,6 +212,8 @@ class AgentInfo:
         known["claims"] = set(wire.get("claims", ()))
         if known.get("evidence") is not None:
             known["evidence"] = Evidence.model_validate(known["evidence"])
+        if known.get("adopted") is not None:
+            known["adopted"] = Adopted.model_validate(known["adopted"])
         return cls(**known)
 
     def to_wire(self) -> dict[str, Any]:
@@ -191,7 +223,14 @@ class AgentInfo:
             wire[name] = sorted(wire[name])
         if self.evidence is not None:
             wire["evidence"] = self.evidence.model_dump(mode="json")
+        if self.adopted is not None:
+            wire["adopted"] = self.adopted.model_dump(mode="json")
         return wire
+
+    def topic(self, name: str) -> str:
+        """Return the subject on which one of its topics is reached."""
+        served = {} if self.adopted is None else self.adopted.endpoints
+        return served.get(name) or agent_topic(self.agent_id, name)
 
 
 _AGENT_FIELDS = tuple(item.name for item in fields(AgentInfo))
@@ -209,6 +248,8 @@ class NearMiss(Reply):
 @dataclass
 class Listing:
     """The answer to a query."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     agents: list[AgentInfo]
     total: int

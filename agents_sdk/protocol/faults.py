@@ -32,6 +32,7 @@ _WORDS = {
     "enum": "must be {expected}",
     "literal_error": "must be {expected}",
     "tuple_type": "must be an array",
+    "list_type": "must be an array",
     "set_type": "must be an array",
     "frozen_set_type": "must be an array",
     "too_short": "must have {min_length} or more entries; has {actual_length}",

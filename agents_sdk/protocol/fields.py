@@ -88,8 +88,12 @@ AgentId = Annotated[str, Strict(), Field(pattern=AGENT_ID_PATTERN)]
 
 Name = Annotated[str, Strict(), Field(pattern=NAME_PATTERN)]
 
-Capability = Annotated[str, Strict(), BeforeValidator(_lower), Field(pattern=CAPABILITY_PATTERN)]
-"""A capability name, read case-insensitively; whether it is known is the registry's to say."""
+Capability = Annotated[str, Strict(), Field(pattern=CAPABILITY_PATTERN), BeforeValidator(_lower)]
+"""A capability name, read case-insensitively; whether it is known is the registry's to say.
+
+The pattern is of the name in lower case. It comes before the validator here, which runs first all the same, so that
+schemas show it.
+"""
 
 HealthSubject = Annotated[str, Strict(), Field(max_length=256, pattern=HEALTH_SUBJECT_PATTERN)]
 

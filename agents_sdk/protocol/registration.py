@@ -43,7 +43,7 @@ class Registration(Command):
     agent_id: AgentId | None = None
     """Stable id; the registry makes one when it is left out."""
     metadata: JsonObject = Field(default_factory=dict)
-    """Free-form object, at most 16 KiB as JSON and 64 levels deep."""
+    """Free-form object, at most 16 KiB as JSON and 64 levels deep; `a2a_card` in it must be an A2A agent card."""
     version: Name = "1.0.0"
     """Version of the agent's software."""
     tags: Names = ()

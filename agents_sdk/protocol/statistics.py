@@ -96,5 +96,7 @@ class Statistics(Presence):
     judge: Judge
     connections_watched: bool
     """Whether the NATS servers tell this replica of connections that end, so that it probes a crashed agent at once."""
+    adopted_agents: int
+    """Agents that were made of services which know nothing of the registry; offline ones, too."""
     nats: dict[str, int]
     """`reconnects`, `errors`, `slow_consumer_drops` of this connection; `resyncs` of logs that fell silent."""

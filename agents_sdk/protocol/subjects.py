@@ -36,6 +36,7 @@ REPLICAS = "replicas"
 ASSIGN = "assign"
 RELEASE = "release"
 ASSIGNMENTS = "assignments"
+SCHEMA = "schema"
 
 AGENT_BOUND = (REGISTER, DEREGISTER, SUSPEND, RESUME, DRAIN, HEARTBEAT, HEALTH, PERFORMANCE, REPORT, GET, RELEASE)
 """Operations that are also served as `<subject>.<agent_id>`."""
@@ -53,12 +54,12 @@ meaning for what is published."""
 LED = (SCALING_GET, SCALING_SET, CONFLICT_GET, CONFLICT_SET, REPORT, ASSIGN, RELEASE, ASSIGNMENTS)
 """Operations that every replica hears, and the leader alone takes."""
 
-SHARED = (*COMMANDS, GET, DISCOVER, STATS, CAPABILITIES)
+SHARED = (*COMMANDS, GET, DISCOVER, STATS, CAPABILITIES, SCHEMA)
 """Operations that go to one replica, by a queue group. Each replica serves them under its own name, too."""
 
 OPERATIONS = (
     *AGENT_BOUND, DISCOVER, STATS, CAPABILITIES, SCALING_GET, SCALING_SET, CONFLICT_GET, CONFLICT_SET, REPLICAS, ASSIGN,
-    ASSIGNMENTS,
+    ASSIGNMENTS, SCHEMA,
 )  # fmt: skip
 
 EVENT_KINDS = ("status", "scaling", "conflict", "registry", "assignment")
@@ -177,6 +178,11 @@ class Subjects:
     def pulse(self, replica_id: str) -> str:
         """Return the subject on which one replica hears itself, to know that it would hear agents."""
         return f"{self.replica(replica_id)}.pulse"
+
+    @property
+    def vitals(self) -> str:
+        """The subject on which the leader tells all replicas how an adopted agent does."""
+        return f"{self.prefix}.vitals"
 
     @property
     def _name(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from registry.core.evidence import NOTHING, Evidence
 from registry.core.record import Record
 from registry.core.rhythm import Rhythm
+from registry.core.skills import skills_in
 from registry.core.status import FAIR, HEALTHY, Status
 
 UNKNOWN_SUCCESS_RATE = 0.5
@@ -46,12 +47,15 @@ class Agent:
         "seq",
         "signs",
         "since",
+        "skills",
         "standing",
         "suspicion",
     )
 
     def __init__(self, record: Record, revision: int, heard: float, since: float, load_at: float | None) -> None:
         self.record = record
+        self.skills = skills_in(record.metadata)
+        """Ids of the skills in its agent card."""
         self.revision = revision
         self.change_revision = record.change_revision or revision
         self.heard = heard

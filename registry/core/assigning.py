@@ -35,7 +35,7 @@ def requested(state: RegistryState, event: Request) -> list[Effect]:
             raise RefusedError("overloaded", f"{MAX_UNDECIDED} requests for assignments are under way; try again later")
         if isinstance(event, AssignmentRequested):
             event.task_id = event.task_id or state.new_id()
-            state.vocabulary.check(event.query.capabilities)
+            state.check_capabilities(event.query.capabilities)
     except RefusedError as refused:
         return refuse(state, event.reply, refused)
     if state.ledger.learning:

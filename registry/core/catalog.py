@@ -11,6 +11,7 @@ from registry.core.claims import Claims
 from registry.core.query import Query
 from registry.core.record import Record
 from registry.core.rules import Rules
+from registry.core.skills import skills_in
 from registry.core.status import Status
 from registry.core.view import View
 
@@ -36,6 +37,7 @@ class Catalog:
         self.by_capability: dict[str, set[str]] = {}
         self.by_type: dict[str, set[str]] = {}
         self.by_tag: dict[str, set[str]] = {}
+        self.by_skill: dict[str, set[str]] = {}
         self.claims = Claims()
         """Of agents that are not offline."""
         self.rules = Rules()
@@ -58,7 +60,7 @@ class Catalog:
     def remove(self, agent: Agent) -> None:
         """Remove an agent."""
         self._count(agent, -1)
-        self._unindex(agent.record)
+        self._unindex(agent)
         del self.agents[agent.agent_id]
         self.moved(agent)
 
@@ -66,8 +68,8 @@ class Catalog:
         """Give an agent a new record."""
         self._count(agent, -1)
         if agent.record is not record:
-            self._unindex(agent.record)
-            agent.record = record
+            self._unindex(agent)
+            agent.record, agent.skills = record, skills_in(record.metadata)
             self._index(agent)
         self._count(agent, 1)
         self.moved(agent)
@@ -160,18 +162,22 @@ class Catalog:
             if query.agent_type is not None:
                 postings.append(self.by_type.get(query.agent_type, nobody))
             postings += [self.by_tag.get(tag, nobody) for tag in query.tags]
+            postings += [self.by_skill.get(skill, nobody) for skill in query.skills]
         return min(postings, key=len, default=self.agents)  # type: ignore[arg-type]
 
-    def _postings(self, record: Record) -> Iterator[tuple[dict[str, set[str]], str]]:
+    def _postings(self, agent: Agent) -> Iterator[tuple[dict[str, set[str]], str]]:
+        record = agent.record
         yield self.by_type, record.agent_type
         for capability in record.capabilities:
             yield self.by_capability, capability
         for tag in record.tags:
             yield self.by_tag, tag
+        for skill in agent.skills:
+            yield self.by_skill, skill
 
     def _index(self, agent: Agent) -> None:
         record, agent_id = agent.record, agent.record.agent_id
-        for index, name in self._postings(record):
+        for index, name in self._postings(agent):
             ids = index.get(name)
             if ids is None:
                 index[name] = {agent_id}
@@ -181,8 +187,9 @@ class Catalog:
             self.claims.add(record, agent.revision)
         self.rules.add(record)
 
-    def _unindex(self, record: Record) -> None:
-        for index, name in self._postings(record):
+    def _unindex(self, agent: Agent) -> None:
+        record = agent.record
+        for index, name in self._postings(agent):
             ids = index[name]
             ids.discard(record.agent_id)
             if not ids:
@@ -215,14 +222,15 @@ class Catalog:
         """
         for agent_id, agent in self.agents.items():
             assert agent.agent_id == agent_id
-            for index, name in self._postings(agent.record):
+            for index, name in self._postings(agent):
                 assert agent_id in index[name], f"{agent_id} under {name}"
-        for index in (self.by_capability, self.by_type, self.by_tag):
+        for index in (self.by_capability, self.by_type, self.by_tag, self.by_skill):
             for name, ids in index.items():
                 assert ids, f"{name} is empty"
                 for agent_id in ids:
-                    record = self.agents[agent_id].record
-                    assert name in (*record.capabilities, record.agent_type, *record.tags), f"{agent_id} under {name}"
+                    found, record = self.agents[agent_id], self.agents[agent_id].record
+                    names = (*record.capabilities, record.agent_type, *record.tags, *found.skills)
+                    assert name in names, f"{agent_id} under {name}"
         alive = [agent for agent in self.agents.values() if agent.status is not Status.OFFLINE]
         assert self.claims.claimants() == {
             (claim, agent.agent_id, since)

@@ -14,6 +14,7 @@ from registry.core.errors import RefusedError
 from registry.core.events import Purpose
 from registry.core.order import Orders
 from registry.core.record import Record
+from registry.core.service import Service
 from registry.core.violation import Violation
 
 
@@ -94,6 +95,38 @@ class RunCanary:
     expect: Mapping[str, Any]
     timeout: float
     """Seconds that the answer may take."""
+
+
+@dataclass(slots=True)
+class CallServices:
+    """Call micro services on these subjects; each that answers is a `ServiceSeen`."""
+
+    subjects: Sequence[str]
+
+
+@dataclass(slots=True)
+class DescribeService:
+    """Ask a service what it is, and the NATS servers for its connection. Ends in `ServiceDescribed`."""
+
+    service: Service
+
+
+@dataclass(slots=True)
+class MeasureService:
+    """Ask a service how much it has done. Ends in `ServiceMeasured`."""
+
+    service: Service
+    incarnation: int
+
+
+@dataclass(slots=True)
+class ShareVitals:
+    """Tell every replica, this one too, how an adopted agent does, who cannot say so by itself."""
+
+    agent_id: str
+    incarnation: int
+    load_factor: float | None
+    metrics: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -225,6 +258,10 @@ Effect = (
     | SendReply
     | Probe
     | RunCanary
+    | CallServices
+    | DescribeService
+    | MeasureService
+    | ShareVitals
     | TellAgent
     | PublishOrder
     | Announce

@@ -48,6 +48,7 @@ RECORD_TYPES: dict[str, frozenset[Any]] = {
     "claims": _LIST,
     "canaries": _OBJECT,
     "connection": _OBJECT_OR_NONE,
+    "adopted": _OBJECT_OR_NONE,
     "identity": _TEXT_OR_NONE,
     "health_score": _NUMBER,
     "load_factor": _NUMBER,

@@ -24,6 +24,8 @@ not answer, answers late, or is silent. `evidence.judge` makes a verdict of it, 
 to follow. Hints (a late beat, a report, a closed connection) only lead to a probe (`probing.py`). When many are in
 trouble together, verdicts are held back (`protection.py`).
 
+Micro services that know nothing of the registry are made agents by the leader (`adopting.py`).
+
 Assignments are decided by the leader alone, on what the log of their bucket says up to its end; `ledger.py` says why no
 slot is given twice all the same while two believe to lead.
 
@@ -38,6 +40,7 @@ from collections.abc import Callable
 from typing import Any
 
 from registry.core import (
+    adopting,
     assigned,
     assigning,
     assignment_events,
@@ -59,6 +62,9 @@ from registry.core.state import RegistryState
 HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.TelemetryReceived: telemetry.heard,
     events.ProbeFinished: probing.probe_finished,
+    events.ServiceSeen: adopting.service_seen,
+    events.ServiceDescribed: adopting.service_described,
+    events.ServiceMeasured: adopting.service_measured,
     events.CanaryFinished: canary_runs.canary_finished,
     events.ProblemReported: probing.problem_reported,
     events.ConnectionClosed: probing.connection_closed,

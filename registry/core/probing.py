@@ -94,16 +94,25 @@ def hinted(state: RegistryState, agent: Agent, at: float) -> list[Effect]:
 
 def connection_closed(state: RegistryState, event: ConnectionClosed) -> list[Effect]:
     """Ask at once whose connection has ended."""
-    agent = state.agents.get(event.name.removeprefix(AGENT))
-    if agent is None or agent.status is Status.OFFLINE:
-        return []
+    effects: list[Effect] = []
+    adopted = state.adoption.at_connection(event.server_id, event.client_id)
+    named = (state.agents.get(agent_id) for agent_id in dict.fromkeys((event.name.removeprefix(AGENT), *adopted)))
+    agents = [agent for agent in named if agent is not None and agent.status is not Status.OFFLINE]
+    if any(agent.status is not Status.DEREGISTERING for agent in agents):
+        state.protection.lost(event.at)  # one loss, however many services share the connection
+    for agent in agents:
+        effects += _closed(state, agent, event)
+    for agent_id in adopted:
+        state.adoption.strayed[agent_id] = None  # if it is there, it has another one
+    return effects
+
+
+def _closed(state: RegistryState, agent: Agent, event: ConnectionClosed) -> list[Effect]:
     named = agent.record.connection or {}
     is_own = (named.get("server_id"), named.get("client_id")) == (event.server_id, event.client_id)
     if is_own or not agent.evidence.own_was_cut:  # what somebody else calls so says less
         found = agent.finding()
         found.closed_at, found.closed_reason, found.is_own = event.at, event.reason, is_own
-    if agent.status is not Status.DEREGISTERING:
-        state.protection.lost(event.at)
     return hinted(state, agent, event.at)
 
 

@@ -36,6 +36,7 @@ class Query:
     sort_by: str = "performance"
     version: VersionRange | None = None
     metadata: Mapping[str, Any] | None = None
+    skills: frozenset[str] = frozenset()
     prefer_tags: frozenset[str] = frozenset()
     statuses: frozenset[Status] = DISCOVERABLE
     limit: int = 10
@@ -55,6 +56,7 @@ class Query:
             self.sort_by,
             self.version and self.version.text,
             None if self.metadata is None else repr(self.metadata),
+            self.skills,
             self.prefer_tags,
             self.statuses,
             self.slots,
@@ -95,6 +97,7 @@ class Query:
             and self.capabilities.issubset(record.capabilities)
             and (self.agent_type is None or record.agent_type == self.agent_type)
             and (not self.tags or self.tags.issubset(record.tags))
+            and (not self.skills or self.skills.issubset(agent.skills))
             and (self.version is None or self.version.accepts(record.version))
             and (self.metadata is None or _has(record.metadata, self.metadata))
             and (not self.slots or agent.has_room(self.slots))
@@ -109,6 +112,7 @@ class Query:
         record, metadata = agent.record, self.metadata or {}
         lacking = sorted(self.capabilities.difference(record.capabilities))
         untagged = sorted(self.tags.difference(record.tags))
+        unskilled = sorted(self.skills.difference(agent.skills))
         wanted_statuses = ", ".join(sorted(self.statuses))
         checks = [
             (
@@ -129,6 +133,7 @@ class Query:
             ),
             (not lacking, f"capabilities lack {', '.join(lacking)}"),
             (not untagged, f"tags lack {', '.join(untagged)}"),
+            (not unskilled, f"skills lack {', '.join(unskilled)}"),
             (
                 self.version is None or self.version.accepts(record.version),
                 f"version is {record.version}; wanted {self.version and self.version.text}",

@@ -82,6 +82,8 @@ class Record:
     canaries: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NO_CANARIES)
     """Capability to the canary that was declared for it; see `canaries`."""
     connection: Mapping[str, Any] | None = None
+    adopted: Mapping[str, Any] | None = None
+    """What it was adopted from: `protocol`, `service`, `endpoints` as topic to subject; None if it registers itself."""
     identity: str | None = None
     """Who registered it, as the NATS server vouches; None where identities are not verified."""
     health_score: float = 1.0
@@ -162,6 +164,8 @@ class Record:
             "write_id": self.write_id,
             "commands": self.commands,
         }
+        if self.adopted is not None:
+            form["adopted"] = self.adopted
         if self.canaries:
             form["canaries"] = self.canaries
         if self.flaps is not None:
@@ -263,7 +267,8 @@ def _check(record: Record) -> None:
             raise ValueError(f"flaps is {record.flaps!r:.80}: out of range")
     if record.canaries:
         check_canaries(record.canaries)
-    check_free("metadata, canaries or connection", (record.metadata, record.canaries, record.connection))
+    free = (record.metadata, record.canaries, record.connection, record.adopted)
+    check_free("metadata, canaries, connection or adopted", free)
     check_free("what is not known", record.extra.values())
 
 

@@ -24,6 +24,7 @@ from registry.core.writes import Write
 _REGISTRATION = (
     "agent_type", "capabilities", "metadata", "version", "tags", "instance_id", "heartbeat_interval",
     "heartbeat_timeout", "health_subject", "max_concurrency", "claims", "canaries", "connection",
+    "adopted",
 )  # fmt: skip
 """The fields of a record that a registration sets."""
 
@@ -116,19 +117,24 @@ def _complete(state: RegistryState, wanted: RegisterRequested) -> None:
         RefusedError: For unknown capabilities, a lease shorter than the interval, or a health subject or canary that
             is not the agent's to name.
     """
-    state.vocabulary.check(wanted.capabilities)
     check_declared(wanted.canaries, wanted.capabilities, str(wanted.agent_id), state.prefix)
-    subject = wanted.health_subject
-    if subject is not None and not may_be_asked(subject, state.prefix):
-        example = f"agent.{wanted.agent_id}.health_check"
-        wrong = f"must not begin with $, _ or {state.prefix!r}, where the registry itself listens"
-        raise invalid("health_subject", f"{wrong}; {example} would do; got {subject!r}")
+    if wanted.adopted is None:  # the registry itself asks for others, which know nothing of this deployment's names
+        state.vocabulary.check(wanted.capabilities)
+        _check_health_subject(state, wanted)
     interval = wanted.heartbeat_interval = wanted.heartbeat_interval or state.limits.heartbeat_interval
     timeout = wanted.heartbeat_timeout
     if timeout is None:
         wanted.heartbeat_timeout = interval * HEARTBEATS_IN_TIMEOUT
     elif timeout < interval:
         raise invalid("heartbeat_timeout", f"must be at least heartbeat_interval, {interval:g}; got {timeout:g}")
+
+
+def _check_health_subject(state: RegistryState, wanted: RegisterRequested) -> None:
+    subject = wanted.health_subject
+    if subject is not None and not may_be_asked(subject, state.prefix):
+        example = f"agent.{wanted.agent_id}.health_check"
+        wrong = f"must not begin with $, _ or {state.prefix!r}, where the registry itself listens"
+        raise invalid("health_subject", f"{wrong}; {example} would do; got {subject!r}")
 
 
 def _newcomer(wanted: RegisterRequested, agent_id: str, removal: Removal, now: float) -> Record:
@@ -154,6 +160,7 @@ def _newcomer(wanted: RegisterRequested, agent_id: str, removal: Removal, now: f
         claims=wanted.claims,
         canaries=wanted.canaries,
         connection=wanted.connection,
+        adopted=wanted.adopted,
         identity=wanted.identity,
         last_heartbeat=now,
         write_id=wanted.write_id,

@@ -28,7 +28,7 @@ def policy_requested(state: RegistryState, event: PolicyRequested) -> list[Effec
     """Check a change of a scaling policy and have it written, or let it wait for the one that is on its way."""
     try:
         state.path.check_current(event.at)
-        state.vocabulary.check((event.capability,), "capability")
+        state.check_capabilities((event.capability,), "capability")
         pending = state.scaler.policies.writes.get(event.capability)
         if pending is not None:
             pending.wait(event)
@@ -149,7 +149,7 @@ def scaling_report(state: RegistryState, capability: str | None) -> dict[str, An
     if capability is None:
         names = sorted({*state.catalog.by_capability, *state.scaler.policies.own, *state.scaler.ordered()})
     else:
-        state.vocabulary.check((capability,), "capability")
+        state.check_capabilities((capability,), "capability")
         names = [capability]
     reports = [state.scaler.report(name, state.catalog.of_capability(name)) for name in names]
     return {"enabled": state.scaler.enabled, "capabilities": reports}

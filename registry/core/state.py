@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from registry.core.adoption import Adoption
 from registry.core.agent import Agent
 from registry.core.assignment import DEREGISTERED, Assignment
 from registry.core.canaries import Canaries
@@ -24,6 +25,7 @@ from registry.core.protection import Protection
 from registry.core.query import Query
 from registry.core.record import Record
 from registry.core.scaler import Scaler
+from registry.core.service import service_of
 from registry.core.standing import Standings
 from registry.core.statistics import Statistics
 from registry.core.status import Status
@@ -61,6 +63,7 @@ class RegistryState:
         random: Returns a number from 0.0 up to but without 1.0.
         new_id: Returns a new unique id, usable as an agent id.
         prefix: First token or tokens of the registry's own subjects.
+        adoption: Which services are adopted; None for none.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class RegistryState:
         random: Callable[[], float],
         new_id: Callable[[], str],
         prefix: str = "registry",
+        adoption: Adoption | None = None,
     ) -> None:
         self.limits = limits
         self.vocabulary = vocabulary
@@ -78,6 +82,7 @@ class RegistryState:
         self.random = random
         self.new_id = new_id
         self.prefix = prefix
+        self.adoption = adoption or Adoption()
         self.catalog = Catalog(random)
         self.agents = self.catalog.agents
         self.writes = Writes()
@@ -132,8 +137,16 @@ class RegistryState:
             RefusedError: If the query names a capability that is not known.
         """
         self.statistics.discoveries += 1
-        self.vocabulary.check(query.capabilities)
+        self.check_capabilities(query.capabilities)
         return self.catalog.find(query)
+
+    def check_capabilities(self, names: Iterable[str], field: str = "capabilities") -> None:
+        """Refuse names that are not in the vocabulary, unless an agent has them all the same.
+
+        Raises:
+            RefusedError: `invalid_request`.
+        """
+        self.vocabulary.check((name for name in names if name not in self.catalog.by_capability), field)
 
     def get(self, agent_id: str) -> Agent:
         """Return one agent.
@@ -173,8 +186,11 @@ class RegistryState:
     def health_subject(self, record: Record) -> str | None:
         """Return where an agent is asked how it is; None if nowhere.
 
-        Anybody may have written the record, and before what is refused now was refused.
+        Anybody may have written the record, and before what is refused now was refused. A service is asked by a PING
+        to its one instance; the subject that it names may be one that others of its kind answer on, too.
         """
+        if record.adopted is not None and (service := service_of(record)) is not None:
+            return service.subject("PING")
         subject = record.health_subject
         return subject if subject is not None and may_be_asked(subject, self.prefix) else None
 
@@ -218,6 +234,7 @@ class RegistryState:
             if returns(record.flaps) > returns(before.flaps):
                 self.statistics.returns += 1
                 self.standings.returned(agent, at)
+        self.adoption.learn(record)
         self.standings.stand(agent, at)
         self.watch(agent, at)
         return agent
@@ -278,6 +295,7 @@ class RegistryState:
     def lead(self, at: float, epoch: int) -> None:
         """Begin to lead. Every lease runs anew, and what was found by probing in an earlier term is found again."""
         self.leading, self.epoch = True, epoch
+        self.adoption.begin()
         self.leases.pardon(at)
         self.protection.clear()
         for agent in self.agents.values():
@@ -354,6 +372,7 @@ class RegistryState:
         agent = self.agents.get(agent_id)
         if agent is not None:
             self.catalog.remove(agent)
+            self.adoption.remove(agent_id)
             self.doubt(agent_id, 0.0)
             self.unsaved.pop(agent_id, None)
             self.deadlines.watch(agent_id)

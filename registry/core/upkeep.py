@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from registry.core import assigned, conflicts
+from registry.core.adopting import adoption_due
 from registry.core.canary_runs import canaries_due
 from registry.core.changes import assess, checkpointed, remove, write
 from registry.core.draining import drain_due
@@ -48,7 +49,7 @@ def tick(state: RegistryState, event: Tick) -> list[Effect]:
             effects += assess(state, state.agents[agent_id], at)
     effects += drain_due(state, at) + _lapse(state, at) + probe_due(state, at) + canaries_due(state, at)
     effects += _save(state, at) + _sweep(state, at) + _scale(state, at)
-    return effects + conflicts.look(state, at) + assigned.due(state, at)
+    return effects + conflicts.look(state, at) + assigned.due(state, at) + adoption_due(state, at)
 
 
 def _lapse(state: RegistryState, at: float) -> list[Effect]:
@@ -126,6 +127,7 @@ def connected(state: RegistryState, event: Connected) -> list[Effect]:
     state.sure = False
     state.path.connect(event.at)
     state.leases.pardon(event.at)
+    state.adoption.stray()
     return []
 
 

@@ -58,6 +58,10 @@ class UnreachableError(Exception):
     """NATS cannot be reached; the message says where and why."""
 
 
+REQUEST_INFO = "Nats-Request-Info"
+"""Header that a NATS server writes on requests through a service import with `share: true`, over a forged one."""
+
+
 class NobodyThereError(Exception):
     """Nobody listens on the subject of a request."""
 
@@ -139,7 +143,7 @@ class Bus:
             why = self._last_error or str(error) or "no answer"
             raise UnreachableError(f"NATS at {self.url} cannot be reached: {why}") from error
         self._opened = True
-        self._ack_inbox = self._nc.new_inbox()
+        self._ack_inbox = self.new_inbox()
         await self._nc.subscribe(f"{self._ack_inbox}.*", cb=self._on_ack)
 
     async def close(self) -> None:
@@ -185,13 +189,17 @@ class Bus:
         except (TimeoutError, nats.errors.Error) as error:
             log.warning("unsubscribe_failed", error=repr(error))
 
-    async def publish(self, subject: str, payload: bytes, headers: Headers | None = None) -> None:
+    async def publish(self, subject: str, payload: bytes, headers: Headers | None = None, reply: str = "") -> None:
         """Publish without waiting for anybody; what cannot be sent is counted and logged, for nobody waits here."""
         try:
-            await self._nc.publish(subject, payload, headers=dict(headers) if headers else None)
+            await self._nc.publish(subject, payload, reply=reply, headers=dict(headers) if headers else None)
         except nats.errors.Error as error:
             self.errors += 1
             self._trouble.warning("publish_failed", of=type(error), subject=subject, error=repr(error))
+
+    def new_inbox(self) -> str:
+        """Return a subject that nobody else can guess, for answers."""
+        return self._nc.new_inbox()
 
     def inbox(self, reply: str) -> str:
         """Return the reply subject of a request if that can be somebody's inbox, else nothing: nobody is answered.

@@ -120,7 +120,7 @@ class Connections:
             return
         if self._watched is False:
             self.doubt()  # the servers have been configured anew, as it seems
-        if client.kind == "Client" and client.name:
+        if client.kind == "Client":
             closed = ConnectionClosed(monotonic(), client.name, told.server.id, client.id, told.reason)
             await self._dispatch(closed)
 

@@ -13,9 +13,12 @@ from agents_sdk.protocol.subjects import Subjects, agent_topic
 from registry.core.effects import (
     Announce,
     AwaitRevision,
+    CallServices,
     CommitAssignments,
+    DescribeService,
     Effect,
     LearnAssignments,
+    MeasureService,
     Probe,
     PublishConflict,
     PublishOrder,
@@ -28,6 +31,7 @@ from registry.core.effects import (
     ReadRecord,
     RunCanary,
     SendReply,
+    ShareVitals,
     SweepRemoval,
     TellAgent,
     TellLeader,
@@ -56,6 +60,7 @@ from registry.shell.logs import get_logger
 from registry.shell.records import encoded, is_of_newer_form, leaves_no_room, record_in
 from registry.shell.refusals import encode_refusal
 from registry.shell.scaling_keys import ScalingKeys, unfinished
+from registry.shell.services import unanswered
 from registry.shell.store import Store
 from registry.shell.trouble import Trouble
 
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
     from registry.shell.assignment_log import AssignmentLog
     from registry.shell.bucket_log import BucketLog
     from registry.shell.projector import Projector
+    from registry.shell.services import Services
 
 log = get_logger(__name__)
 
@@ -96,6 +102,7 @@ class Effector:
         bucket_log: Takes every record that was committed.
         assignment_log: Writes assignments.
         projector: Publishes scaling orders, and knows whether the events of what is swept are in the stream.
+        services: Asks services.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Effector:
         bucket_log: BucketLog,
         assignment_log: AssignmentLog,
         projector: Projector,
+        services: Services,
     ) -> None:
         self._trouble = Trouble(log)
         self._bus = bus
@@ -126,6 +134,10 @@ class Effector:
             SweepRemoval: self._sweep,
             Probe: self._spawned(self._probe),
             RunCanary: self._spawned(self._run_canary),
+            CallServices: services.call,
+            DescribeService: self._spawned(services.describe),
+            MeasureService: self._spawned(services.measure),
+            ShareVitals: services.share,
             TellAgent: self._tell,
             PublishOrder: self._spawned(self._publish_order),
             Announce: self._announce,
@@ -168,18 +180,14 @@ class Effector:
                 await self._dispatch(RevisionAwaited(at, agent_id, revision, False))
             case Probe(agent_id, incarnation, subject, purpose):
                 await self._dispatch(ProbeFinished(at, agent_id, incarnation, purpose, Outcome.TIMEOUT, subject))
-            case RunCanary():
-                await self._dispatch(canary.ended(effect, None, FAILED))
             case CommitAssignments() | LearnAssignments():
                 self._spawn(self._dispatch_later(failed(effect)))
-            case PutOrders() | PutPolicy() | ReadPolicy():
-                await self._dispatch(unfinished(effect, FAILED))
-            case PutRule() | PutViolation():
-                await self._dispatch(rule_keys.unfinished(effect, FAILED))
             case SendReply(to, body) if not isinstance(body, RefusedError):
                 await to.send(RefusedError("internal", f"{FAILED}; whether the change took place is unknown"))
             case _:
-                pass  # nobody waits for the others
+                fact = _failure(effect)
+                if fact is not None:
+                    await self._dispatch(fact)
 
     async def stop(self) -> None:
         """Wait for what is under way, but not for who takes his time to answer a probe."""
@@ -318,3 +326,18 @@ class Effector:
 
     async def _tell_leader(self, effect: TellLeader) -> None:
         await self._bus.publish(self._subjects.refusals, encode_refusal(effect.clash))
+
+
+def _failure(effect: Effect) -> Event | None:
+    """Return the fact that a part of the shell has failed with an effect; None if nobody waits for its end."""
+    match effect:
+        case RunCanary():
+            return canary.ended(effect, None, FAILED)
+        case DescribeService() | MeasureService():
+            return unanswered(effect)
+        case PutOrders() | PutPolicy() | ReadPolicy():
+            return unfinished(effect, FAILED)
+        case PutRule() | PutViolation():
+            return rule_keys.unfinished(effect, FAILED)
+        case _:
+            return None

@@ -11,6 +11,7 @@ from agents_sdk.protocol.conflicts import ConflictQuery
 from agents_sdk.protocol.discovery import REVISION_WAIT, ServiceQuery
 from agents_sdk.protocol.registration import AgentQuery
 from agents_sdk.protocol.scaling import ScalingQuery
+from agents_sdk.protocol.schema.query import SchemaQuery
 from agents_sdk.protocol.statistics import Empty
 from registry.core.errors import RefusedError
 from registry.core.query import Query
@@ -34,6 +35,7 @@ class Queries:
         presence: Returns what `replicas` answers.
         replica_id: Who answers.
         from_leader: Returns what the leader answers, None if it does not.
+        contract: Returns what `schema` answers.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Queries:
         presence: Callable[[], dict[str, Any]],
         replica_id: str,
         from_leader: Callable[[AgentQuery], Awaitable[bytes | None]],
+        contract: Callable[[SchemaQuery], dict[str, Any]],
     ) -> None:
         self._state = state
         self._log = bucket_log
@@ -51,6 +54,7 @@ class Queries:
         self._presence = presence
         self._replica_id = replica_id
         self.ask_leader = from_leader
+        self._contract = contract
 
     async def discover(self, query: ServiceQuery, at: float) -> bytes:
         """Return the agents that match.
@@ -120,6 +124,14 @@ class Queries:
             RefusedError: For an unknown capability.
         """
         return orjson.dumps(scaling_report(self._state, query.capability))
+
+    async def schema(self, query: SchemaQuery, _at: float) -> bytes:
+        """Return the contract, for programs.
+
+        Raises:
+            InvalidRequestError: If there is no message of the name asked for.
+        """
+        return orjson.dumps(self._contract(query))
 
     async def conflicts(self, query: ConflictQuery, _at: float) -> bytes:
         """Return the rules, and who breaks them."""

@@ -26,11 +26,15 @@ from agents_sdk.protocol.discovery import ServiceQuery
 from agents_sdk.protocol.errors import Detail, InternalError, InvalidRequestError, OverloadedError, RegistryError
 from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Registration
 from agents_sdk.protocol.scaling import PolicyChange, ScalingQuery
+from agents_sdk.protocol.schema.endpoint import metadata_of
+from agents_sdk.protocol.schema.query import SchemaQuery
 from agents_sdk.protocol.statistics import Empty
 from agents_sdk.protocol.subjects import LED, MESSAGE_ID, SHARED, TELEMETRY, Subjects, check_same_agent
 from agents_sdk.protocol.telemetry import HealthReport, Heartbeat, PerformanceReport, ProblemReport
 from registry.core.errors import RefusedError
 from registry.core.events import CommandRequested, Event, RegisterRequested, TelemetryReceived
+from registry.shell.agent_card import AgentCards
+from registry.shell.bus_nats import REQUEST_INFO
 from registry.shell.clock import monotonic
 from registry.shell.facts import (
     assignment,
@@ -58,9 +62,6 @@ if TYPE_CHECKING:
     from registry.shell.queries import Queries
 
 log = get_logger(__name__)
-
-REQUEST_INFO = "Nats-Request-Info"
-"""Header that a NATS server writes on requests through a service import with `share: true`, over a forged one."""
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -128,6 +129,7 @@ class Routes:
         """Queries that wait for a revision or for the leader."""
         self._verify_identity = verify_identity
         self._observability = observability
+        self._cards = AgentCards()
         self._operations = [
             self._operation(operations.REGISTER, Registration, to_fact=registration),
             self._operation(operations.DEREGISTER, AgentCommand, to_fact=command("deregister")),
@@ -150,6 +152,7 @@ class Routes:
             self._operation(operations.RELEASE, ReleaseCommand, to_fact=release),
             self._operation(operations.ASSIGNMENTS, AssignmentsQuery, to_fact=assignments),
             self._operation(operations.REPLICAS, Empty, answer=queries.presence),
+            self._operation(operations.SCHEMA, SchemaQuery, answer=queries.schema),
         ]
         self._known: dict[bytes, Any] = {}
         """Checked queries by payload: callers ask the same again and again."""
@@ -158,7 +161,7 @@ class Routes:
         self, name: str, message: type[Any], to_fact: ToFact | None = None, answer: Answer | None = None
     ) -> Operation:
         queue = self._subjects.service if name in SHARED else ""
-        endpoint = Endpoint(name.replace(".", "-"), self._subjects.operation(name), queue)
+        endpoint = Endpoint(name.replace(".", "-"), self._subjects.operation(name), queue, metadata_of(name))
         return Operation(name, adapter(message), endpoint, to_fact, answer)
 
     @property
@@ -268,7 +271,10 @@ class Routes:
         self, operation: Operation, subject: str, msg: Message, at: float, reply: NatsReply, trace: str | None
     ) -> None:
         assert operation.to_fact is not None
-        fact = operation.to_fact(self._check(operation, subject, msg), at, reply, self._identity(msg))
+        message = self._check(operation, subject, msg)
+        if operation.name == operations.REGISTER and await self._cards.check(message.metadata):
+            at = monotonic()  # the first card took a while
+        fact = operation.to_fact(message, at, reply, self._identity(msg))
         if isinstance(fact, TelemetryReceived):
             if not msg.reply or not self._state.leading:  # nobody waits, or the leader answers: only count how it ends
                 reply.mute()

@@ -45,6 +45,7 @@ def agent_fields(agent: Agent) -> dict[str, Any]:
         "max_concurrency": record.max_concurrency,
         "claims": record.claims,
         "canaries": record.canaries,
+        "adopted": record.adopted,
         "reserved": agent.reserved,
         "suspicion": agent.suspicion,
     }
@@ -114,6 +115,7 @@ def to_query(query: ServiceQuery) -> Query:
         sort_by=str(query.sort_by),
         version=None if query.version is None else version_range(query.version),
         metadata=query.metadata,
+        skills=frozenset(query.skills or ()),
         prefer_tags=frozenset(query.prefer_tags or ()),
         statuses=DISCOVERABLE if query.statuses is None else frozenset(Status(status) for status in query.statuses),
         limit=query.limit,
@@ -136,6 +138,7 @@ def to_wanted(request: AssignmentRequest) -> Query:
         sort_by="random",
         version=None if request.version is None else version_range(request.version),
         metadata=request.metadata,
+        skills=request.skills or frozenset(),
         prefer_tags=request.prefer_tags or frozenset(),
         exclude=request.exclude or frozenset(),
         slots=request.slots,

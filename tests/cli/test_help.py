@@ -13,8 +13,9 @@ from tests.cli.conftest import Do
 from tests.cli.running import ROOT, environment, finished
 
 COMMANDS = (
-    "up", "serve", "orchestrate", "demo", "agents", "discover", "get", "assignments", "stats", "capabilities", "watch",
-    "doctor", "suspend", "resume", "drain", "deregister", "release", "conflicts", "scaling", "export", "import",
+    "up", "serve", "orchestrate", "mcp", "demo", "agents", "discover", "get", "assignments", "stats", "capabilities",
+    "schema", "watch", "doctor", "suspend", "resume", "drain", "deregister", "release", "conflicts", "scaling",
+    "export", "import",
 )  # fmt: skip
 
 ALL = [*((name,) for name in COMMANDS), ("conflicts", "set"), ("scaling", "set")]
@@ -33,7 +34,9 @@ def test_each_command_explains_itself(do: Do, words: tuple[str, ...]) -> None:
     code, out, _ = do(*words, "--help")
     assert code == 0
     assert "Usage:" in out
-    if words[0] not in ("up", "demo"):
+    if words[0] == "schema":
+        assert "--prefix" in out
+    elif words[0] not in ("up", "demo"):
         for option in ("--nats", "--context", "--creds", "--prefix"):
             assert option in out
 
@@ -60,7 +63,7 @@ def test_help_waits_for_nothing_heavy() -> None:
     """Nobody waits for nats, pydantic or rich tables to be told what there is."""
     probe = (
         "import sys; from agent_registry.main import run; run(['--help']); "
-        "heavy = {'nats', 'pydantic', 'structlog', 'registry'} & set(sys.modules); "
+        "heavy = {'nats', 'pydantic', 'structlog', 'registry', 'mcp', 'a2a'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     found = subprocess.run(
@@ -93,6 +96,8 @@ def test_the_module_is_the_command() -> None:
         (("scaling", "set", "trading"), "nothing to set"),
         (("scaling", "--nats", "nats://127.0.0.1:1", "set", "trading", "--min", "1"), "after `set`"),
         (("demo", "--seconds", "1"), "--seconds"),
+        (("schema", "Registraton"), "did you mean 'Registration'?"),
+        (("schema", "a b"), "MESSAGE"),
         (("import",), "FILE"),
         (("import", "/no/such/file"), "cannot read /no/such/file: No such file or directory"),
         (("import", "/"), "cannot read /: Is a directory"),

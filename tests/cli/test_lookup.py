@@ -12,13 +12,14 @@ from agents_sdk import AgentInfo
 from agents_sdk.protocol.discovery import Evidence, FailingCanary
 from tests.cli.conftest import Do
 from tests.cli.running import Up
+from tests.contract.test_agent_cards import CARD
 
 
 @pytest.fixture(scope="module")
 def url(up: Up) -> str:
     """Where NATS listens; three agents are registered."""
     up.register("ada", tags=["fast"], version="2.1.0", metadata={"exchange": "hyperliquid", "limit": 5})
-    up.register("bob", capabilities=["trading", "execution"])
+    up.register("bob", capabilities=["trading", "execution"], metadata={"a2a_card": CARD})
     up.register("eve", agent_type="risk_agent", capabilities=["risk_management"])
     health = {"health_score": 0.7, "load_factor": 0.25}
     up.ask(lambda registry: registry.update_agent_health("bob", health))
@@ -66,6 +67,8 @@ def test_agents_can_be_narrowed_down(do: Do, url: str) -> None:
         (("--version", ">=2,<3"), {"ada"}),
         (("--metadata", "exchange=hyperliquid", "--metadata", "limit=5"), {"ada"}),
         (("--metadata", "limit=6"), set()),
+        (("--skill", "spot-quote"), {"bob"}),
+        (("--skill", "spot-quote", "--skill", "hedge"), set()),
         (("--exclude", "ada"), {"bob"}),
         (("--status", "suspended"), {"eve"}),
         (("--limit", "1", "--sort", "health"), {"ada"}),

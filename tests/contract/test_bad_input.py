@@ -286,6 +286,13 @@ SCALING = [
     Case("reset is text", "scaling.set", {"capability": "trading", "reset": "yes"}, "reset"),
 ]
 
+SCHEMAS = [
+    Case("no such form", "schema", {"format": "xml"}, "format"),
+    Case("no such message", "schema", {"name": "Recipt"}, "name"),
+    Case("no name", "schema", {"name": ""}, "name"),
+    Case("one message in a document of all", "schema", {"format": "asyncapi", "name": "Receipt"}, "name"),
+    Case("unknown field", "schema", {"message": "Receipt"}, "message"),
+]
 COMBINE = {"name": "x", "kind": "combination", "capabilities": ["trading", "research"]}
 VERSIONS = {"name": "x", "kind": "versions", "agent_type": "trading_agent", "versions": ["<2", ">=2"]}
 
@@ -377,8 +384,8 @@ HOSTILE = [
 
 CASES = [
     *NOT_JSON, *IDS, *IDS_IN_THE_SUBJECT, *REGISTRATIONS, *COMMANDS, *REPORTS, *QUERIES, *ASSIGNMENTS, *SCALING,
-    *RULES, *TOO_LARGE, *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_THIS_INCARNATION, *NOT_YET, *DUPLICATES,
-    *HOSTILE,
+    *SCHEMAS, *RULES, *TOO_LARGE, *NOT_THE_SAME_AGENT, *NOT_IN_THIS_STATUS, *NOT_THIS_INCARNATION, *NOT_YET,
+    *DUPLICATES, *HOSTILE,
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from agents_sdk.protocol.conflicts import ConflictReport
 from agents_sdk.protocol.discovery import AgentInfo, Listing, NearMiss, Vocabulary
 from agents_sdk.protocol.registration import Deregistered, Receipt
 from agents_sdk.protocol.scaling import CapabilityScaling, Observed, ScalingPolicy, ScalingReport
+from agents_sdk.protocol.schema.query import Document
 from agents_sdk.protocol.statistics import Presence, Statistics
 from agents_sdk.protocol.telemetry import Ack, ReportReceipt
 from agents_sdk.protocol.vocabulary import AgentCapability
@@ -64,6 +65,7 @@ OPERATIONS: dict[str, tuple[Any, type[Any]]] = {
     subjects.ASSIGN: ({"capabilities": ["trading"], "task_id": "order-7"}, Grant),
     subjects.RELEASE: ({"assignment_id": "a-1"}, ReleaseReceipt),
     subjects.ASSIGNMENTS: ({}, AssignmentListing),
+    subjects.SCHEMA: ({}, Document),
 }
 """Operation to a request that succeeds once trader-1 is registered, and to what it answers with."""
 
@@ -113,7 +115,9 @@ async def test_only_what_names_one_agent_has_an_agent_bound_form(registry: Repli
 # An empty payload means "all defaults".
 
 
-@pytest.mark.parametrize("operation", ["discover", "stats", "capabilities", "scaling.get", "conflict.get", "replicas"])
+@pytest.mark.parametrize(
+    "operation", ["discover", "stats", "capabilities", "scaling.get", "conflict.get", "replicas", "schema"]
+)
 async def test_empty_payload_asks_with_all_defaults(registry: Replica, nc: Client, operation: str) -> None:
     _, reply = OPERATIONS[operation]
     assert_is(reply, await told(nc, f"registry.{operation}", b""))

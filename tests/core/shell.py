@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -12,6 +13,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
+from registry.core.adoption import Adoption
 from registry.core.agent import Agent
 from registry.core.capabilities import Vocabulary
 from registry.core.conflict_events import (
@@ -28,7 +30,10 @@ from registry.core.conflict_events import (
 from registry.core.effects import (
     Announce,
     AwaitRevision,
+    CallServices,
+    DescribeService,
     Effect,
+    MeasureService,
     Probe,
     PublishConflict,
     PublishOrder,
@@ -41,6 +46,7 @@ from registry.core.effects import (
     ReadRecord,
     RunCanary,
     SendReply,
+    ShareVitals,
     SweepRemoval,
     TellAgent,
     TellLeader,
@@ -128,6 +134,14 @@ class Reply:
     def __getitem__(self, name: str) -> Any:
         assert not isinstance(self.body, RefusedError), self.body
         return getattr(self.body.record, name) if isinstance(self.body, Agent) else self.body[name]
+
+
+def _may_be_probed(subject: str, prefix: str) -> bool:
+    """Return whether a probe harms nobody: a service answers a PING, and does nothing else."""
+    return (
+        may_be_asked(subject, prefix)
+        or re.fullmatch(r"\$SRV\.PING\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", subject) is not None
+    )
 
 
 def settled(effect: Effect) -> Any:
@@ -324,6 +338,8 @@ class Shell:
         self.canaries: list[RunCanary] = []
         self.awaiting: list[AwaitRevision] = []
         self.told: list[TellAgent] = []
+        self.services: list[CallServices | DescribeService | MeasureService | ShareVitals] = []
+        """What was to be asked of services."""
         self.orders: list[dict[str, Any]] = []
         self.announced: list[tuple[str, str]] = []
         """What the registry said of itself, with the cause."""
@@ -382,8 +398,11 @@ class Shell:
             case PutRecord() | ReadRecord():
                 self._check_write(effect)
                 self.todo.append(effect)
+            case CallServices() | DescribeService() | MeasureService() | ShareVitals():
+                assert self.state.leading, "only the leader asks services"
+                self.services.append(effect)
             case AwaitRevision() | Probe() | TellAgent():
-                assert not isinstance(effect, Probe) or may_be_asked(effect.subject, self.state.prefix), effect
+                assert not isinstance(effect, Probe) or _may_be_probed(effect.subject, self.state.prefix), effect
                 kept: list[Any] = {AwaitRevision: self.awaiting, Probe: self.probes, TellAgent: self.told}[type(effect)]
                 kept.append(effect)
             case RunCanary():
@@ -396,10 +415,10 @@ class Shell:
                     self.world.bucket.sweep(effect.agent_id, effect.revision)
             case Announce():
                 self.announced.append((effect.what, effect.details["cause"]))
-            case PutRule() | PutViolation() | PublishConflict() | TellLeader():
-                self._take_conflict(effect)
             case PublishOrder() | PutOrders() | PutPolicy() | ReadPolicy():
                 self._take_scaling(effect)
+            case _:
+                self._take_conflict(effect)
 
     def _take_scaling(self, effect: PublishOrder | PutOrders | PutPolicy | ReadPolicy) -> None:
         if not isinstance(effect, PublishOrder):
@@ -409,7 +428,7 @@ class Shell:
             self.world.published.add(effect.order["order_id"])
             self.orders.append(dict(effect.order))
 
-    def _take_conflict(self, effect: PutRule | PutViolation | PublishConflict | TellLeader) -> None:
+    def _take_conflict(self, effect: Effect) -> None:
         match effect:
             case PutRule() | PutViolation():
                 assert self.state.leading or isinstance(effect, PutRule), "only the leader looks at rules"
@@ -695,10 +714,18 @@ class World:
         scaling: Whether scaling orders are issued.
         policy: The default scaling policy.
         limits: Other limits than the default ones.
+        adopt: As what services are adopted.
     """
 
-    def __init__(self, scaling: bool = False, policy: Policy | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        scaling: bool = False,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+        adopt: Collection[str] = (),
+    ) -> None:
         self.now = START
+        self.adopt = adopt
         self.bucket = Bucket()
         self.policies = PolicyBucket()
         self.ordered = OrderBucket()
@@ -724,7 +751,9 @@ class World:
             return f"{name}{next(ids)}"
 
         scaler = Scaler(self.scaling, self.policy, new_id)
-        return RegistryState(self.limits, Vocabulary(CAPABILITIES), scaler, Random(name).random, new_id)
+        return RegistryState(
+            self.limits, Vocabulary(CAPABILITIES), scaler, Random(name).random, new_id, adoption=Adoption(self.adopt)
+        )
 
     def replica(self, name: str, leading: bool = False) -> Shell:
         """Start a replica."""

@@ -23,6 +23,10 @@ def ids(found: tuple[list[Agent], int]) -> set[str]:
     return {agent.agent_id for agent in agents}
 
 
+def card(*skills: str) -> dict[str, Any]:
+    return {"a2a_card": {"skills": [{"id": skill} for skill in skills]}}
+
+
 def query(**fields: Any) -> Query:
     return Query(**{"limit": 1000, "min_health": 0.0, "max_load": 1.0, **fields})
 
@@ -43,6 +47,26 @@ def test_indexes_follow_an_agent():
     catalog.validate()
     assert not catalog.agents
     assert catalog.by_capability == catalog.by_type == catalog.by_tag == catalog.claims.holders() == {}
+
+
+def test_the_skills_of_a_card_are_an_index():
+    """It follows each record, and is what a query by skill starts from."""
+    catalog = make_catalog(
+        make_agent("a", metadata=card("quote", "book")), make_agent("b", metadata=card("book")), make_agent("c")
+    )
+    assert catalog.by_skill == {"quote": {"a"}, "book": {"a", "b"}}
+    assert catalog._candidates(query(skills=frozenset({"book", "quote"}))) == {"a"}
+    assert catalog._candidates(query(skills=frozenset({"hedge"}))) == set()
+    assert ids(catalog.find(query(skills=frozenset({"book"})))) == {"a", "b"}
+    agent = catalog.agents["a"]
+    catalog.replace(agent, replace(agent.record, metadata=card("hedge")))
+    catalog.validate()
+    assert ids(catalog.find(query(skills=frozenset({"book"})))) == {"b"}
+    assert ids(catalog.find(query(skills=frozenset({"hedge"})))) == {"a"}
+    catalog.replace(agent, replace(agent.record, metadata={}))
+    catalog.remove(catalog.agents["b"])
+    catalog.validate()
+    assert catalog.by_skill == {}
 
 
 def test_offline_agents_hold_no_claims():

@@ -18,7 +18,12 @@ AGENT = {
     "capabilities": ("analysis", "trading"),
     "tags": ("eu", "gpu"),
     "version": "2.3.1",
-    "metadata": {"region": "eu", "slots": 4, "nothing": None},
+    "metadata": {
+        "region": "eu",
+        "slots": 4,
+        "nothing": None,
+        "a2a_card": {"skills": [{"id": "quote"}, {"id": "book", "name": "hedge"}]},
+    },
     "health": 0.7,
     "load": 0.4,
     "status_reason": "health",
@@ -40,6 +45,8 @@ MATCHES: list[dict[str, Any]] = [
     {"metadata": {"region": "eu"}},
     {"metadata": {"region": "eu", "slots": 4}},
     {"metadata": {"nothing": None}},
+    {"skills": frozenset({"quote"})},
+    {"skills": frozenset({"quote", "book"})},
     {"statuses": frozenset({Status.ACTIVE})},
     {"prefer_tags": frozenset({"us"})},
 ]
@@ -54,6 +61,7 @@ MISSES: list[tuple[dict[str, Any], str]] = [
     ({"version": THREE}, "version is 2.3.1; wanted >=3"),
     ({"metadata": {"region": "us"}}, "metadata.region is 'eu'; wanted 'us'"),
     ({"metadata": {"zone": None}}, "metadata.zone is None; wanted None"),
+    ({"skills": frozenset({"quote", "hedge", "Book"})}, "skills lack Book, hedge"),
     ({"statuses": frozenset({Status.OFFLINE})}, "status is active (health); wanted offline"),
 ]
 

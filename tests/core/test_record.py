@@ -34,6 +34,7 @@ FULL = Record(
     claims=("db",),
     canaries={"analysis": {"topic": "echo", "payload": {"x": 1}, "expect": {}, "timeout": 2.0, "period": 60.0}},
     connection={"server_id": "S", "client_id": 9},
+    adopted={"protocol": "micro", "service": "quotes", "endpoints": {"quote": "quotes.quote"}},
     identity="ACC/user",
     health_score=0.7,
     load_factor=0.4,

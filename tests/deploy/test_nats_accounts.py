@@ -121,6 +121,7 @@ def test_agents_import_all_that_is_for_them() -> None:
     assert {name for name in exported if not name.startswith("replica.")} == bound | {
         "discover",
         "capabilities",
+        "schema",
         "replicas",
         "assign",
         "release",

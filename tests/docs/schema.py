@@ -28,6 +28,7 @@ KINDS = {
 """The patterns, by the words that stand for them in the tables."""
 
 OBJECTS = {
+    "Adopted": "adopted",
     "AgentInfo": "agent",
     "CapabilityCount": "capability count",
     "CapabilityScaling": "capability scaling",
@@ -38,6 +39,7 @@ OBJECTS = {
     "EndedOrder": "ended order",
     "Evidence": "evidence",
     "FailingCanary": "failing canary",
+    "Fault": "fault",
     "Judge": "judge",
     "ListedAssignment": "listed assignment",
     "NearMiss": "near miss",
@@ -117,10 +119,15 @@ def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     if field["type"] == "array":
         items, _ = _without_null(_resolved(field["items"], definitions))
         return f"array of {_type(items, definitions)}"
-    values = field.get("additionalProperties")
+    values = field.get("additionalProperties", _of_named(field))
     if field["type"] == "object" and isinstance(values, dict):
         return f"object of {_type(values, definitions)}"
     return str(field["type"])
+
+
+def _of_named(field: dict[str, Any]) -> Any:
+    """Return what stands under each name of an object whose names have a pattern."""
+    return next(iter(field.get("patternProperties", {}).values()), None)
 
 
 def _default(value: Any) -> str:
@@ -149,9 +156,7 @@ def _bounds(field: dict[str, Any], definitions: dict[str, Any]) -> str:
 def _kind(field: dict[str, Any]) -> str:
     if "pattern" in field:
         return KINDS[field["pattern"]]
-    if "maxLength" in field:
-        return f"at most {field['maxLength']} characters"
-    return "capability"  # its pattern is behind a validator, where the schema does not show it
+    return f"at most {field['maxLength']} characters"
 
 
 def _array_bounds(field: dict[str, Any], definitions: dict[str, Any]) -> str:
@@ -168,8 +173,9 @@ def _array_bounds(field: dict[str, Any], definitions: dict[str, Any]) -> str:
 def _object_bounds(field: dict[str, Any]) -> str:
     if field.get("additionalProperties") is True:
         return "at most 16 KiB as JSON, 64 levels"  # `JsonObject`, the only free-form object; checked by a function
-    if "propertyNames" not in field:  # their pattern is behind a validator, where the schema does not show it
-        return f"at most {field['maxProperties']} capabilities"
+    if "patternProperties" in field:
+        (pattern,) = field["patternProperties"]
+        return f"at most {field['maxProperties']} {_PLURAL[KINDS[pattern]]}"
     names = field["propertyNames"]
     return f"at most {field['maxProperties']} names of {names['minLength']} to {names['maxLength']} characters"
 

@@ -11,45 +11,36 @@ import pytest
 from nats.aio.client import Client
 
 from agents_sdk.protocol import codec, events, subjects
-from agents_sdk.protocol.assignments import (
-    AssignmentListing,
-    AssignmentRequest,
-    AssignmentsQuery,
-    Grant,
-    ListedAssignment,
-    ReleaseCommand,
-    ReleaseReceipt,
-)
+from agents_sdk.protocol.assignments import ListedAssignment
 from agents_sdk.protocol.canary import CANARY_HEADER, MAX_CANARIES, DeclaredCanary
-from agents_sdk.protocol.conflicts import ConflictQuery, ConflictReport, ConflictRule, RuleChange, RuleViolation
+from agents_sdk.protocol.conflicts import ConflictReport, ConflictRule, RuleViolation
 from agents_sdk.protocol.discovery import (
     MAX_LIMIT,
+    Adopted,
     AgentInfo,
     CapabilityCount,
     Evidence,
     FailingCanary,
-    Listing,
     NearMiss,
-    ServiceQuery,
-    Vocabulary,
 )
 from agents_sdk.protocol.errors import ERRORS, InvalidRequestError
 from agents_sdk.protocol.fields import MAX_METADATA_BYTES, MAX_NESTING, PATTERN_IN_WORDS
-from agents_sdk.protocol.registration import AgentCommand, AgentQuery, Connection, Deregistered, Receipt, Registration
+from agents_sdk.protocol.operations import OPERATIONS
+from agents_sdk.protocol.registration import Connection
 from agents_sdk.protocol.scaling import (
     CapabilityScaling,
     EndedOrder,
     Observed,
-    PolicyChange,
-    ScalingOrder,
     ScalingPolicy,
-    ScalingQuery,
     ScalingReport,
 )
-from agents_sdk.protocol.statistics import ConflictCounts, Empty, Judge, Presence, Statistics
+from agents_sdk.protocol.schema.messages import EVENTS, Error
+from agents_sdk.protocol.schema.query import Document
+from agents_sdk.protocol.statistics import ConflictCounts, Judge
 from agents_sdk.protocol.subjects import Subjects, agent_topic
-from agents_sdk.protocol.telemetry import Ack, HealthReport, Heartbeat, PerformanceReport, ProblemReport, ReportReceipt
+from agents_sdk.protocol.topics import DrainNotice, HealthAnswer
 from agents_sdk.protocol.vocabulary import AgentStatus, Reason, ScalingAction
+from agents_sdk.synadia import QUEUE, SERVICE, Synadia
 from registry.core import canaries, clash, flapping, limits, rhythm, rule, violation
 from registry.core.agent import UNKNOWN_SUCCESS_RATE
 from registry.core.query import STEP
@@ -72,41 +63,17 @@ TEXT = "\n".join(section.text for section in PAGE)
 
 NAMES = Subjects()
 
-COMMAND: tuple[Any, Any] = (AgentCommand, AgentInfo)
-OPERATIONS: dict[str, tuple[Any, Any]] = {
-    subjects.REGISTER: (Registration, Receipt),
-    subjects.DEREGISTER: (AgentCommand, Deregistered),
-    subjects.SUSPEND: COMMAND,
-    subjects.RESUME: COMMAND,
-    subjects.DRAIN: COMMAND,
-    subjects.HEARTBEAT: (Heartbeat, Ack),
-    subjects.HEALTH: (HealthReport, Ack),
-    subjects.PERFORMANCE: (PerformanceReport, Ack),
-    subjects.DISCOVER: (ServiceQuery, Listing),
-    subjects.REPORT: (ProblemReport, ReportReceipt),
-    subjects.GET: (AgentQuery, AgentInfo),
-    subjects.STATS: (Empty, Statistics),
-    subjects.CAPABILITIES: (Empty, Vocabulary),
-    subjects.SCALING_GET: (ScalingQuery, ScalingReport),
-    subjects.SCALING_SET: (PolicyChange, ScalingReport),
-    subjects.CONFLICT_GET: (ConflictQuery, ConflictReport),
-    subjects.CONFLICT_SET: (RuleChange, ConflictReport),
-    subjects.REPLICAS: (Empty, Presence),
-    subjects.ASSIGN: (AssignmentRequest, Grant),
-    subjects.RELEASE: (ReleaseCommand, ReleaseReceipt),
-    subjects.ASSIGNMENTS: (AssignmentsQuery, AssignmentListing),
-}
-"""Operation to what it takes and what it answers with; that the registry does is what tests/contract checks."""
-
 ELSEWHERE: dict[Any, str] = {
     AgentInfo: "an [agent](#agent)",
     ScalingReport: "as [registry.scaling.get]",
     ConflictReport: "as [registry.conflict.get]",
+    Document: "the document",
 }
 """Answers that several operations share, and how their sections say so."""
 
 PARTS: list[tuple[str, str, Any]] = [
     ("Agent", "An agent, as `registry.get`, `registry.discover` and the commands show it.", AgentInfo),
+    ("Adopted agents", "Adopted:", Adopted),
     ("Evidence", "Evidence is:", Evidence),
     ("Evidence", "A failing canary:", FailingCanary),
     ("registry.stats", "A judge is:", Judge),
@@ -126,13 +93,8 @@ PARTS: list[tuple[str, str, Any]] = [
 DECLARED: list[tuple[str, Any]] = [("A connection:", Connection), ("A canary:", DeclaredCanary)]
 """Parts of a registration: caption of the table, message."""
 
-EVENTS: dict[str, Any] = {
-    NAMES.status_event("<status>", "<agent_id>"): events.StatusEvent,
-    NAMES.scaling_event("<action>", "<capability>"): ScalingOrder,
-    NAMES.registry_event("<what>"): events.RegistryEvent,
-    NAMES.loss_event("<agent_id>"): events.AssignmentLost,
-    NAMES.conflict_event("<kind>"): events.ConflictEvent,
-}
+ANNOUNCED: dict[str, Any] = {re.sub(r"{(\w+)}", r"<\1>", kind.subject(NAMES)): kind.message for kind in EVENTS.values()}
+"""Subject to the event, as the page writes it."""
 
 EVERYWHERE = {"invalid_request", "payload_too_large", "internal", "overloaded"}
 """Codes that the section on errors speaks of for every operation; `unavailable` of a query is its own."""
@@ -164,14 +126,16 @@ def test_every_operation_stands_in_the_list_at_the_top() -> None:
     assert set(listed) == operations | {NAMES.all_events, agent_topic("<agent_id>", "<topic>")}
     assert len(listed) == len(set(listed))
     kinds = dict(zip(listed, SECTIONS["At a glance"].tables[0].column("kind"), strict=True))
-    reports = {subject for subject, kind in kinds.items() if kind == "report"}
-    assert reports == {NAMES.operation(name) for name in subjects.TELEMETRY}
+    does = dict(zip(listed, SECTIONS["At a glance"].tables[0].column("what it does"), strict=True))
+    for operation in OPERATIONS.values():
+        subject = NAMES.operation(operation.name)
+        assert (kinds[subject], does[subject]) == (operation.kind, operation.summary)
 
 
 @pytest.mark.parametrize("operation", subjects.OPERATIONS)
 def test_fields_of_the_request(operation: str) -> None:
-    section, (request, _) = SECTIONS[NAMES.operation(operation)], OPERATIONS[operation]
-    expected = request_rows(request)
+    section = SECTIONS[NAMES.operation(operation)]
+    expected = request_rows(OPERATIONS[operation].request)
     if not expected:
         assert section.paragraph("**Request**") == "**Request**: no fields."
         return
@@ -180,7 +144,7 @@ def test_fields_of_the_request(operation: str) -> None:
 
 @pytest.mark.parametrize("operation", subjects.OPERATIONS)
 def test_fields_of_the_reply(operation: str) -> None:
-    section, (_, reply) = SECTIONS[NAMES.operation(operation)], OPERATIONS[operation]
+    section, reply = SECTIONS[NAMES.operation(operation)], OPERATIONS[operation].reply
     said = section.paragraph("**Reply**")
     assert said is not None
     if reply in ELSEWHERE and said != "**Reply**":
@@ -209,7 +173,7 @@ def test_every_table_of_fields_is_checked() -> None:
     for section in PAGE:
         for table in section.tables:
             if table.header[:2] == ["field", "type"] and (section.title, table.caption) not in checked:
-                assert section.title in (*EVENTS, "Errors", "Health checks", "Draining"), section.title
+                assert section.title in (*ANNOUNCED, "Errors", "Health checks", "Draining"), section.title
 
 
 @pytest.mark.parametrize("operation", subjects.OPERATIONS)
@@ -235,14 +199,14 @@ def test_scaling_policy_s_defaults() -> None:
 
 def test_every_kind_of_event_has_its_section() -> None:
     documented = {title for title in SECTIONS if title.startswith("registry.events.")}
-    assert documented == set(EVENTS)
+    assert documented == set(ANNOUNCED)
     assert {title.split(".")[2] for title in documented} == set(subjects.EVENT_KINDS)
 
 
-@pytest.mark.parametrize("subject", EVENTS)
+@pytest.mark.parametrize("subject", ANNOUNCED)
 def test_fields_of_events(subject: str) -> None:
     (table,) = SECTIONS[subject].tables
-    assert shown(table) == reply_rows(EVENTS[subject])
+    assert shown(table) == reply_rows(ANNOUNCED[subject])
 
 
 def test_headers_of_events() -> None:
@@ -275,7 +239,8 @@ def test_every_error_code_and_no_other() -> None:
 def test_fields_of_an_error() -> None:
     body = InvalidRequestError("text").to_body()
     assert set(body) == {"error"}
-    assert [unquoted(cell) for cell in SECTIONS["Errors"].tables[0].column("field")] == list(body["error"])
+    assert list(shown(SECTIONS["Errors"].tables[0])) == list(body["error"])
+    assert shown(SECTIONS["Errors"].tables[0]) == reply_rows(Error)
     assert f"{codec.MAX_DETAILS} at most" in SECTIONS["Errors"].text
 
 
@@ -284,7 +249,7 @@ def test_errors_of_each_operation_are_those_that_the_contract_tests_provoke(oper
     said = SECTIONS[NAMES.operation(operation)].paragraph("**Errors**") or ""
     told = {code for code in quoted(said) if code in ERRORS}
     provoked = {case.code for case in CASES if f"{case.subject}.".startswith(f"{operation}.")}
-    assert told == provoked - EVERYWHERE
+    assert told == provoked - EVERYWHERE == set(OPERATIONS[operation].errors)
 
 
 def test_codes_that_are_told_in_passing_exist() -> None:
@@ -374,7 +339,7 @@ def test_every_subject_on_the_page_exists() -> None:
     known = [
         *(re.escape(NAMES.operation(name)) for name in subjects.OPERATIONS),
         *(re.escape(NAMES.operation(name)) + r"\.(<agent_id>|[a-z]+-1|nobody)" for name in subjects.AGENT_BOUND),
-        *(re.escape(subject) for subject in EVENTS),
+        *(re.escape(subject) for subject in ANNOUNCED),
         r"registry\.events\.>",
         r"registry\.events\.conflict\.combination",
         r"registry\.events\.status\.(>|(<status>|[a-z]+)\.(>|[a-z]+-1))",
@@ -384,13 +349,26 @@ def test_every_subject_on_the_page_exists() -> None:
         r"registry\.replica\.<replica>(\.<subject>)?",
         re.escape(NAMES.refusals),
         r"agent\.(<agent_id>|[a-z]+-1)\.(<topic>|health_check|drain|ask)",
+        r"registry\.vitals",
         r"\$SRV\.PING\.registry",
+        r"\$SRV\.(>|PING|(PING|INFO|STATS)\.<name>\.<id>)",
+        rf"\$SRV\.(<verb>|\*)\.{SERVICE}(\.(<instance_id>|\*))?",
         *(re.escape(kind) for kind in events.CE_TYPES.values()),
     ]
     texts = [TEXT, *(block.text for section in PAGE for block in section.blocks if block.language == "sh")]
     for text in texts:
         for subject in re.findall(r"(?<![\w.#(-])(?:registry\.|agent\.|\$SRV\.)[\w.<>*-]+[\w<>*]", text):
             assert any(re.fullmatch(pattern, subject) for pattern in known), subject
+
+
+def test_prompts_are_where_an_agent_takes_them() -> None:
+    names, text = Synadia("<agent>", "<owner>", "<session>"), SECTIONS["Prompts"].text
+    (table,) = SECTIONS["Prompts"].tables
+    assert [cells[0] for cells in table.rows[:3]] == [f"`{names.subject(verb)}`" for verb in ("prompt", "status", "hb")]
+    assert all(f"in queue group `{QUEUE}`" in cells[1] for cells in table.rows[:2])
+    assert f"each {names.heartbeat_interval} s" in table.rows[2][1]
+    *fields, last = names.beat("a", "i")
+    assert f"the fields {', '.join(f'`{field}`' for field in fields)}, and `{last}`" in text
 
 
 def test_every_link_on_the_page_leads_somewhere() -> None:
@@ -486,7 +464,13 @@ def test_fields_of_a_record() -> None:
 def test_what_an_agent_is_told_when_it_drains() -> None:
     """That these fields come is what tests/contract checks."""
     (table,) = SECTIONS["Draining"].tables
-    assert [unquoted(cell) for cell in table.column("field")] == ["agent_id", "reason", "deadline"]
+    assert shown(table) == reply_rows(DrainNotice)
+
+
+def test_what_an_agent_answers_to_a_health_check() -> None:
+    table = SECTIONS["Health checks"].tables[0]
+    fields = reply_rows(HealthAnswer).items()
+    assert shown(table) == {name: Row(name, row.type.removesuffix(" or null")) for name, row in fields}
 
 
 def test_the_page_reads_well() -> None:

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +14,7 @@ from agents_sdk import RegistryClient
 from tests.cli.running import Running, Up, environment, until
 from tests.conftest import eventually
 from tests.examples.conftest import EXAMPLES
+from tests.npm import installed as installed_by_npm
 
 NODE = EXAMPLES / "node"
 
@@ -28,19 +24,7 @@ Node = Callable[..., Running]
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the example with its packages, as `npm ci` installs them from the lock file."""
-    if shutil.which("npm") is None:
-        message = "npm is not here: the Node.js agent is NOT tested"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        sys.__stderr__.write(f"\n{message}\n") if sys.__stderr__ else warnings.warn(message, stacklevel=1)
-        pytest.skip(message)
-    folder = tmp_path_factory.mktemp("node")
-    shutil.copytree(NODE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
-    installing = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, timeout=50, check=False
-    )
-    assert installing.returncode == 0, installing.stderr
-    return folder
+    return installed_by_npm(NODE, tmp_path_factory.mktemp("node"))
 
 
 @pytest.fixture

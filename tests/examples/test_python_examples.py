@@ -8,7 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
+import nats
 import pytest
+from synadia_ai.agents import Agents
+from synadia_ai.agents.messages import ResponseChunk
 
 from agents_sdk import AgentCallError, AgentInfo, RegistryClient, ServiceQuery
 from tests.cli.running import ROOT, Up, until
@@ -77,6 +80,39 @@ async def test_canary(client: RegistryClient, example: Example) -> None:
     await eventually(lambda: is_there_for("recovered"), within=20)
     assert await client.call("trading", "quote", {"symbol": "BTC"}) == {"symbol": "BTC", "price": 43.5}
     assert await client.call("trading", "prices", {"BTC": 43.5}) == {"known": 1, "asked": 1}
+
+
+async def test_synadia_agent(up: Up, client: RegistryClient, example: Example) -> None:
+    """Clients of the registry and of the Synadia Agent Protocol reach it; told to end, it is gone for both."""
+    process = example("synadia_agent.py")
+    agent = await only(client)
+    assert await client.call("trading", "quote", {"symbol": "BTC"}) == {"symbol": "BTC", "price": 42.0}
+    nc = await nats.connect(up.url)
+    agents = Agents(nc=nc)
+    (found,) = await agents.discover(stall=0.2)
+    assert (found.agent, found.owner, found.session_name) == ("trading-agent", "acme", "desk-1")
+    assert found.prompt_subject == agent.metadata["synadia"]
+    parts = [part.text async for part in found.prompt("What of BTC?") if isinstance(part, ResponseChunk)]
+    assert parts == ["You asked: What of BTC?\n", "I would wait."]
+    process.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.process.wait, 20) == 0
+    assert await agents.discover(stall=0.2) == []
+    assert await nobody(client)
+    assert "Traceback" not in process.stderr
+    await agents.close()
+    await nc.close()
+
+
+async def test_swarm(client: RegistryClient, example: Example) -> None:
+    """Most of them are enough, and who has left is told nothing."""
+    process = example("swarm.py")
+    assert await asyncio.to_thread(process.process.wait, 40) == 0, process.stderr
+    said = re.search(r"^([345]) of 5 analysts say (\d+\.\d)$", process.stdout, re.MULTILINE)
+    assert said is not None, process.stdout
+    told = re.findall(rf"^analyst-(\d) was told {said[2]}$", process.stdout, re.MULTILINE)
+    assert sorted(told) == list("2345")
+    assert await nobody(client), "they have said goodbye"
+    assert "Traceback" not in process.stderr
 
 
 async def test_trading_fleet(client: RegistryClient, example: Example) -> None:
@@ -166,3 +202,13 @@ async def test_api_reference(client: RegistryClient, example: Example) -> None:
     assert "Refused: capabilities: is required" in process.stdout
     assert "total_registrations: 3" in process.stdout
     assert await nobody(client), "it leaves nothing behind on a NATS that it shares"
+
+
+async def test_agent_card(client: RegistryClient, example: Example) -> None:
+    """It is found by the skill in its card."""
+    example("agent_card.py")
+    agent = await only(client)
+    assert agent.skills == {"spot-quote"}
+    assert await client.discover_agents(ServiceQuery(skills={"spot-quote"}))
+    query = ServiceQuery(skills={"spot-quote"})
+    assert (await client.call("trading", "quote", {"symbol": "BTC"}, query=query))["price"] == 42.0

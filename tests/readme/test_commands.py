@@ -34,6 +34,9 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL
 ORCHESTRATE = "agent-registry orchestrate --launch 'python examples/worker.py' --capability trading"
 LOAD = "python examples/load.py trading --shape sine --high 60"
 
+ADOPT = "AGENT_REGISTRY_ADOPT=micro,synadia agent-registry up"
+PROMPT = "nats req agents.prompt.trading-agent.acme.desk-1 'What of BTC?' --wait-for-empty --reply-timeout 30s"
+
 STAY = {"python examples/ten_lines.py", "agent-registry watch", "nats sub 'registry.events.>'", ORCHESTRATE}
 """Commands that run until they are interrupted."""
 
@@ -101,6 +104,11 @@ def test_the_commands_of_the_command_line(registry: dict[str, str], tmp_path: Pa
         assert found(registry) == []
 
 
+def test_the_swarm(registry: dict[str, str]) -> None:
+    assert "python examples/swarm.py" in COMMANDS
+    assert "of 5 analysts say" in run("python examples/swarm.py", registry)
+
+
 def test_agents_are_started_and_stopped_as_ordered(registry: dict[str, str], tmp_path: Path) -> None:
     """From zero: the policy of the commands before wants two."""
     assert {ORCHESTRATE, LOAD} <= set(COMMANDS)
@@ -111,6 +119,19 @@ def test_agents_are_started_and_stopped_as_ordered(registry: dict[str, str], tmp
     assert found(registry) == []
 
 
+def test_services_are_adopted(tmp_path: Path) -> None:
+    """Unchanged ones, of which the process says the ids."""
+    assert ADOPT in COMMANDS
+    ready = tmp_path / "ready.json"
+    environment = {**os.environ, "PATH": f"{VENV}:{os.environ['PATH']}"}
+    with running(f"exec env {ADOPT} --port 0 --ready-file {ready} --store {tmp_path / 'store'}", environment) as up:
+        wait(ready.exists, up)
+        where = {**environment, "NATS_URL": json.loads(ready.read_text())["nats"]}
+        with running("exec python -m tests.contract.strangers $NATS_URL", where) as strangers:
+            wait(lambda: len(found(where)) == 1, strangers, within=30.0)
+            assert "claude-code" in run("agent-registry discover --capability prompt", where)
+
+
 def test_the_demo(registry: dict[str, str]) -> None:
     assert "agent-registry demo" in COMMANDS
     told = run("agent-registry demo --seconds 20 --plain", registry)
@@ -118,13 +139,14 @@ def test_the_demo(registry: dict[str, str]) -> None:
 
 
 def test_the_program_in_process(registry: dict[str, str]) -> None:
-    assert "trading_agent" in run(f"python -c {shlex.quote(PROGRAMS[4])}", registry)
+    (program,) = (each for each in PROGRAMS if "CommunicationBus" in each)
+    assert "trading_agent" in run(f"python -c {shlex.quote(program)}", registry)
     assert found(registry) == [], "it leaves nothing behind"
 
 
-@pytest.mark.parametrize(("name", "program"), [("ten_lines", 0), ("call", 1), ("canary", 2), ("assign", 3)])
-def test_a_program_is_the_example(name: str, program: int) -> None:
-    assert (ROOT / "examples" / f"{name}.py").read_text() == PROGRAMS[program]
+@pytest.mark.parametrize("name", ["ten_lines", "call", "canary", "assign", "swarm", "synadia_agent"])
+def test_a_program_is_the_example(name: str) -> None:
+    assert (ROOT / "examples" / f"{name}.py").read_text() in PROGRAMS
     assert f"python examples/{name}.py" in COMMANDS
 
 
@@ -148,9 +170,9 @@ def test_the_table_of_commands_says_what_there_is() -> None:
     told = re.findall(r"`([^`]+)`", " ".join(rows))
     assert {re.sub("agent-registry | [A-Z]+$", "", name) for name in told} == set(commands)
     for name, options in commands.items():
-        assert ({"--nats", "--context", "--creds"} <= options) is (name not in ("up", "demo")), name
+        assert ({"--nats", "--context", "--creds"} <= options) is (name not in ("up", "demo", "schema")), name
         assert ("--prefix" in options) is (name != "demo"), name
-        assert ("--json" in options) is (name not in ("up", "serve", "demo", "export")), name
+        assert ("--json" in options) is (name not in ("up", "serve", "mcp", "demo", "schema", "export")), name
 
 
 def test_the_cluster(tmp_path: Path) -> None:
@@ -171,7 +193,7 @@ def test_make_test_is_a_target() -> None:
 
 def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
     """With the real `nats` command where there is one; `tests/docs` plays every line of subjects.md without it, too."""
-    lines = [command for command in COMMANDS if command.startswith("nats ")]
+    lines = [command for command in COMMANDS if command.startswith("nats ") and command != PROMPT]
     assert len(lines) == 8
     nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
     if nats is None:
@@ -186,6 +208,18 @@ def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
             assert run(command, registry), line
 
 
+def test_the_prompt(registry: dict[str, str]) -> None:
+    assert PROMPT in COMMANDS
+    nats = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
+    if nats is None:
+        pytest.skip("there is no `nats` command here; go install github.com/nats-io/natscli/nats@latest brings it")
+    with running("exec python examples/synadia_agent.py", registry) as agent:
+        wait(lambda: "desk-1" in found(registry), agent)
+        answer = run(PROMPT.replace("nats ", f"{nats} ", 1), registry)
+        assert "You asked: What of BTC?" in answer
+        assert "I would wait." in answer
+
+
 def test_no_command_is_left_out() -> None:
-    known = ("make ", "export PATH", "python examples/", "agent-registry ", "nats ")
+    known = (ADOPT, "make ", "export PATH", "python examples/", "agent-registry ", "nats ")
     assert [command for command in COMMANDS if not command.startswith(known)] == []

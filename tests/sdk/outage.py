@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from nats.aio.client import Client
 
+from registry.replica import Replica
+from registry.settings import Settings
 from registry.shell.nats_process import find_binary
 
 
@@ -79,6 +83,17 @@ class Server:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+
+@asynccontextmanager
+async def serving(url: str) -> AsyncIterator[Replica]:
+    """Run a replica for as long as the block lasts, on a server that may be taken down in it."""
+    replica = Replica(Settings(), url)
+    await replica.start()
+    try:
+        yield replica
+    finally:
+        await replica.stop()
 
 
 async def settle(nc: Client) -> None:

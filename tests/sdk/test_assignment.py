@@ -25,7 +25,7 @@ from agents_sdk import (
     UnavailableError,
     assigned_work,
 )
-from agents_sdk.assigned import ASSIGNMENT_HEADER, TOKEN_HEADER
+from agents_sdk.protocol.topics import ASSIGNMENT_HEADER, TOKEN_HEADER
 from registry.replica import Replica
 from registry.shell.embedded import NatsServer
 from tests.conftest import Start, eventually

@@ -29,6 +29,7 @@ from agents_sdk.connection import Connection
 from agents_sdk.dial import Address
 from agents_sdk.protocol.codec import encode, parse
 from agents_sdk.protocol.errors import RegistryError
+from agents_sdk.reports import Reports
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
@@ -251,7 +252,7 @@ class Fleet:
         self.discovered = 0
         self.slow = asyncio.Event()
         self.slow.set()
-        self.caller = Caller(connection, self.discover, self.report, random.Random(1))
+        self.caller = Caller(connection, self.discover, Reports(self.report), random.Random(1))
         self.reported: list[tuple[str, str]] = []
         self._nc = nc
 

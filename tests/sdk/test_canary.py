@@ -82,8 +82,8 @@ async def test_who_fails_is_degraded_until_it_passes(make: MakeAgent, client: Re
         known = await client.get_agent_info("a")
         assert known is not None
         assert known.performance_metrics["success_rate"] == 1.0
-        assert agent._service.counts["quote"].requests == 1
-        assert agent._service.counts["quote"].errors == 0
+        assert agent._endpoints["agent.a.quote"].counts.requests == 1
+        assert agent._endpoints["agent.a.quote"].counts.errors == 0
 
 
 async def test_a_handler_in_a_thread_is_told_as_well(make: MakeAgent, nc: Client) -> None:

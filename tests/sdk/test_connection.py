@@ -245,6 +245,23 @@ async def test_it_comes_back_with_its_subscriptions(server: Server, connection: 
     assert links == [False, True]
 
 
+async def test_a_queue_group_gets_each_message_once_also_on_a_new_client(connection: Connection) -> None:
+    got: list[bytes] = []
+
+    async def take(msg: Msg) -> None:
+        got.append(msg.data)
+
+    for _ in range(2):
+        await connection.subscribe("work", take, queue="workers")
+    await connection.subscribe("end", take)
+    await connection.client._process_err("'user authentication expired'")
+    await eventually(lambda: connection.counters.rebuilds == 1)
+    for subject, data in (("work", b"1"), ("work", b"2"), ("end", b"end")):
+        await connection.publish(subject, data)
+    await eventually(lambda: got[-1:] == [b"end"])
+    assert sorted(got) == [b"1", b"2", b"end"]
+
+
 async def test_the_log_says_which_connection(server: Server, caplog) -> None:
     """An agent has two, and both are lost with the server."""
     caplog.set_level("INFO")

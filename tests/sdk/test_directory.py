@@ -176,6 +176,8 @@ def test_an_old_event_cannot_bring_back_who_left() -> None:
         (ServiceQuery(agent_type="other"), False),
         (ServiceQuery(tags={"fast"}), True),
         (ServiceQuery(tags={"fast", "slow"}), False),
+        (ServiceQuery(skills={"quote"}), True),
+        (ServiceQuery(skills={"quote", "book"}), False),
         (ServiceQuery(metadata={"exchange": "x"}), True),
         (ServiceQuery(metadata={"exchange": "y"}), False),
         (ServiceQuery(metadata={"nothing": None}), False),
@@ -185,7 +187,8 @@ def test_an_old_event_cannot_bring_back_who_left() -> None:
     ],
 )
 def test_what_counts_of_a_query(query: ServiceQuery, matches: bool) -> None:
-    found = agent(tags={"fast"}, metadata={"exchange": "x"}, health_score=0.9, load_factor=0.5)
+    metadata = {"exchange": "x", "a2a_card": {"skills": [{"id": "quote"}]}}
+    found = agent(tags={"fast"}, metadata=metadata, health_score=0.9, load_factor=0.5)
     assert Directory(query).matches(found) is matches
 
 

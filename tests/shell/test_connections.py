@@ -93,7 +93,6 @@ async def test_who_when_and_why(heard: Heard, nats_server: NatsServer, nc: Clien
 
 NOT_OF_AGENTS = [
     {"client": {"id": 1, "name": "trader-1", "kind": "Leafnode"}, "server": {"id": "S"}},
-    {"client": {"id": 1}, "server": {"id": "S"}, "reason": "Client Closed"},
     {"client": {"id": 1, "name": f"{TRIAL}1"}, "server": {"id": "S"}, "reason": "Client Closed"},
 ]
 MALFORMED: list[Any] = [

@@ -1,0 +1,1 @@
+"""The registry for LLM agents: a server of the Model Context Protocol (MCP) on standard input and output."""
