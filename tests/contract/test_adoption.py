@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -24,6 +25,7 @@ from agents_sdk import Agent, RegistryClient, ServiceQuery, Synadia
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
+from tests import nats_cli
 from tests.conftest import Start, eventually
 from tests.contract.wire import (
     TRADER,
@@ -67,9 +69,9 @@ async def serving(url: str, name: str = "quotes", work: float = 0.0, **options: 
 
 
 @asynccontextmanager
-async def process(*words: str) -> AsyncIterator[Process]:
+async def process(*words: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Process]:
     """A process, which is killed with the test."""
-    running = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=DEVNULL, stdin=DEVNULL)
+    running = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=DEVNULL, stdin=DEVNULL, env=env)
     try:
         yield running
     finally:
@@ -243,6 +245,24 @@ async def test_strangers_of_both_kinds_are_killed(registry: Replica, nats_server
         await agents.close()
     (event,) = payloads(await stored_events(nc, 1, f"registry.events.status.offline.{talker}"))
     assert (event["agent_type"], event["to"]) == ("claude-code", "offline")
+
+
+async def test_a_service_in_go_is_found_beside_a_native_agent(
+    registry: Replica, nats_server: NatsServer, nc: Client, tmp_path: Path
+) -> None:
+    """The `nats` command's own demonstration, which says nothing of itself but its name."""
+    where = nats_cli.environment(tmp_path, nats_server.url)
+    await told(nc, "registry.register.native", {**TRADER, "agent_id": "native"})
+    async with process(nats_cli.find(), "service", "serve", "trading", env=where) as serving:
+        await eventually(lambda: any(known.record.adopted for known in registry.state.agents.values()))
+        both = await found(nc, capabilities=["trading"])
+        assert len(both) == 2
+        (service,) = set(both) - {"native"}
+        await told(nc, "registry.suspend.native")
+        async with RegistryClient(nats_server.url) as client:
+            assert await client.call("trading", "echo", {"symbol": "BTC"}) == {"symbol": "BTC"}
+        serving.kill()
+        assert (await until_status(nc, "offline", service))["status_reason"] == "no_responders"
 
 
 async def test_heartbeats_keep_a_synadia_agent(start: Start, nats_server: NatsServer, nc: Client) -> None:
