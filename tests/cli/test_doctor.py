@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -272,7 +273,7 @@ async def test_the_commands_that_it_gives(nats_server: NatsServer, tmp_path: Pat
     """With the real `nats` command where there is one: what cannot be edited is moved, options are known."""
     binary = nats_cli.find()
     client = await nats.connect(nats_server.url)
-    js = client.jetstream()
+    js = client.jetstream(timeout=20)
     await js.add_stream(
         name="KV_registry_agents", subjects=["$KV.registry_agents.>"], storage="memory", max_msgs_per_subject=1,
         max_age=3600, max_bytes=1024**2, max_msgs=100, max_msg_size=1024, discard="old",
@@ -292,7 +293,7 @@ async def test_the_commands_that_it_gives(nats_server: NatsServer, tmp_path: Pat
     (tmp_path / "bin" / "nats").symlink_to(binary)
     env = environment(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", NATS_URL=nats_server.url, HOME=str(tmp_path))
     for line in given:
-        paste(line, env, tmp_path)
+        await asyncio.to_thread(paste, line, env, tmp_path)
     _, document = seen(nats_server.url)
     assert said(document, "durability", "broken") == []
     assert (await js.get_last_msg("KV_registry_agents", "$KV.registry_agents.ada")).seq == revision
