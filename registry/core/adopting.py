@@ -13,10 +13,11 @@ from registry.core.assignment import DEREGISTERED
 from registry.core.changes import assess
 from registry.core.commands import requested
 from registry.core.effects import CallServices, DescribeService, Effect, MeasureService, ShareVitals
-from registry.core.events import ServiceDescribed, ServiceMeasured, ServiceSeen, TelemetryReceived
+from registry.core.events import TelemetryReceived
 from registry.core.path import TICK
 from registry.core.probing import hinted
 from registry.core.service import SYNADIA, service_of
+from registry.core.service_events import ServiceDescribed, ServiceMeasured, ServiceSeen
 from registry.core.state import RegistryState
 from registry.core.status import Status
 from registry.core.telemetry import heard, renew

@@ -35,7 +35,7 @@ from registry.core.conflict_events import (
 )
 from registry.core.order import Orders
 from registry.core.record import Record
-from registry.core.service import Sample, Service
+from registry.core.service_events import ServiceDescribed, ServiceMeasured, ServiceSeen
 
 
 @dataclass(slots=True)
@@ -115,40 +115,6 @@ class TelemetryReceived:
     """Whether it is one of those that come at regular intervals."""
     ack: bool = True
     """Whether a report that is taken is answered; one that is refused always is."""
-
-
-@dataclass(slots=True)
-class ServiceSeen:
-    """A micro service has answered a call, or has beaten; what is None it did not say."""
-
-    at: float
-    service: Service
-    registers_itself: bool = False
-    """Whether it is no stranger: an agent that registers, or a registry."""
-    is_beat: bool = False
-    health_score: float | None = None
-    load_factor: float | None = None
-
-
-@dataclass(slots=True)
-class ServiceDescribed:
-    """A service was asked what it is; None if it has not said so, or not what an agent could be made of."""
-
-    at: float
-    service_id: str
-    registration: RegisterRequested | None
-
-
-@dataclass(slots=True)
-class ServiceMeasured:
-    """An adopted agent was asked how much it has done."""
-
-    at: float
-    agent_id: str
-    incarnation: int
-    sample: Sample | None = None
-    nobody: bool = False
-    """Whether nobody listens."""
 
 
 class Outcome(StrEnum):

@@ -53,6 +53,7 @@ from registry.core import (
     probing,
     ruling,
     scaling,
+    service_events,
     telemetry,
     upkeep,
 )
@@ -62,9 +63,9 @@ from registry.core.state import RegistryState
 HANDLERS: dict[type, Callable[[RegistryState, Any], list[Effect]]] = {
     events.TelemetryReceived: telemetry.heard,
     events.ProbeFinished: probing.probe_finished,
-    events.ServiceSeen: adopting.service_seen,
-    events.ServiceDescribed: adopting.service_described,
-    events.ServiceMeasured: adopting.service_measured,
+    service_events.ServiceSeen: adopting.service_seen,
+    service_events.ServiceDescribed: adopting.service_described,
+    service_events.ServiceMeasured: adopting.service_measured,
     events.CanaryFinished: canary_runs.canary_finished,
     events.ProblemReported: probing.problem_reported,
     events.ConnectionClosed: probing.connection_closed,

@@ -12,8 +12,9 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from agents_sdk.protocol.codec import adapter, check
 from agents_sdk.protocol.fields import NAME_PATTERN
 from agents_sdk.protocol.registration import Registration
-from registry.core.events import RegisterRequested, ServiceSeen
+from registry.core.events import RegisterRequested
 from registry.core.service import SYNADIA, SYNADIA_SERVICE, Sample, Service
+from registry.core.service_events import ServiceSeen
 from registry.shell.facts import registration
 from registry.shell.replies import Reply
 from registry.shell.vitals import vitals_in

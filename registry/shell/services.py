@@ -13,8 +13,9 @@ from agents_sdk.protocol.errors import RegistryError
 from agents_sdk.protocol.subjects import Subjects
 from registry.core.effects import CallServices, DescribeService, MeasureService, ShareVitals
 from registry.core.errors import RefusedError
-from registry.core.events import Event, RegisterRequested, ServiceDescribed, ServiceMeasured, TelemetryReceived
+from registry.core.events import Event, RegisterRequested, TelemetryReceived
 from registry.core.service import SYNADIA, Service
+from registry.core.service_events import ServiceDescribed, ServiceMeasured
 from registry.shell import foreign
 from registry.shell.bus_nats import REQUEST_INFO, Bus, NobodyThereError
 from registry.shell.clock import monotonic

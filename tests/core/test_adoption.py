@@ -13,13 +13,11 @@ from registry.core.events import (
     ConnectionClosed,
     Outcome,
     RegisterRequested,
-    ServiceDescribed,
-    ServiceMeasured,
-    ServiceSeen,
     Verb,
 )
 from registry.core.record import Record
 from registry.core.service import MICRO, SYNADIA, SYNADIA_SERVICE, Sample, Service, service_of
+from registry.core.service_events import ServiceDescribed, ServiceMeasured, ServiceSeen
 from registry.core.status import Status
 from tests.core.make import make_record
 from tests.core.shell import Shell, World
