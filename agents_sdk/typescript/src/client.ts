@@ -11,6 +11,7 @@ import { type Log, toStderr } from "./log.js";
 import type {
   AgentInfo,
   AssignmentListing,
+  ConflictReport,
   Grant,
   Listing,
   Receipt,
@@ -219,6 +220,17 @@ export class RegistryClient {
   /** Changes how a capability is scaled; `{reset: true}` drops its own policy. */
   async setScaling(capability: string, changes: Fields): Promise<ScalingReport> {
     return (await this.#requester.ask("scaling.set", { ...changes, capability })) as unknown as ScalingReport;
+  }
+
+  /** Returns the rules on what agents must not be together, and who breaks them; one rule or all. */
+  async conflicts(name?: string): Promise<ConflictReport> {
+    const fields = name === undefined ? {} : { name };
+    return (await this.#requester.ask("conflict.get", fields)) as unknown as ConflictReport;
+  }
+
+  /** Sets a rule, in the place of the one of that name; `{remove: true}` removes it. */
+  async setConflict(name: string, rule: Fields): Promise<ConflictReport> {
+    return (await this.#requester.ask("conflict.set", { ...rule, name })) as unknown as ConflictReport;
   }
 
   /**

@@ -3,7 +3,7 @@
 import { type Connection, type Msg, type Subscription } from "./connection.js";
 import { ClosedError, refusal } from "./errors.js";
 import type { Log } from "./log.js";
-import type { AssignmentLost, RegistryEvent, ScalingOrder, StatusEvent } from "./messages.js";
+import type { AssignmentLost, ConflictEvent, RegistryEvent, ScalingOrder, StatusEvent } from "./messages.js";
 import { type Fields, parse, type Subjects } from "./protocol.js";
 
 export const EVENT_KINDS = ["status", "scaling", "conflict", "registry", "assignment"] as const;
@@ -17,7 +17,7 @@ export type Event =
   | { kind: "scaling"; event: ScalingOrder }
   | { kind: "registry"; event: RegistryEvent }
   | { kind: "assignment"; event: AssignmentLost }
-  | { kind: "conflict"; event: Fields }
+  | { kind: "conflict"; event: ConflictEvent }
   /** One of a kind that this version does not know. */
   | { kind: "other"; event: Fields };
 

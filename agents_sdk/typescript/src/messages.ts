@@ -205,6 +205,38 @@ export interface ScalingReport {
   }[];
 }
 
+/** Rules on what agents must not be together, and who breaks them now. */
+export interface ConflictReport {
+  rules: {
+    name: string;
+    kind: "combination" | "versions";
+    action: "refuse" | "report";
+    capabilities: string[] | null;
+    agent_type: string | null;
+    capability: string | null;
+    versions: string[] | null;
+    revision: number;
+    violation: { agents: string[]; total: number; since: number | null } | null;
+  }[];
+  unreadable: string[];
+}
+
+/** A registration was refused for a claim or a rule; or agents break a rule, or no longer do. */
+export interface ConflictEvent {
+  v: number;
+  event_id: string;
+  kind: "claim" | "combination" | "versions";
+  rule: string | null;
+  claim: string | null;
+  agents: string[];
+  total: number;
+  refused: boolean;
+  resolved: boolean;
+  message: string;
+  epoch: number;
+  at: number;
+}
+
 /** An agent's registration or status changed, and the change is durable. */
 export interface StatusEvent {
   v: number;

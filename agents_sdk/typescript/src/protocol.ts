@@ -41,7 +41,14 @@ const AGENT_BOUND: ReadonlySet<string> = new Set([...COMMANDS, ...REPORTS, "repo
 /** Operations that go to one replica, by a queue group; each replica serves them under its own name, too. */
 const SHARED: ReadonlySet<string> = new Set([...COMMANDS, "get", "discover", "stats", "capabilities", "schema"]);
 
-const CHANGES: ReadonlySet<string> = new Set([...COMMANDS, ...REPORTS, "scaling.set", "assign", "release"]);
+const CHANGES: ReadonlySet<string> = new Set([
+  ...COMMANDS,
+  ...REPORTS,
+  "scaling.set",
+  "conflict.set",
+  "assign",
+  "release",
+]);
 
 export const isCommand = (operation: string): boolean => COMMANDS.has(operation);
 export const isShared = (operation: string): boolean => SHARED.has(operation);

@@ -130,6 +130,21 @@ test("the registry tells of itself", { skip }, async () => {
   assert.equal(reset.capabilities[0].policy.source, "default");
 });
 
+test("a rule is set, keeps an agent away, and is told", { skip }, async () => {
+  const rule = { kind: "combination", capabilities: ["news_analysis", "chart_analysis"] };
+  const { rules } = await registry.setConflict("not-both", rule);
+  assert.deepEqual([rules[0].name, rules[0].action, rules[0].violation], ["not-both", "refuse", null]);
+  const events = registry.events("conflict");
+  const coming = events.next();
+  const both = trader(named("both"), { capabilities: rule.capabilities });
+  await assert.rejects(registry.register(both), ConflictError);
+  const { kind, event } = (await coming).value;
+  assert.deepEqual([kind, event.kind, event.rule, event.refused], ["conflict", "combination", "not-both", true]);
+  await events.return();
+  await registry.setConflict("not-both", { remove: true });
+  assert.deepEqual((await registry.conflicts()).rules, []);
+});
+
 test("an agent is called by what it can do", { skip }, async () => {
   const handlers = {
     quote: ({ symbol }) => ({ symbol, price: 42 }),
