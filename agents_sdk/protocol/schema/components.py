@@ -12,7 +12,7 @@ from agents_sdk.protocol.schema.examples import EXAMPLES
 from agents_sdk.protocol.schema.json_schema import BOUND, definitions
 from agents_sdk.protocol.schema.messages import EVENTS, MESSAGES
 from agents_sdk.protocol.subjects import COMMANDS, Subjects
-from agents_sdk.protocol.vocabulary import AgentStatus, ScalingAction
+from agents_sdk.protocol.vocabulary import AgentStatus, ConflictKind, ScalingAction
 
 JSON = "application/json"
 SCHEMAS = "#/components/schemas"
@@ -50,6 +50,7 @@ def parameters(subjects: Subjects) -> Object:
         "capability": {"description": "The capability.", "examples": ["trading"]},
         "status": {"description": "The new status, or the last one.", "enum": [str(each) for each in AgentStatus]},
         "action": {"description": "What is ordered.", "enum": [str(each) for each in ScalingAction]},
+        "kind": {"description": "What it is about.", "enum": [str(each) for each in ConflictKind]},
         "what": {"description": "What happened.", "examples": ["leader_changed", "protection_on", "protection_off"]},
     }
 

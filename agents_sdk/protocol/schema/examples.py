@@ -37,6 +37,7 @@ _AGENT: dict[str, Any] = {
     "max_concurrency": 4,
     "claims": [],
     "canaries": {},
+    "adopted": None,
     "reserved": 1,
     "suspicion": 0.0,
 }

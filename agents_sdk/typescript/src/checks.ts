@@ -40,7 +40,7 @@ const capability: Check = (value, path, faults) =>
   lowered(typeof value === "string" ? value.trim().toLowerCase() : value, path, faults);
 
 const flag: Check = (value, path, faults) => {
-  if (typeof value !== "boolean") faults.push({ field: path, message: `must be true or false; got ${shown(value)}` });
+  if (typeof value !== "boolean") wrong(faults, path, `must be true or false${unquoted(value)}`, value);
   return value;
 };
 
@@ -196,7 +196,7 @@ function text(pattern: RegExp, words: string, longest?: number): Check {
 function number(least: number, most: number, whole = false): Check {
   return (value, path, faults) => {
     if (typeof value !== "number") {
-      return wrong(faults, path, whole ? "must be a whole number" : "must be a number", value);
+      return wrong(faults, path, `must be a ${whole ? "whole " : ""}number${unquoted(value)}`, value);
     }
     if (!Number.isFinite(value)) return wrong(faults, path, "must be a finite number", value);
     if (whole && !Number.isInteger(value)) return wrong(faults, path, "must be a whole number", value);
@@ -208,7 +208,7 @@ function number(least: number, most: number, whole = false): Check {
 
 function list(each: Check, fewest: number): Check {
   return (value, path, faults) => {
-    if (!Array.isArray(value)) return wrong(faults, path, "must be an array", value);
+    if (!Array.isArray(value)) return wrong(faults, path, `must be an array${listed(value)}`, value);
     const items = value.map((item, at) => each(item, `${path}[${at}]`, faults));
     if (items.length < fewest) {
       faults.push({ field: path, message: `must have ${fewest} or more entries; has ${items.length}` });
@@ -226,10 +226,25 @@ function wrong(faults: Detail[], field: string, message: string, value: unknown)
   return value;
 }
 
+/** Returns how to write a number, true or false that stands in quotes. */
+function unquoted(value: unknown): string {
+  return typeof value === "string" && /^(-?\d+(\.\d+)?|true|false)$/.test(value) ? ", without quotes" : "";
+}
+
+/** Returns how to write the list that a text seems to mean. */
+function listed(value: unknown): string {
+  const meant = typeof value === "string" ? value.slice(0, MAX_SHOWN).match(/[^\s,]+/g) : null;
+  return meant === null ? "" : `, such as ${shortened(JSON.stringify(meant))}`;
+}
+
+function shortened(text: string): string {
+  return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN - 3)}...`;
+}
+
 /** Returns a given value as an error shows it: text in quotes, anything else as JSON. */
 function shown(value: unknown): string {
   const whole = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
-  const short = whole.length <= MAX_SHOWN ? whole : `${whole.slice(0, MAX_SHOWN - 3)}...`;
+  const short = shortened(whole);
   return typeof value === "string" ? quoted(short) : short;
 }
 
