@@ -10,9 +10,10 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from agents_sdk.protocol.codec import adapter, check
-from agents_sdk.protocol.fields import NAME_PATTERN
+from agents_sdk.protocol.fields import NAME_PATTERN, SUBJECT_PATTERN
 from agents_sdk.protocol.registration import Registration
 from registry.core.events import RegisterRequested
+from registry.core.health_subject import may_be_asked
 from registry.core.service import SYNADIA, SYNADIA_SERVICE, Sample, Service
 from registry.core.service_events import ServiceSeen
 from registry.shell.facts import registration
@@ -25,12 +26,22 @@ PROMPT = "prompt"
 MAX_ENDPOINTS = 64
 """Endpoints of a service that are known; those that it names first."""
 
+MAX_ENDPOINT = 256
+"""Characters of the name of an endpoint, and of its subject: they are copied into every reply that names the agent."""
+
+MAX_WORK = 2**63 - 1
+"""Requests, errors or nanoseconds that a service can have counted."""
+
+STATUS = "agents.status."
+"""What the subject begins with on which an agent of the Synadia Agent Protocol is asked for its status."""
+
 _REGISTRATION = adapter(Registration)
 _NO_CAPABILITY = re.compile(r"[^a-z0-9_-]")
-_PLAIN = re.compile(r"[^\s*>]+")
-"""A subject without wildcards."""
-
+_PLAIN = re.compile(SUBJECT_PATTERN)
 _Object = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+
+
+_Counted = Annotated[int, Field(le=MAX_WORK)]
 
 
 class UnreadableError(ValueError):
@@ -57,20 +68,34 @@ class Description(_Identity):
     description: str | None = None
     endpoints: list[_Endpoint] = []
 
-    def subjects(self) -> dict[str, str]:
-        """Return on which subject each endpoint is reached, by its name."""
+    def subjects(self, prefix: str) -> dict[str, str]:
+        """Return on which subject each endpoint is reached, by its name.
+
+        Whoever calls it sends there with rights that a stranger may not have: subjects of NATS itself and of the
+        registry, whose own begin with `prefix`, are left out.
+        """
         found: dict[str, str] = {}
         for endpoint in self.endpoints[:MAX_ENDPOINTS]:
-            if endpoint.name and _PLAIN.fullmatch(endpoint.subject):
+            is_short = max(len(endpoint.name), len(endpoint.subject)) <= MAX_ENDPOINT
+            if endpoint.name and is_short and may_be_asked(endpoint.subject, prefix):
                 found.setdefault(endpoint.name, endpoint.subject)
         return found
+
+    def status_subject(self) -> str | None:
+        """Return where an agent of the Synadia Agent Protocol is asked for its status; None if nowhere.
+
+        The registry sends there with rights of its own, so it is one that the protocol has for that.
+        """
+        subject = next((endpoint.subject for endpoint in self.endpoints if endpoint.name == "status"), "")
+        is_one = subject.startswith(STATUS) and len(subject) <= MAX_ENDPOINT and _PLAIN.fullmatch(subject)
+        return subject if is_one else None
 
 
 class _Work(BaseModel):
     name: str = ""
-    num_requests: int = 0
-    num_errors: int = 0
-    processing_time: int = 0
+    num_requests: _Counted = 0
+    num_errors: _Counted = 0
+    processing_time: _Counted = 0
     """Nanoseconds."""
 
 
@@ -198,6 +223,7 @@ def sample(payload: bytes, at: float) -> Sample:
 def adopted(
     told: Description,
     protocol: str,
+    prefix: str,
     heartbeat_interval: float | None,
     connection: Mapping[str, Any] | None,
     at: float,
@@ -208,6 +234,7 @@ def adopted(
     Args:
         told: What it says of itself.
         protocol: As what it is adopted.
+        prefix: First token or tokens of the registry's own subjects.
         heartbeat_interval: Seconds between its heartbeats; None if it has none.
         connection: Its NATS connection, if that is known.
         at: The instant now.
@@ -217,7 +244,6 @@ def adopted(
         InvalidRequestError: If what it says makes no agent; the message names the field.
     """
     metadata, service = told.metadata, Service(told.name, told.id)
-    subjects = told.subjects()
     fields: dict[str, Any] = {
         "agent_id": told.id,
         "agent_type": told.name,
@@ -230,15 +256,13 @@ def adopted(
         "max_concurrency": _count(metadata.get("max_concurrency")),
         "connection": connection,
     }
-    health_subject = service.subject("PING")
     if protocol == SYNADIA:
         fields["agent_type"] = metadata.get("agent", told.name)
         fields["capabilities"] = _words(metadata.get("capabilities")) or [PROMPT]
         fields["tags"] += [name for name in _named(metadata, ("owner", "session")) if name not in fields["tags"]]
-        health_subject = subjects.get("status", health_subject)
     fact = registration(check(_REGISTRATION, fields), at, reply, None)
-    fact.health_subject = health_subject
-    fact.adopted = {"protocol": protocol, "service": told.name, "endpoints": subjects}
+    fact.health_subject = service.subject("PING")
+    fact.adopted = {"protocol": protocol, "service": told.name, "endpoints": told.subjects(prefix)}
     return fact
 
 
@@ -260,7 +284,7 @@ def _as_capability(name: str) -> str:
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else None
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value) else None
 
 
 def _named(metadata: Mapping[str, Any], keys: Iterable[str]) -> list[str]:

@@ -123,11 +123,12 @@ class Services:
             connection = await looking
         finally:
             looking.cancel()
-        return foreign.adopted(told, protocol, interval, connection, monotonic(), _Outcome(self._refused, service))
+        outcome = _Outcome(self._refused, service)
+        return foreign.adopted(told, protocol, self._subjects.prefix, interval, connection, monotonic(), outcome)
 
     async def _interval(self, told: foreign.Description) -> float | None:
         """Return the seconds between a Synadia agent's heartbeats; None if it does not say."""
-        subject = told.subjects().get("status")
+        subject = told.status_subject()
         if subject is None:
             return None
         try:

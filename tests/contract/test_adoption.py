@@ -229,7 +229,7 @@ async def test_strangers_of_both_kinds_are_killed(registry: Replica, nats_server
         assert (known["agent_type"], known["tags"]) == ("claude-code", ["ada", "main"])
         assert known["metadata"]["owner"] == "ada"
         assert known["metadata"]["session"] == "main"
-        assert known["health_subject"] == "agents.status.claude-code.ada.main"
+        assert known["health_subject"] == f"$SRV.PING.agents.{talker}"
         assert (known["heartbeat_interval"], known["adopted"]["protocol"]) == (1.0, "synadia")
         assert known["adopted"]["endpoints"]["prompt"] == "agents.prompt.claude-code.ada.main"
         agents = Agents(nc=nc)

@@ -9,9 +9,11 @@ from pathlib import Path
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from registry.replica import Replica
 from registry.settings import Settings
+from tests.conftest import eventually
 from tests.contract.wire import TRADER, agent, answering, ask, assert_error, found, listening, told
 from tests.sdk.outage import Server
 
@@ -21,12 +23,16 @@ USERS = """authorization { users: [
   { user: registry, password: r }
   { user: evil, password: e, permissions: {
     publish: ["registry.register.evil", "registry.stats"], subscribe: ["_INBOX.>"] } }
+  { user: service, password: s, permissions: { publish: [], subscribe: ["$SRV.>"], allow_responses: true } }
 ] }"""
+
+HARM = ["registry.deregister.trader-1", "$KV.registry_agents.trader-1", "$JS.API.STREAM.DELETE.KV_registry_agents"]
+"""Subjects on which an empty message is enough."""
 
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(health_check_interval=0.1)
+    return Settings(health_check_interval=0.1, adopt="micro,synadia", adopt_interval=0.3)
 
 
 @pytest.fixture
@@ -57,10 +63,7 @@ async def evil(guarded: str) -> AsyncIterator[Client]:
     await client.close()
 
 
-@pytest.mark.parametrize(
-    "subject",
-    ["registry.deregister.trader-1", "$KV.registry_agents.trader-1", "$JS.API.STREAM.DELETE.KV_registry_agents"],
-)
+@pytest.mark.parametrize("subject", HARM)
 async def test_a_health_check_deletes_nothing(mighty: Client, evil: Client, subject: str) -> None:
     """Whoever names somebody else's subject is refused."""
     await told(mighty, "registry.register", TRADER)
@@ -82,6 +85,37 @@ async def test_a_record_that_names_such_a_subject_is_not_probed(registry: Replic
         assert registry.state.agents["old"].record.health_subject == subject
         assert sent.empty()
     assert (await agent(nc))["status"] == "active"
+
+
+@pytest.mark.parametrize("name", ["agents", "quotes"])
+@pytest.mark.parametrize("subject", [*HARM, "orders.cancel"])
+async def test_a_service_that_is_adopted_has_nothing_deleted(
+    guarded: str, mighty: Client, name: str, subject: str
+) -> None:
+    """Whatever it says where its status can be asked for, and, to who calls it, where its topics are served."""
+    await told(mighty, "registry.register", TRADER)
+    identity = {"name": name, "id": "EVIL", "version": "1.0.0", "metadata": {"capabilities": "trading"}}
+    endpoints = [{"name": topic, "subject": subject} for topic in ("status", "prompt", "quote")]
+
+    async def answer(msg: Msg) -> None:
+        if name in msg.subject or msg.subject == "$SRV.PING":
+            await msg.respond(json.dumps({**identity, "endpoints": endpoints}).encode())
+
+    service = await nats.connect(guarded.replace("//", "//service:s@"))
+    try:
+        async with listening(mighty, subject) as sent:
+            await service.subscribe("$SRV.>", cb=answer)
+            await eventually(lambda: _is_there(mighty, "EVIL"))
+            assert sent.empty()
+        assert sorted(await found(mighty)) == ["EVIL", "trader-1"]
+        served = (await agent(mighty, "EVIL"))["adopted"]["endpoints"]
+        assert served == ({} if subject in HARM else dict.fromkeys(("status", "prompt", "quote"), subject))
+    finally:
+        await service.close()
+
+
+async def _is_there(nc: Client, agent_id: str) -> bool:
+    return agent_id in await found(nc)
 
 
 REPLIES = ["$KV.registry_agents.trader-1", "registry.events.status.offline.trader-1", "registry.heartbeat"]

@@ -21,7 +21,7 @@ INFO = {
 
 def adopted(protocol: str = MICRO, **info: Any) -> RegisterRequested:
     told = foreign.description(json.dumps({**INFO, **info}).encode())
-    return foreign.adopted(told, protocol, None, None, 1.0, None)  # type: ignore[arg-type]
+    return foreign.adopted(told, protocol, "registry", None, None, 1.0, None)  # type: ignore[arg-type]
 
 
 def test_a_micro_service():
@@ -71,6 +71,7 @@ def test_more_of_its_metadata():
         ({"metadata": {"tags": "eu,!"}}, "tags"),
         ({"name": "_quotes"}, "agent_type"),
         ({"metadata": {"max_concurrency": "0"}}, "max_concurrency"),
+        ({"metadata": {"max_concurrency": "9" * 18}}, "max_concurrency"),
         ({"metadata": {"big": "x" * 20_000}}, "metadata"),
         ({"version": "1 0"}, "version"),
     ],
@@ -80,9 +81,15 @@ def test_what_makes_no_agent_is_refused_by_name(info: dict[str, Any], field: str
         adopted(**info)
 
 
+def test_a_number_of_slots_that_is_none_is_not_read():
+    """Python refuses to read so many digits, and what it refuses is an error of the registry's own."""
+    assert adopted(metadata={"max_concurrency": "9" * 5000}).max_concurrency is None
+
+
 def test_endpoints_that_cannot_be_reached_are_left_out():
     endpoints = [{"name": "a", "subject": "a.>"}, {"name": "b", "subject": "a b"}, {"name": "", "subject": "c"},
-                 {"name": "d", "subject": "d"}, {"name": "d", "subject": "other"}]  # fmt: skip
+                 {"name": "d", "subject": "d"}, {"name": "d", "subject": "other"}, {"name": "e", "subject": "e..e"},
+                 {"name": "f", "subject": "f" * 257}, {"name": "g" * 257, "subject": "g"}]  # fmt: skip
     assert (adopted(endpoints=endpoints).adopted or {})["endpoints"] == {"d": "d"}
 
 
@@ -92,11 +99,10 @@ def test_a_synadia_agent():
                  {"name": "status", "subject": "agents.status.claude-code.ada.main"}]  # fmt: skip
     fact = adopted(SYNADIA, name=SYNADIA_SERVICE, metadata=metadata, endpoints=endpoints)
     assert (fact.agent_type, fact.capabilities, fact.tags) == ("claude-code", ("prompt",), ("ada", "main"))
-    assert fact.health_subject == "agents.status.claude-code.ada.main"
+    assert fact.health_subject == "$SRV.PING.agents.Q1"
     assert fact.metadata["owner"] == "ada"
     other = adopted(SYNADIA, name=SYNADIA_SERVICE, metadata={**metadata, "capabilities": "coding", "owner": "_x"})
     assert (other.capabilities, other.tags) == (("coding",), ("main",))
-    assert other.health_subject == "$SRV.PING.agents.Q1"
 
 
 @pytest.mark.parametrize(
@@ -136,6 +142,30 @@ def test_work_of_all_endpoints():
 def test_to_be_asked_for_its_status_is_no_work():
     endpoints = [{"name": "prompt", "num_requests": 3}, {"name": "status", "num_requests": 50}]
     assert foreign.sample(json.dumps({**INFO, "name": "agents", "endpoints": endpoints}).encode(), 9.0).requests == 3
+
+
+@pytest.mark.parametrize(
+    ("subject", "asked"),
+    [
+        ("agents.status.a.b.c", True),
+        ("agents.status.a.*.c", False),
+        ("agents.status.", False),
+        ("agents.prompt.a.b.c", False),
+        ("orders.cancel", False),
+        ("agents.status." + "a" * 256, False),
+    ],
+)
+def test_where_a_status_is_asked_for(subject: str, asked: bool):
+    """Nowhere but where the protocol has it: it is asked with rights of the registry."""
+    told = foreign.description(json.dumps({**INFO, "endpoints": [{"name": "status", "subject": subject}]}).encode())
+    assert told.status_subject() == (subject if asked else None)
+
+
+@pytest.mark.parametrize("field", ["num_requests", "num_errors", "processing_time"])
+def test_work_that_nobody_can_have_done_is_none(field: str):
+    """It would not fit a float."""
+    with pytest.raises(UnreadableError, match=field):
+        foreign.sample(json.dumps({**INFO, "endpoints": [{"name": "a", field: 10**400}]}).encode(), 1.0)
 
 
 CONNZ = {"server": {}, "data": {"server_id": "S", "connections": [{"cid": 7, "ip": "127.0.0.1"}, {"cid": 8}]}}
