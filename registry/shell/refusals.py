@@ -6,16 +6,19 @@ from dataclasses import asdict
 from typing import Annotated
 
 import orjson
-from pydantic import Strict
+from pydantic import Field, Strict
 
 from agents_sdk.protocol.codec import adapter, check, parse
 from agents_sdk.protocol.errors import RegistryError
-from agents_sdk.protocol.fields import AgentId, Name
+from agents_sdk.protocol.fields import AgentId, Text
 from agents_sdk.protocol.model import Telemetry
 from agents_sdk.protocol.vocabulary import ConflictKind
 from registry.core.clash import Clash
 from registry.shell.logs import get_logger
 from registry.shell.trouble import Trouble
+
+MAX_MESSAGE = 8192
+"""Characters; the longest names 64 capabilities."""
 
 _trouble = Trouble(get_logger(__name__))
 
@@ -24,10 +27,11 @@ class _Refusal(Telemetry):
     """A clash on its way; anybody may have sent it."""
 
     kind: ConflictKind
-    name: Name
+    name: Text
+    """Of a claim or a rule."""
     agent_id: AgentId
     other: AgentId | None
-    message: Annotated[str, Strict()]
+    message: Annotated[str, Strict(), Field(max_length=MAX_MESSAGE)]
 
 
 _REFUSAL = adapter(_Refusal)
