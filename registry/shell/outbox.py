@@ -168,7 +168,7 @@ class Outbox:
         return looking
 
     async def put(self, lane: str, key: int | str, build: Build) -> None:
-        """Take an event that is to be published; status events in the order of their revisions.
+        """Take an event that is to be published, unless it is under way; status events in the order of their revisions.
 
         Args:
             lane: Events of the same lane are published one after the other.
@@ -180,6 +180,8 @@ class Outbox:
             if key in self._ahead:
                 self._ahead.discard(key)
                 return
+        if key in self._unconfirmed:
+            return
         event = _Event(key, lane, build, self._seen)
         self._unconfirmed[key] = event
         if len(self._unconfirmed) >= WINDOW:

@@ -332,3 +332,17 @@ async def test_what_cannot_be_told_holds_nothing_back() -> None:
     assert sender.mark(3).revision == 3
     sender.end()
     assert stream.ids == [f"{BUCKET}:2"]
+
+
+async def test_what_is_put_twice_holds_nothing_back() -> None:
+    """A new leader tells again what it may just have told: the second is the first, and what came between is sent."""
+    stream = Stream()
+    sender = Outbox(stream, lambda: True)  # type: ignore[arg-type]
+    sender.begin(Mark(log=BUCKET))
+    await sender.put("own", "first", partial(message, "first"))
+    await settled(stream, sender)
+    for event_id in ("twice", "between", "twice"):
+        await sender.put("own", event_id, partial(message, event_id))
+    await settled(stream, sender)
+    sender.end()
+    assert stream.ids == ["first", "twice", "between"]
