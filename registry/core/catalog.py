@@ -10,6 +10,7 @@ from registry.core.agent import Agent
 from registry.core.claims import Claims
 from registry.core.query import Query
 from registry.core.record import Record
+from registry.core.rule import Rule
 from registry.core.rules import Rules
 from registry.core.skills import skills_in
 from registry.core.status import Status
@@ -164,6 +165,16 @@ class Catalog:
             postings += [self.by_tag.get(tag, nobody) for tag in query.tags]
             postings += [self.by_skill.get(skill, nobody) for skill in query.skills]
         return min(postings, key=len, default=self.agents)  # type: ignore[arg-type]
+
+    def learn(self, name: str, rule: Rule | None, revision: int, readable: bool = True) -> None:
+        """Take what the bucket has of a rule at a revision; None if it has none."""
+        ids: Iterable[str] = ()
+        if rule is not None and rule.agent_type is not None:
+            ids = self.by_type.get(rule.agent_type, ())
+        elif rule is not None:
+            ids = self.by_capability.get(rule.concerns, ())
+        records = [self.agents[agent_id].record for agent_id in sorted(ids)]
+        self.rules.learn(name, rule, revision, records, readable)
 
     def _postings(self, agent: Agent) -> Iterator[tuple[dict[str, set[str]], str]]:
         record = agent.record

@@ -62,9 +62,13 @@ def _check_rule(state: RegistryState, wanted: RegisterRequested, known: Record |
 
 def _coming(state: RegistryState, rule: Rule, sides: tuple[int, ...], agent_id: str) -> tuple[str, int] | None:
     """Return another agent that is about to stand on another side, and on which."""
-    for record in state.writes.records(agent_id):
-        for side in _sides(rule, record) if record.status in COUNTED else ():
-            if any(own != side for own in sides):
+    ranges = [(side, known) for side, known in enumerate(rule.versions) if any(own != side for own in sides)]
+    for (agent_type, version), records in state.writes.by_kind():
+        side = next((side for side, known in ranges if known.accepts(version)), None)
+        if side is None or rule.agent_type not in (None, agent_type):
+            continue
+        for record in records:
+            if record.agent_id != agent_id and record.status in COUNTED and side in _sides(rule, record):
                 return record.agent_id, side
     return None
 

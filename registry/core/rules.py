@@ -49,7 +49,7 @@ class Rules:
             name: Of the rule.
             rule: The rule; None if there is none.
             revision: Its revision.
-            records: Of all agents.
+            records: Of all agents that it may concern.
             readable: Whether what stands there is a rule, or nothing.
         """
         if revision <= self.revision(name):

@@ -20,8 +20,8 @@ def rule_requested(state: RegistryState, event: RuleRequested) -> list[Effect]:
         state.path.check_current(event.at)
         if event.rule is not None:
             event.rule.check()
-            state.vocabulary.check(event.rule.capabilities)
-            state.vocabulary.check(() if event.rule.capability is None else (event.rule.capability,), "capability")
+            state.check_capabilities(event.rule.capabilities)
+            state.check_capabilities(() if event.rule.capability is None else (event.rule.capability,), "capability")
         return _decide(state, event, attempts=1)
     except RefusedError as refused:
         return refuse(state, event.reply, refused)
@@ -78,8 +78,7 @@ def rule_changed(state: RegistryState, event: RuleChanged) -> list[Effect]:
 
 
 def _learn(state: RegistryState, name: str, rule: Rule | None, revision: int, readable: bool = True) -> None:
-    records = (agent.record for agent in state.agents.values())
-    state.catalog.rules.learn(name, rule, revision, records, readable)
+    state.catalog.learn(name, rule, revision, readable)
 
 
 def rules_report(state: RegistryState, name: str | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from registry.core.errors import RefusedError
@@ -11,6 +11,9 @@ from registry.core.limits import MAX_WAITING, MAX_WRITES
 from registry.core.record import Record
 
 Command = RegisterRequested | CommandRequested
+
+Kind = tuple[str, str]
+"""Type and version of an agent."""
 
 
 @dataclass(slots=True)
@@ -58,6 +61,8 @@ class Writes:
 
     def __init__(self) -> None:
         self._writes: dict[str, Write] = {}
+        self._by_kind: dict[Kind, dict[str, Record]] = {}
+        """What they make of agents, by type and version: of these there are few, however many the writes."""
 
     def __len__(self) -> int:
         return len(self._writes)
@@ -71,7 +76,12 @@ class Writes:
 
     def start(self, write: Write) -> None:
         """Note a write that has been ordered, or what holds its place."""
-        self._writes[write.record.agent_id] = write
+        record = write.record
+        if record.agent_id in self._writes:
+            self._remove(record.agent_id)
+        self._writes[record.agent_id] = write
+        if not write.removed:
+            self._by_kind.setdefault(_kind(record), {})[record.agent_id] = record
 
     def wait(self, agent_id: str, command: Command) -> None:
         """Let a command wait until the agent's write has ended.
@@ -86,7 +96,16 @@ class Writes:
 
     def end(self, agent_id: str) -> list[Command]:
         """Note that the agent's write has ended; return the commands that waited, oldest first."""
-        return self._writes.pop(agent_id).waiting
+        return self._remove(agent_id).waiting
+
+    def _remove(self, agent_id: str) -> Write:
+        write = self._writes.pop(agent_id)
+        if not write.removed:
+            records = self._by_kind[_kind(write.record)]
+            del records[agent_id]
+            if not records:
+                del self._by_kind[_kind(write.record)]
+        return write
 
     def check_room(self) -> None:
         """Refuse more work than can be kept in memory.
@@ -99,15 +118,15 @@ class Writes:
 
     def claims(self, agent_id: str) -> Iterator[tuple[str, str]]:
         """Yield the claims, with their holders, that writes of other agents are about to make."""
-        for record in self.records(agent_id):
-            for claim in record.claims:
-                yield claim, record.agent_id
-
-    def records(self, agent_id: str) -> Iterator[Record]:
-        """Yield what writes of other agents are about to make of them."""
         for other, write in self._writes.items():
             if other != agent_id and not write.removed:
-                yield write.record
+                for claim in write.record.claims:
+                    yield claim, other
+
+    def by_kind(self) -> Iterator[tuple[Kind, Iterable[Record]]]:
+        """Yield what writes are about to make of agents, by their type and version."""
+        for kind, records in self._by_kind.items():
+            yield kind, records.values()
 
     def validate(self) -> None:
         """Check that every write is filed under its agent.
@@ -117,3 +136,9 @@ class Writes:
         """
         for agent_id, write in self._writes.items():
             assert write.record.agent_id == agent_id, agent_id
+        filed = {(kind, record.agent_id) for kind, records in self.by_kind() for record in records}
+        assert filed == {(_kind(each.record), name) for name, each in self._writes.items() if not each.removed}
+
+
+def _kind(record: Record) -> Kind:
+    return record.agent_type, record.version

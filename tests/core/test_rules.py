@@ -183,6 +183,26 @@ def test_two_at_one_replica(shell: Shell):
     assert (first.code, second.code) == (None, "conflict")
 
 
+def test_many_at_once_are_not_looked_at_one_by_one(shell: Shell):
+    """A fleet that starts at once has thousands of writes on their way, of a few versions."""
+    looks = 0
+
+    def accepts(version: str) -> bool:
+        nonlocal looks
+        looks += 1
+        return version == "9"
+
+    nine = VersionRange("9", accepts)
+    shell.set_rule(Rule("nine", RuleKind.VERSIONS, agent_type="worker", versions=(nine, nine)))
+    shell.manual = True
+    for number in range(200):
+        shell.register(f"a{number}", version="1")
+    before = looks
+    shell.register("b", version="9")
+    assert looks - before < 10
+    shell.release()
+
+
 def test_what_slips_through_at_two_replicas_is_told(world: World, shell: Shell):
     shell.set_rule(MAJORS)
     other = world.replica("two")
