@@ -91,6 +91,8 @@ def service_described(state: RegistryState, event: ServiceDescribed) -> list[Eff
     if event.registration is None or _is_shut_out(state, service.id, agent):
         state.adoption.shun(service.id, event.at)
         return []
+    if agent is not None and event.registration.connection is None:  # nobody has said so in time
+        event.registration.connection = agent.record.connection
     return requested(state, event.registration)
 
 

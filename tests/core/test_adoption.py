@@ -16,6 +16,7 @@ from registry.core.events import (
     Verb,
 )
 from registry.core.record import Record
+from registry.core.rule import Rule, RuleKind
 from registry.core.service import MICRO, SYNADIA, SYNADIA_SERVICE, Sample, Service, service_of
 from registry.core.service_events import ServiceDescribed, ServiceMeasured, ServiceSeen
 from registry.core.status import Status
@@ -158,6 +159,13 @@ def test_its_capabilities_need_not_be_known(world: World, shell: Shell):
     assert shell.register("b", capabilities=("quotes",)).code == "invalid_request"
 
 
+def test_a_rule_can_be_about_what_they_can_do(world: World, shell: Shell):
+    rule = Rule("apart", RuleKind.COMBINATION, capabilities=("analysis", "quotes"))
+    assert shell.set_rule(rule).code == "invalid_request"
+    adopt(shell, capabilities=("quotes",))
+    assert shell.set_rule(rule).code is None
+
+
 @pytest.mark.parametrize("known", ["native", "offline"])
 def test_an_id_that_somebody_registered_is_left_to_them(world: World, shell: Shell, known: str):
     shell.register("Q1", heartbeat_interval=1.0)
@@ -292,6 +300,17 @@ def test_one_that_connects_anew_is_looked_for(world: World, shell: Shell):
     seen(shell)
     world.advance(0.5)
     assert asked(shell, DescribeService) == []
+
+
+def test_a_connection_is_not_forgotten_when_nobody_tells_of_one(world: World, shell: Shell):
+    """NATS servers that are busy for a second leave an agent's end to be found by probes, else, from then on."""
+    adopt(shell, connection=PLACE)
+    shell.state.adoption.stray()
+    seen(shell)
+    world.advance(0.5)
+    assert [effect.service for effect in asked(shell, DescribeService)] == [QUOTES]
+    described(shell, connection=None)
+    assert shell.state.adoption.at_connection("S", 7) == ["Q1"]
 
 
 def test_a_heartbeat_tells_every_replica(world: World, shell: Shell):
