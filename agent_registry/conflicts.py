@@ -40,7 +40,7 @@ def show(
     if invocation.invoked_subcommand is not None:
         refuse_lost_options(invocation, "NAME")
         return
-    _show(ask(target, lambda registry: registry.conflicts(name)), as_json)
+    _show(ask(target, lambda registry: registry.conflicts(name)), as_json, name)
 
 
 @app.command("set")
@@ -112,7 +112,7 @@ def _rule(
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _show(report: ConflictReport, as_json: bool) -> None:
+def _show(report: ConflictReport, as_json: bool, name: str | None = None) -> None:
     if as_json:
         emit(report)
         return
@@ -121,6 +121,6 @@ def _show(report: ConflictReport, as_json: bool) -> None:
     if report.rules:
         print_table(lambda width: rules_table(report.rules, width))
     elif not report.unreadable:
-        screen().print("no rules are set", style="dim")
-    for name in report.unreadable:
-        screen().print(f"rule {name} cannot be read and does not hold; set it anew, or --remove it", style="yellow")
+        screen().print("no rules are set" if name is None else f"no rule {name} is set", style="dim", markup=False)
+    for unreadable in report.unreadable:
+        screen().print(f"rule {unreadable} cannot be read and does not hold; set it anew, or --remove it", style="yellow")

@@ -27,6 +27,7 @@ def test_rules_are_set_shown_and_removed(do: Do, up: Up) -> None:
     with pytest.raises(ConflictError, match="four-eyes"):
         up.register("eve", capabilities=["trading", "execution"])
     assert "refused combination 1; standing versions 1" in do("stats", *where).out
+    assert do("conflicts", "--rule", "minors", *where).out == "no rule minors is set\n"
     document = do("conflicts", "--rule", "majors", "--json", *where).document
     assert [(rule["name"], rule["violation"]["agents"]) for rule in document["rules"]] == [("majors", ["ada", "bob"])]
     assert do("conflicts", "set", "majors", "--remove", *where).out == "rule majors is removed\n"
