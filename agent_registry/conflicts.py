@@ -123,4 +123,6 @@ def _show(report: ConflictReport, as_json: bool, name: str | None = None) -> Non
     elif not report.unreadable:
         screen().print("no rules are set" if name is None else f"no rule {name} is set", style="dim", markup=False)
     for unreadable in report.unreadable:
-        screen().print(f"rule {unreadable} cannot be read and does not hold; set it anew, or --remove it", style="yellow")
+        screen().print(
+            f"rule {unreadable} cannot be read and does not hold; set it anew, or --remove it", style="yellow"
+        )

@@ -86,7 +86,7 @@ def look(state: RegistryState, at: float) -> list[Effect]:
         elif (found := _found(state, name, at)) is not None:
             effects.append(_put(state, name, found))
     for name, told in violations.told.items():  # of a rule that is gone nothing stays
-        is_over = name not in rules.own and not told.agents and told.at < state.wall(at) - RETOLD
+        is_over = name not in rules.own and not told.agents and not _is_recent(state, told, at)
         if is_over and name not in violations.writing:
             effects.append(_put(state, name, None))
     return effects
@@ -101,8 +101,12 @@ def _retold(state: RegistryState, at: float) -> list[Effect]:
     return [
         PublishConflict(told.to_event(name, violations.revision(name)))
         for name, told in violations.told.items()
-        if told.at > state.wall(at) - RETOLD
+        if _is_recent(state, told, at)
     ]
+
+
+def _is_recent(state: RegistryState, violation: Violation, at: float) -> bool:
+    return violation.at > state.wall(at) - RETOLD
 
 
 def _put(state: RegistryState, name: str, violation: Violation | None) -> PutViolation:
@@ -165,6 +169,8 @@ def violation_changed(state: RegistryState, event: ViolationChanged) -> list[Eff
 def _learnt(state: RegistryState, rule: str, violation: Violation | None, revision: int) -> list[Effect]:
     if not state.violations.learn(rule, violation, revision) or violation is None or not state.leading:
         return []
+    if not _is_recent(state, violation, state.path.ticked_at or 0.0):
+        return []  # the bucket has gone back to an older state; the stream, which was told, no longer knows the id
     return [PublishConflict(violation.to_event(rule, revision))]
 
 

@@ -12,7 +12,7 @@ from registry.core.catalog import Catalog
 from registry.core.clash import MAX_CLASHES, QUIET, Clash, Refusals
 from registry.core.conflicts import LOOK, RETOLD
 from registry.core.errors import RefusedError
-from registry.core.events import PoliciesReplaced, Verb
+from registry.core.events import PoliciesReplaced, Verb, ViolationChanged
 from registry.core.limits import MAX_ATTEMPTS
 from registry.core.query import VersionRange
 from registry.core.rule import COUNTED, MAX_RULES, Rule, RuleAction, RuleKind
@@ -419,6 +419,20 @@ def test_a_control_bucket_that_is_made_anew(world: World, shell: Shell):
     assert (broken(shell), len(told(shell))) == ({}, 1)
     assert shell.register("b", capabilities=("analysis", "trading")).code is None
     assert shell.set_rule(BOTH)["rules"][0]["revision"] == 1
+
+
+def test_a_control_bucket_that_goes_back_to_an_older_state(world: World, shell: Shell):
+    """What was told long ago is not told again."""
+    shell.register("a", capabilities=("analysis", "trading"))
+    shell.set_rule(BOTH)
+    world.advance(2 * LOOK, beating=("a",))
+    before = shell.state.violations.told[BOTH.name]
+    shell.set_rule(None, BOTH.name)
+    world.advance(RETOLD + LOOK, beating=("a",))
+    shell.conflicts.clear()
+    shell.handle(PoliciesReplaced(world.now))
+    shell.handle(ViolationChanged(world.now, BOTH.name, before, 1))
+    assert shell.conflicts == []
 
 
 # Setting rules.
