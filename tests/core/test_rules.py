@@ -298,6 +298,29 @@ def test_a_rule_is_broken_and_kept_again(world: World, shell: Shell):
     assert broken(shell) == {}
 
 
+def test_since_when_a_rule_is_broken(world: World, shell: Shell):
+    """This time: not since it was broken before, nor since another rule of that name was."""
+
+    def since() -> float:
+        world.advance(2 * LOOK, beating=("a", "b"))
+        return _report(shell)["rules"][0]["violation"]["since"]
+
+    shell.register("a", capabilities=("analysis", "trading"))
+    shell.set_rule(BOTH)
+    first = since()
+    shell.register("b", capabilities=("analysis", "trading", "vision"))
+    assert since() == first
+    shell.set_rule(only_told(BOTH))
+    second = since()
+    assert second > first
+    for agent_id in ("a", "b"):
+        shell.command(Verb.DEREGISTER, agent_id)
+    world.advance(2 * LOOK)
+    assert broken(shell) == {}
+    shell.register("c", capabilities=("analysis", "trading"))
+    assert since() > second
+
+
 def test_what_is_over_before_the_next_look_is_not_told(world: World, shell: Shell):
     shell.set_rule(only_told(BOTH))
     world.advance(LOOK)
