@@ -6,7 +6,7 @@ question goes to so many of them in a second and no more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 
@@ -175,6 +175,18 @@ class Adoption:
     def at_connection(self, server_id: str, client_id: int) -> list[str]:
         """Return the agents of a connection."""
         return list(self._by_connection.get((server_id, client_id), ()))
+
+    def validate(self, records: Iterable[Record]) -> None:
+        """Check that those are known that are adopted, and that each is filed under its connection alone.
+
+        Raises:
+            AssertionError: If not.
+        """
+        assert set(self.agents) == {record.agent_id for record in records if record.adopted is not None}
+        filed = [(agent_id, place) for place, agents in self._by_connection.items() for agent_id in agents]
+        assert sorted(filed, key=repr) == sorted(self.agents.items(), key=repr)
+        assert all(self._by_connection.values()), "nobody is filed there any more"
+        assert set(self.strayed) <= set(self.agents)
 
     def begin(self) -> None:
         """Begin to lead: whoever is there is met anew."""

@@ -397,6 +397,7 @@ class RegistryState:
             AssertionError: Naming the first that does not hold.
         """
         self.catalog.validate()
+        self.adoption.validate(agent.record for agent in self.agents.values())
         self.deadlines.validate()
         self.probes.validate()
         self.canaries.validate({agent_id: agent.record for agent_id, agent in self.agents.items()}, self.leading)

@@ -183,6 +183,17 @@ def test_two_at_one_replica(shell: Shell):
     assert (first.code, second.code) == (None, "conflict")
 
 
+def test_who_comes_at_the_same_time_and_is_not_concerned_is_in_nobody_s_way(shell: Shell):
+    shell.set_rule(VISION)
+    shell.manual = True
+    replies = [
+        shell.register("a", version="2.0"),
+        shell.register("b", version="1.0", capabilities=("vision",)),
+    ]
+    shell.release()
+    assert [reply.code for reply in replies] == [None, None]
+
+
 def test_many_at_once_are_not_looked_at_one_by_one(shell: Shell):
     """A fleet that starts at once has thousands of writes on their way, of a few versions."""
     looks = 0
