@@ -311,6 +311,9 @@ def test_a_connection_is_not_forgotten_when_nobody_tells_of_one(world: World, sh
     assert [effect.service for effect in asked(shell, DescribeService)] == [QUOTES]
     described(shell, connection=None)
     assert shell.state.adoption.at_connection("S", 7) == ["Q1"]
+    seen(shell)
+    world.advance(0.5)
+    assert asked(shell, DescribeService) == [], "once is enough"
 
 
 def test_a_heartbeat_tells_every_replica(world: World, shell: Shell):
