@@ -108,6 +108,10 @@ async def test_a_micro_service_is_an_agent(registry: Replica, nats_server: NatsS
         await told(nc, "registry.deregister.native")
         async with RegistryClient(nats_server.url) as client:
             assert await client.call("trading", "quote", {}) == {"price": 42.0}
+            assert (await client.scatter("trading", "quote", quorum="all")).values == [{"price": 42.0}]
+            async with listening(nc, "quotes.quote") as heard:
+                await client.broadcast("trading", "quote", {"x": 1})
+                assert orjson.loads((await heard.next()).data) == {"x": 1}
         assert (await stats(nc))["adopted_agents"] == 1
     gone = await until_status(nc, "offline", service.id)
     assert gone["status_reason"] == "no_responders"

@@ -139,6 +139,17 @@ async def test_it_gives_up_as_soon_as_the_quorum_cannot_be_met(client: RegistryC
     assert outcomes(raised.value.answers) == {"mute": "pending", "a": "error", "b": "error"}
 
 
+async def test_those_who_were_not_to_be_asked_do_not_put_off_giving_up(client: RegistryClient, crowd: Crowd) -> None:
+    """They take the place of somebody who has not begun, and of nobody else."""
+    await crowd.add("mute", do=silent, tags=["first"])
+    await crowd.add("a", do=InvalidRequestError("x: is wrong"), tags=["first"])
+    await crowd.add(*names(2, "spare"))
+    async with asyncio.timeout(LONG / 2):
+        with pytest.raises(QuorumError, match="x: is wrong") as raised:
+            await client.scatter(ServiceQuery(prefer_tags={"first"}), TOPIC, n=2, quorum=2, deadline=LONG)
+    assert outcomes(raised.value.answers) == {"mute": "pending", "a": "error"}
+
+
 async def test_too_few_are_not_asked_at_all(client: RegistryClient, crowd: Crowd) -> None:
     await crowd.add("a", "b")
     for wanted in ({"quorum": 3}, {"quorum": "majority", "n": 5}):
