@@ -13,6 +13,7 @@ from agents_sdk.protocol.codec import adapter, check
 from agents_sdk.protocol.fields import NAME_PATTERN
 from agents_sdk.protocol.registration import Registration
 from registry.core.events import RegisterRequested
+from registry.core.health_subject import may_be_asked
 from registry.core.service import SYNADIA, SYNADIA_SERVICE, Sample, Service
 from registry.core.service_events import ServiceSeen
 from registry.shell.facts import registration
@@ -27,8 +28,6 @@ MAX_ENDPOINTS = 64
 
 _REGISTRATION = adapter(Registration)
 _NO_CAPABILITY = re.compile(r"[^a-z0-9_-]")
-_PLAIN = re.compile(r"[^\s*>]+")
-"""A subject without wildcards."""
 
 _Object = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
 
@@ -61,8 +60,7 @@ class Description(_Identity):
         """Return on which subject each endpoint is reached, by its name."""
         found: dict[str, str] = {}
         for endpoint in self.endpoints[:MAX_ENDPOINTS]:
-            if endpoint.name and _PLAIN.fullmatch(endpoint.subject):
-                found.setdefault(endpoint.name, endpoint.subject)
+            found.setdefault(endpoint.name, endpoint.subject)
         return found
 
 
@@ -158,13 +156,20 @@ def _service(name: str, service_id: str) -> Service:
     return service
 
 
-def description(payload: bytes) -> Description:
-    """Return what a service has answered on INFO.
+def description(payload: bytes, prefix: str) -> Description:
+    """Return what a service has answered on INFO, without endpoints that nobody should be led to.
+
+    What is sent there is sent with the rights of the registry, or of whoever calls.
+
+    Args:
+        payload: The answer.
+        prefix: That of the registry's own subjects.
 
     Raises:
         UnreadableError: If that is no answer.
     """
     told: Description = _read(Description, payload)
+    told.endpoints = [each for each in told.endpoints if each.name and may_be_asked(each.subject, prefix)]
     return told
 
 

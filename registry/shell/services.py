@@ -116,7 +116,7 @@ class Services:
         looking = asyncio.ensure_future(self._connection(service))
         try:
             answer = await self._bus.request(service.subject("INFO"), b"", PATIENCE)
-            told = foreign.description(answer.data)
+            told = foreign.description(answer.data, self._subjects.prefix)
             if (told.name, told.id) != (service.name, service.id):
                 raise UnreadableError(f"it answers for {told.name!r} {told.id!r}")
             interval = await self._interval(told) if protocol == SYNADIA else None

@@ -193,6 +193,26 @@ async def test_a_suspended_one_is_not_found(registry: Replica, nats_server: Nats
         assert (await told(nc, f"registry.resume.{service.id}"))["status"] == "active"
 
 
+async def test_where_a_service_says_that_it_serves_nobody_does_harm(
+    start: Start, nats_server: NatsServer, nc: Client
+) -> None:
+    """The registry asks a Synadia agent for its status with rights of its own, and callers call with theirs."""
+    before = await start(adopt="")
+    await told(nc, "registry.register.native", {**TRADER, "agent_id": "native"})
+    await before.stop()
+
+    async def say_nothing(request: Request) -> None:
+        pass
+
+    async with serving(nats_server.url, "agents", metadata={"agent": "eve"}) as service:
+        for name, subject in (("status", "registry.deregister.native"), ("x", "$JS.API.STREAM.DELETE.REGISTRY_EVENTS")):
+            await service.add_endpoint(name=name, subject=subject, handler=say_nothing)
+        await start()
+        await until_found(nc, service.id)
+        assert (await agent(nc, service.id))["adopted"]["endpoints"] == {"quote": "agents.quote"}
+        assert await found(nc, capabilities=["trading"]) == ["native"]
+
+
 async def test_assigned_as_anyone_is(registry: Replica, nats_server: NatsServer, nc: Client) -> None:
     async with serving(nats_server.url, metadata=METADATA) as service, RegistryClient(nats_server.url) as client:
         await until_found(nc, service.id)

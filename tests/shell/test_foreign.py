@@ -20,7 +20,7 @@ INFO = {
 
 
 def adopted(protocol: str = MICRO, **info: Any) -> RegisterRequested:
-    told = foreign.description(json.dumps({**INFO, **info}).encode())
+    told = foreign.description(json.dumps({**INFO, **info}).encode(), "registry")
     return foreign.adopted(told, protocol, None, None, 1.0, None)  # type: ignore[arg-type]
 
 
@@ -80,8 +80,10 @@ def test_what_makes_no_agent_is_refused_by_name(info: dict[str, Any], field: str
         adopted(**info)
 
 
-def test_endpoints_that_cannot_be_reached_are_left_out():
+def test_endpoints_that_cannot_be_reached_or_should_not_are_left_out():
     endpoints = [{"name": "a", "subject": "a.>"}, {"name": "b", "subject": "a b"}, {"name": "", "subject": "c"},
+                 {"name": "e", "subject": "$JS.API.STREAM.DELETE.x"}, {"name": "f", "subject": "_INBOX.x"},
+                 {"name": "g", "subject": "registry.deregister.x"}, {"name": "h", "subject": "registry"},
                  {"name": "d", "subject": "d"}, {"name": "d", "subject": "other"}]  # fmt: skip
     assert (adopted(endpoints=endpoints).adopted or {})["endpoints"] == {"d": "d"}
 
@@ -158,7 +160,7 @@ def test_where_it_is_connected(answer: Any, place: Any):
 READERS = [
     lambda payload: foreign.seen(payload, 1.0),
     lambda payload: foreign.beaten(payload, 1.0),
-    foreign.description,
+    lambda payload: foreign.description(payload, "registry"),
     foreign.interval,
     lambda payload: foreign.sample(payload, 1.0),
 ]
