@@ -20,6 +20,7 @@ from registry.settings import Settings
 from registry.shell.embedded import NatsServer
 from tests.conftest import eventually
 from tests.contract import wire
+from tests.contract.test_adoption import METADATA, serving, until_found
 from tests.contract.test_agent_cards import CARD
 from tests.contract.wire import TRADER
 from tests.mcp_server.conftest import Connect, refused, told
@@ -167,6 +168,20 @@ async def test_get_agent_shows_the_evidence_and_the_topics(registry: Replica, he
     assert agent["metadata"]["a2a_card"]["name"] == "Quoter"
     assert agent["evidence"]["verdict"] == "alive"
     assert agent["topics"] == ["quote"]
+
+
+class TestAdopted:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(adopt="micro", adopt_interval=0.3)
+
+    async def test_an_adopted_service_is_called_by_the_topics_that_are_shown(
+        self, nats_server: NatsServer, nc: NatsClient, here: Connect
+    ) -> None:
+        async with serving(nats_server.url, metadata=METADATA) as service, here(allow_calls=True) as client:
+            await until_found(nc, service.id)
+            (topic,) = (await told(client, "get_agent", agent_id=service.id))["topics"]
+            assert await told(client, "call_agent", capability="trading", topic=topic) == {"answer": {"price": 42.0}}
 
 
 @pytest.mark.parametrize(
