@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, get_args
 
@@ -12,7 +13,9 @@ from nats.aio.client import Client as NatsClient
 from agent_registry.mcp_server import history
 from agent_registry.mcp_server.calling import CALL_AGENT
 from agent_registry.mcp_server.looking import LOOKING, Discovery, PastEvents
-from agents_sdk import Agent, InvalidRequestError
+from agent_registry.mcp_server.reach import Reach
+from agent_registry.target import Target
+from agents_sdk import Agent, InvalidRequestError, UnavailableError
 from agents_sdk.protocol.discovery import ServiceQuery
 from agents_sdk.protocol.subjects import EVENT_KINDS
 from registry.replica import Replica
@@ -321,6 +324,30 @@ async def test_without_the_stream_recent_events_says_so(nc: NatsClient, here: Co
     async with here() as client:
         said = await refused(client, "recent_events")
     assert said.startswith("unavailable: the stream REGISTRY_EVENTS cannot be read: ")
+
+
+async def test_those_who_wait_for_nats_wait_together() -> None:
+    """A server that does not answer costs calls that come at the same time no more than one of them."""
+    tried = 0
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tried
+        tried += 1
+        await asyncio.sleep(0.2)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reach = Reach(Target.resolve(f"nats://127.0.0.1:{port}", None, None, "registry"))
+        for attempt in (1, 2):
+            outcomes = await asyncio.gather(*(reach.open() for _ in range(4)), return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 4
+            assert tried == attempt
+        opening = asyncio.create_task(reach.open())
+        await eventually(lambda: tried == 3)
+        await reach.close()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
 
 
 async def test_what_an_agent_refuses_is_told(registry: Replica, nats_server: NatsServer, here: Connect) -> None:
