@@ -328,13 +328,13 @@ async def test_without_the_stream_recent_events_says_so(nc: NatsClient, here: Co
 
 async def test_those_who_wait_for_nats_wait_together() -> None:
     """A server that does not answer costs calls that come at the same time no more than one of them."""
-    tried = 0
+    tried: list[asyncio.Task[None] | None] = []
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal tried
-        tried += 1
+        tried.append(asyncio.current_task())
         await asyncio.sleep(0.2)
         writer.close()
+        await writer.wait_closed()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
@@ -342,12 +342,13 @@ async def test_those_who_wait_for_nats_wait_together() -> None:
         for attempt in (1, 2):
             outcomes = await asyncio.gather(*(reach.open() for _ in range(4)), return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 4
-            assert tried == attempt
+            assert len(tried) == attempt
         opening = asyncio.create_task(reach.open())
-        await eventually(lambda: tried == 3)
+        await eventually(lambda: len(tried) == 3)
         await reach.close()
         with pytest.raises(asyncio.CancelledError):
             await opening
+        await asyncio.gather(*filter(None, tried), return_exceptions=True)
 
 
 async def test_what_an_agent_refuses_is_told(registry: Replica, nats_server: NatsServer, here: Connect) -> None:
