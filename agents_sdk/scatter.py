@@ -228,9 +228,10 @@ async def tell(connection: Connection, agents: Sequence[AgentInfo], topic: str, 
 
     Raises:
         UnavailableError: If NATS is away, or is lost on the way; it says how many may have been told.
+        ForbiddenError: If NATS does not let this user tell one of them; the others are told.
         PayloadTooLargeError: If the message is larger than the NATS server takes.
     """
-    headers, told = outgoing_headers(), 0
+    headers, started, told = outgoing_headers(), time.monotonic(), 0
     try:
         for agent in agents:
             await connection.publish(agent.topic(topic), body, headers)
@@ -238,6 +239,8 @@ async def tell(connection: Connection, agents: Sequence[AgentInfo], topic: str, 
         await connection.flush(within)
     except UnavailableError as error:
         raise UnavailableError(f"{error.message}; {told} of {len(agents)} agents may have been told") from error
+    for agent in agents:
+        connection.denials.check_publish(agent.topic(topic), started)
 
 
 def _says_nobody(msg: Msg) -> bool:
