@@ -554,6 +554,7 @@ class RegistryClient:
             InvalidRequestError: Naming what is wrong; also if more than 1000 agents match.
             UnavailableError: If agents cannot be found; or if NATS is away, and then it says how many may have been
                 told.
+            ForbiddenError: If NATS does not let this user tell one of them; the others are told.
         """
         check_topic(topic)
         body = encode_fields(payload or {})

@@ -59,6 +59,15 @@ class Denials:
             for denial, at in self._denied.items()
         )
 
+    def check_publish(self, subject: str, instant: float) -> None:
+        """Raise if a message that was sent at an instant was not let out; known once the server has answered a ping.
+
+        Raises:
+            ForbiddenError: If so.
+        """
+        if self._denied.get(Denial(PUBLISH, subject.lower()), 0.0) >= instant:
+            raise ForbiddenError(f"NATS does not allow this user to publish to {subject}")
+
     def check(self, subject: str, inbox: str, instant: float) -> None:
         """Raise if a denial explains why a request that was sent at an instant has no reply.
 
@@ -70,8 +79,7 @@ class Denials:
         Raises:
             ForbiddenError: If the server let the request not out, or the reply not in.
         """
-        if self._denied.get(Denial(PUBLISH, subject.lower()), 0.0) >= instant:
-            raise ForbiddenError(f"NATS does not allow this user to publish to {subject}")
+        self.check_publish(subject, instant)
         prefix = inbox.rpartition(".")[0]
         # Of any time: replies are subscribed to once. A denied publish is another matter: that was a reply of ours to
         # somebody else's inbox, too late for `allow_responses`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from agents_sdk.protocol.errors import (
 
 ELSEWHERE = frozenset((OverloadedError.status, UnavailableError.status))
 """Statuses of replies that say that the agent did not begin."""
+
+_STATUS = re.compile("[0-9]{1,3}")
 
 
 class AgentCallError(Exception):
@@ -66,4 +69,4 @@ def _call_error(agent_id: str, status: str, headers: Mapping[str, str], data: by
         code, message = str(error["code"]), str(error["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         code, message = status, headers.get(MESSAGE_HEADER, "no message")
-    return AgentCallError(agent_id, code, int(status) if status.isdigit() else 500, message)
+    return AgentCallError(agent_id, code, int(status) if _STATUS.fullmatch(status) else 500, message)

@@ -19,7 +19,6 @@ from agents_sdk.assignment import NEW, NEW_PATIENCE, NEW_PAUSE
 from agents_sdk.connection import Connection
 from agents_sdk.protocol.discovery import AgentInfo
 from agents_sdk.protocol.errors import ForbiddenError, UnavailableError
-from agents_sdk.protocol.subjects import agent_topic
 from agents_sdk.question import Question
 from agents_sdk.replies import AgentCallError, NotBegunError, answer_in
 from agents_sdk.reports import Reports
@@ -67,6 +66,9 @@ class Scatter:
         self._headers = outgoing_headers()
         self._inbox = ""
         self._waiting: dict[str, _Asked] = {}
+        self._unread = 0
+        """Of how many agents that were asked nothing has been read. Spares count once they are asked: which of the
+        others they will stand in for is known only then."""
         self._arrived: asyncio.Queue[Answer | _Asked | None] = asyncio.Queue()
         """Answers; agents that it is time to ask again; None when the connection is closed."""
 
@@ -106,15 +108,10 @@ class Scatter:
                 async for answer in answers:
                     came.append(answer)
                     good += answer.is_good
-                    if needed and not good < needed <= good + self._open:
+                    if needed and not good < needed <= good + self._unread:
                         came += self._rest()
                         break
         return checked(Answers(tuple(came), needed), self._question.topic)
-
-    @property
-    def _open(self) -> int:
-        """How many answers may still come."""
-        return len(self._waiting) + self._arrived.qsize() + len(self._spares)
 
     def _rest(self) -> list[Answer]:
         """Return what has come and was not read, and of whom nothing has."""
@@ -145,6 +142,7 @@ class Scatter:
             elif arrived is None:
                 self._connection.check_open()
             else:
+                self._unread -= 1
                 await self._look_after(arrived)
                 return arrived
         return None
@@ -164,6 +162,7 @@ class Scatter:
         again_until = now + NEW_PATIENCE if abs(time.time() - since) < NEW else now
         asked = _Asked(agent, secrets.token_hex(8), now, again_until)
         self._waiting[asked.token] = asked
+        self._unread += 1
         await self._send(asked)
 
     async def _ask_again(self, asked: _Asked) -> None:
@@ -173,7 +172,7 @@ class Scatter:
             self._settle(asked, self._nobody(asked))
 
     async def _send(self, asked: _Asked) -> None:
-        subject = agent_topic(asked.agent.agent_id, self._question.topic)
+        subject = asked.agent.topic(self._question.topic)
         try:
             if not self._question.left:
                 raise UnavailableError(f"there was no time left within {self._question.within:g} s")
@@ -204,7 +203,7 @@ class Scatter:
 
     def _late(self, asked: _Asked) -> Answer:
         agent, seconds = asked.agent, time.monotonic() - asked.at
-        subject = agent_topic(agent.agent_id, self._question.topic)
+        subject = agent.topic(self._question.topic)
         try:
             self._connection.denials.check(subject, f"{self._inbox}.{asked.token}", asked.at)
         except ForbiddenError as error:
@@ -229,16 +228,19 @@ async def tell(connection: Connection, agents: Sequence[AgentInfo], topic: str, 
 
     Raises:
         UnavailableError: If NATS is away, or is lost on the way; it says how many may have been told.
+        ForbiddenError: If NATS does not let this user tell one of them; the others are told.
         PayloadTooLargeError: If the message is larger than the NATS server takes.
     """
-    headers, told = outgoing_headers(), 0
+    headers, started, told = outgoing_headers(), time.monotonic(), 0
     try:
         for agent in agents:
-            await connection.publish(agent_topic(agent.agent_id, topic), body, headers)
+            await connection.publish(agent.topic(topic), body, headers)
             told += 1
         await connection.flush(within)
     except UnavailableError as error:
         raise UnavailableError(f"{error.message}; {told} of {len(agents)} agents may have been told") from error
+    for agent in agents:
+        connection.denials.check_publish(agent.topic(topic), started)
 
 
 def _says_nobody(msg: Msg) -> bool:

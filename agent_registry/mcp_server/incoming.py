@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
+
+logger = logging.getLogger(__name__)
 
 
 class Incoming:
@@ -31,7 +34,11 @@ class Incoming:
             yield line
 
     def _read(self) -> None:
-        with suppress(RuntimeError), os.fdopen(0, "rb", closefd=False) as stdin:  # the loop may have ended before
-            for line in stdin:
-                self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+        with suppress(RuntimeError):  # the loop may have ended before
+            try:
+                with os.fdopen(0, "rb", closefd=False) as stdin:
+                    for line in stdin:
+                        self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+            except OSError as error:
+                logger.error("standard input cannot be read: %s", error)  # noqa: TRY400 - the error says it all
             self._loop.call_soon_threadsafe(self.end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent_registry.target import Target
+from agents_sdk.cancelling import cancel
 from agents_sdk.client import RegistryClient
 from agents_sdk.connection import Connection
 from agents_sdk.protocol.errors import UnavailableError
@@ -34,8 +35,8 @@ class Reach:
         self.connection = Connection(target.address(NAME, CONNECT_TIMEOUT))
         self.subjects = Subjects(target.prefix)
         self.registry = RegistryClient(self.connection, prefix=target.prefix, timeout=REPLY_TIMEOUT)
-        self._opening = asyncio.Lock()
-        self._is_open = False
+        self._opening: asyncio.Task[None] | None = None
+        """For all who wait: a server that does not answer keeps those who come at the same time no longer than one."""
 
     async def open(self) -> None:
         """Return when there is, or was, a connection; one that is lost comes back by itself.
@@ -44,16 +45,24 @@ class Reach:
             UnavailableError: If NATS cannot be reached; the next time it is tried again.
             ForbiddenError: If NATS refuses the user.
         """
-        async with self._opening:
-            if self._is_open:
-                return
-            try:
-                await self.connection.open()
-            except (OSError, ValueError) as error:  # a login that is none, or cannot be read
-                raise UnavailableError(f"cannot log in to NATS at {self.connection.where}: {error}") from error
-            self._is_open = True
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(self._opened)
+        await asyncio.shield(self._opening)
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; an attempt to make it is given up, and so is whoever waits for it."""
+        if self._opening is not None:
+            await cancel(self._opening)
         await self.registry.close()
         await self.connection.close()
+
+    async def _open(self) -> None:
+        try:
+            await self.connection.open()
+        except (OSError, ValueError) as error:  # a login that is none, or cannot be read
+            raise UnavailableError(f"cannot log in to NATS at {self.connection.where}: {error}") from error
+
+    def _opened(self, opening: asyncio.Task[None]) -> None:
+        if opening.cancelled() or opening.exception() is not None:  # nobody may be waiting for it any more
+            self._opening = None

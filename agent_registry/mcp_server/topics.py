@@ -18,9 +18,13 @@ TIMEOUT = 0.5
 async def topics_of(connection: Connection, agent: AgentInfo) -> list[str] | None:
     """Return an agent's topics as its micro service tells them (ADR-32); None if it does not.
 
+    Of an adopted service they are its endpoints, which it was asked for when it was met.
+
     Raises:
         UnavailableError: If NATS is away.
     """
+    if agent.adopted is not None:
+        return sorted(agent.adopted.endpoints)
     if agent.instance_id is None:
         return None
     subject = f"$SRV.INFO.{service_name(agent.agent_type)}.{agent.instance_id}"

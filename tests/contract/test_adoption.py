@@ -108,6 +108,10 @@ async def test_a_micro_service_is_an_agent(registry: Replica, nats_server: NatsS
         await told(nc, "registry.deregister.native")
         async with RegistryClient(nats_server.url) as client:
             assert await client.call("trading", "quote", {}) == {"price": 42.0}
+            assert (await client.scatter("trading", "quote", quorum="all")).values == [{"price": 42.0}]
+            async with listening(nc, "quotes.quote") as heard:
+                await client.broadcast("trading", "quote", {"x": 1})
+                assert orjson.loads((await heard.next()).data) == {"x": 1}
         assert (await stats(nc))["adopted_agents"] == 1
     gone = await until_status(nc, "offline", service.id)
     assert gone["status_reason"] == "no_responders"
@@ -187,6 +191,26 @@ async def test_a_suspended_one_is_not_found(registry: Replica, nats_server: Nats
         await told(nc, f"registry.suspend.{service.id}")
         assert await found(nc) == []
         assert (await told(nc, f"registry.resume.{service.id}"))["status"] == "active"
+
+
+async def test_where_a_service_says_that_it_serves_nobody_does_harm(
+    start: Start, nats_server: NatsServer, nc: Client
+) -> None:
+    """The registry asks a Synadia agent for its status with rights of its own, and callers call with theirs."""
+    before = await start(adopt="")
+    await told(nc, "registry.register.native", {**TRADER, "agent_id": "native"})
+    await before.stop()
+
+    async def say_nothing(request: Request) -> None:
+        pass
+
+    async with serving(nats_server.url, "agents", metadata={"agent": "eve"}) as service:
+        for name, subject in (("status", "registry.deregister.native"), ("x", "$JS.API.STREAM.DELETE.REGISTRY_EVENTS")):
+            await service.add_endpoint(name=name, subject=subject, handler=say_nothing)
+        await start()
+        await until_found(nc, service.id)
+        assert (await agent(nc, service.id))["adopted"]["endpoints"] == {"quote": "agents.quote"}
+        assert await found(nc, capabilities=["trading"]) == ["native"]
 
 
 async def test_assigned_as_anyone_is(registry: Replica, nats_server: NatsServer, nc: Client) -> None:

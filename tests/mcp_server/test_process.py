@@ -132,6 +132,16 @@ def test_it_ends_when_nobody_reads_its_answers() -> None:
         assert "Traceback" not in process.stderr.read()
 
 
+def test_it_ends_when_its_input_cannot_be_read(tmp_path: Path) -> None:
+    with (tmp_path / "input").open("wb") as unreadable:
+        done = subprocess.run(
+            command("mcp", "--nats", NOBODY), stdin=unreadable, capture_output=True, text=True,
+            env=environment(), cwd=ROOT, timeout=WITHIN, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "standard input cannot be read" in done.stderr
+
+
 @pytest.mark.parametrize("end", [_end_of_input, _stop, _interrupt])
 async def test_it_ends_in_order(
     registry: Replica, nats_server: NatsServer, nc: NatsClient, end: Callable[[subprocess.Popen[str]], None]

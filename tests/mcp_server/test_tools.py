@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, get_args
 
@@ -12,7 +13,9 @@ from nats.aio.client import Client as NatsClient
 from agent_registry.mcp_server import history
 from agent_registry.mcp_server.calling import CALL_AGENT
 from agent_registry.mcp_server.looking import LOOKING, Discovery, PastEvents
-from agents_sdk import Agent, InvalidRequestError
+from agent_registry.mcp_server.reach import Reach
+from agent_registry.target import Target
+from agents_sdk import Agent, InvalidRequestError, UnavailableError
 from agents_sdk.protocol.discovery import ServiceQuery
 from agents_sdk.protocol.subjects import EVENT_KINDS
 from registry.replica import Replica
@@ -20,6 +23,7 @@ from registry.settings import Settings
 from registry.shell.embedded import NatsServer
 from tests.conftest import eventually
 from tests.contract import wire
+from tests.contract.test_adoption import METADATA, serving, until_found
 from tests.contract.test_agent_cards import CARD
 from tests.contract.wire import TRADER
 from tests.mcp_server.conftest import Connect, refused, told
@@ -169,6 +173,20 @@ async def test_get_agent_shows_the_evidence_and_the_topics(registry: Replica, he
     assert agent["topics"] == ["quote"]
 
 
+class TestAdopted:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(adopt="micro", adopt_interval=0.3)
+
+    async def test_an_adopted_service_is_called_by_the_topics_that_are_shown(
+        self, nats_server: NatsServer, nc: NatsClient, here: Connect
+    ) -> None:
+        async with serving(nats_server.url, metadata=METADATA) as service, here(allow_calls=True) as client:
+            await until_found(nc, service.id)
+            (topic,) = (await told(client, "get_agent", agent_id=service.id))["topics"]
+            assert await told(client, "call_agent", capability="trading", topic=topic) == {"answer": {"price": 42.0}}
+
+
 @pytest.mark.parametrize(
     "answer",
     [None, b"hello", b"[]", b"{}", b'{"endpoints":[{}]}', b'{"endpoints":5}'],
@@ -306,6 +324,31 @@ async def test_without_the_stream_recent_events_says_so(nc: NatsClient, here: Co
     async with here() as client:
         said = await refused(client, "recent_events")
     assert said.startswith("unavailable: the stream REGISTRY_EVENTS cannot be read: ")
+
+
+async def test_those_who_wait_for_nats_wait_together() -> None:
+    """A server that does not answer costs calls that come at the same time no more than one of them."""
+    tried: list[asyncio.Task[None] | None] = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried.append(asyncio.current_task())
+        await asyncio.sleep(0.2)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reach = Reach(Target.resolve(f"nats://127.0.0.1:{port}", None, None, "registry"))
+        for attempt in (1, 2):
+            outcomes = await asyncio.gather(*(reach.open() for _ in range(4)), return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 4
+            assert len(tried) == attempt
+        opening = asyncio.create_task(reach.open())
+        await eventually(lambda: len(tried) == 3)
+        await reach.close()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await asyncio.gather(*filter(None, tried), return_exceptions=True)
 
 
 async def test_what_an_agent_refuses_is_told(registry: Replica, nats_server: NatsServer, here: Connect) -> None:

@@ -103,8 +103,7 @@ async def test_the_registry_checks_requests_with_the_models_of_the_table(registr
 
 
 def test_every_kind_of_event_is_sent() -> None:
-    assert set(EVENTS) == set(events.CE_TYPES)
-    assert set(EVENTS) | {"conflict"} == set(subjects.EVENT_KINDS)
+    assert set(EVENTS) == set(events.CE_TYPES) == set(subjects.EVENT_KINDS)
     for kind, event in EVENTS.items():
         told = DOCUMENT["operations"][f"{kind}Event"]
         assert told["action"] == "send"

@@ -26,3 +26,10 @@ async def client(nats_server: NatsServer, registry: Replica) -> AsyncIterator[Re
     """A connected client of a running registry."""
     async with RegistryClient(nats_server.url) as client:
         yield client
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents are new for longer: a busy machine may take more than a moment between registering and serving."""
+    monkeypatch.setattr("agents_sdk.scatter.NEW", 30.0)
+    monkeypatch.setattr("agents_sdk.scatter.NEW_PATIENCE", 15.0)

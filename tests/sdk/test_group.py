@@ -212,7 +212,7 @@ async def test_an_empty_group(group: Group) -> None:
         await group.broadcast("a b")
 
 
-async def test_who_has_just_joined_can_be_asked(nats_server: NatsServer, group: Group) -> None:
+async def test_who_has_just_joined_can_be_asked(nats_server: NatsServer, group: Group, patient: None) -> None:
     """An agent of the SDK takes requests a moment after it is known."""
     agents = [Agent("worker", ["research"], agent_id=name, nats=nats_server.url) for name in names(5)]
     for agent in agents:

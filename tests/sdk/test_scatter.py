@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from agents_sdk import (
     Agent,
     AgentCallError,
+    ForbiddenError,
     InvalidRequestError,
     NotBegunError,
     Outcome,
@@ -139,6 +140,17 @@ async def test_it_gives_up_as_soon_as_the_quorum_cannot_be_met(client: RegistryC
     assert outcomes(raised.value.answers) == {"mute": "pending", "a": "error", "b": "error"}
 
 
+async def test_those_who_were_not_to_be_asked_do_not_put_off_giving_up(client: RegistryClient, crowd: Crowd) -> None:
+    """They take the place of somebody who has not begun, and of nobody else."""
+    await crowd.add("mute", do=silent, tags=["first"])
+    await crowd.add("a", do=InvalidRequestError("x: is wrong"), tags=["first"])
+    await crowd.add(*names(2, "spare"))
+    async with asyncio.timeout(LONG / 2):
+        with pytest.raises(QuorumError, match="x: is wrong") as raised:
+            await client.scatter(ServiceQuery(prefer_tags={"first"}), TOPIC, n=2, quorum=2, deadline=LONG)
+    assert outcomes(raised.value.answers) == {"mute": "pending", "a": "error"}
+
+
 async def test_too_few_are_not_asked_at_all(client: RegistryClient, crowd: Crowd) -> None:
     await crowd.add("a", "b")
     for wanted in ({"quorum": 3}, {"quorum": "majority", "n": 5}):
@@ -154,14 +166,21 @@ async def test_an_error_is_that_agents_alone(client: RegistryClient, crowd: Crow
     async def nothing(msg: Msg) -> None:
         await crowd.nc.publish(msg.reply, b"")
 
+    async def miscount(msg: Msg) -> None:
+        await crowd.nc.publish(msg.reply, b"", headers={"Nats-Service-Error-Code": "²"})
+
     await crowd.add("good")
+    await crowd.add("miscounts", do=miscount)
     await crowd.add("mumbles", do=mumble)
     await crowd.add("empty", do=nothing)
     answers = await client.scatter("research", TOPIC, deadline=LONG)
-    assert outcomes(answers) == {"good": "answered", "mumbles": "error", "empty": "answered"}
-    (failed,) = answers.missing
-    assert isinstance(failed.error, AgentCallError)
-    assert "not JSON" in failed.error.message
+    said = {"good": "answered", "mumbles": "error", "empty": "answered", "miscounts": "error"}
+    assert outcomes(answers) == said
+    errors = {answer.agent_id: answer.error for answer in answers.missing}
+    assert isinstance(errors["mumbles"], AgentCallError)
+    assert "not JSON" in errors["mumbles"].message
+    assert isinstance(errors["miscounts"], AgentCallError)
+    assert (errors["miscounts"].status, errors["miscounts"].code) == (500, "²")
 
 
 async def test_who_is_not_there_is_known_at_once_and_reported(client: RegistryClient, crowd: Crowd) -> None:
@@ -196,7 +215,9 @@ async def test_the_next_best_takes_the_place_of_one_that_has_not_begun(client: R
     assert len((await client.scatter(query, TOPIC, n=3, quorum=2, deadline=LONG)).good) == 2
 
 
-async def test_an_agent_that_has_just_registered_is_asked_again(client: RegistryClient, crowd: Crowd) -> None:
+async def test_an_agent_that_has_just_registered_is_asked_again(
+    client: RegistryClient, crowd: Crowd, patient: None
+) -> None:
     """It takes requests a moment later."""
     await crowd.add("late", absent=True)
     asking = asyncio.create_task(client.scatter("research", TOPIC, deadline=LONG))
@@ -402,6 +423,10 @@ async def test_what_nats_does_not_allow_is_no_fault_of_the_agent(server: Server)
         answers = await ours.scatter("research", TOPIC, deadline=1.0)
         assert outcomes(answers) == {"a": "answered", "b": "forbidden"}
         assert "does not allow this user to publish to agent.b.check" in str(answers.missing[0].error)
+        crowd.asked.clear()
+        with pytest.raises(ForbiddenError, match=r"publish to agent\.b\.check"):
+            await ours.broadcast("research", TOPIC)
+        await eventually(lambda: crowd.asked == {"a": 1})
 
 
 async def test_a_broadcast_reaches_those_in_service_and_asks_for_nothing(client: RegistryClient, crowd: Crowd) -> None:

@@ -81,9 +81,16 @@ async def discover(theirs: Agents) -> list[Found]:
 
 
 async def find(theirs: Agents) -> Found:
-    """Return the one that is discovered."""
-    (found,) = await discover(theirs)
-    return found
+    """Return the one that is discovered, however long it takes to answer."""
+    found: list[Found] = []
+
+    async def is_there() -> bool:
+        found[:] = await discover(theirs)
+        return bool(found)
+
+    await eventually(is_there)
+    (one,) = found
+    return one
 
 
 async def answer(found: Found, prompt: str = "hello", **options: Any) -> list[str]:

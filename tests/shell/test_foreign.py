@@ -89,7 +89,9 @@ def test_a_number_of_slots_that_is_none_is_not_read():
 def test_endpoints_that_cannot_be_reached_are_left_out():
     endpoints = [{"name": "a", "subject": "a.>"}, {"name": "b", "subject": "a b"}, {"name": "", "subject": "c"},
                  {"name": "d", "subject": "d"}, {"name": "d", "subject": "other"}, {"name": "e", "subject": "e..e"},
-                 {"name": "f", "subject": "f" * 257}, {"name": "g" * 257, "subject": "g"}]  # fmt: skip
+                 {"name": "f", "subject": "f" * 257}, {"name": "g" * 257, "subject": "g"},
+                 {"name": "h", "subject": "$JS.API.STREAM.DELETE.x"}, {"name": "i", "subject": "_INBOX.x"},
+                 {"name": "j", "subject": "registry.deregister.x"}, {"name": "k", "subject": "registry"}]  # fmt: skip
     assert (adopted(endpoints=endpoints).adopted or {})["endpoints"] == {"d": "d"}
 
 
