@@ -6,7 +6,6 @@ Run as `python -m tests.contract.strangers URL`; it prints the ids of both, one 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 
 import nats
@@ -41,5 +40,4 @@ async def main(url: str) -> None:
     await asyncio.Event().wait()
 
 
-with contextlib.suppress(KeyboardInterrupt):
-    asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1]))

@@ -365,7 +365,7 @@ async def test_the_record_can_be_read_in_the_bucket(registry: Replica, nc: Clien
     record = decoded(entry.value)
     assert entry.revision == seen["revision"]
     shown = set(record) & set(seen)
-    assert shown >= set(seen) - {"load_age", "reserved", "revision", "suspicion", "evidence"}
+    assert shown >= set(seen) - {"adopted", "load_age", "reserved", "revision", "suspicion", "evidence"}
     assert {name: record[name] for name in shown} == {name: seen[name] for name in shown}
     (event,) = payloads(await stored_events(nc, 1))
     assert record["change"] == {

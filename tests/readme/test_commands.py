@@ -55,8 +55,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 
 @contextmanager
-def running(command: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in the background, interrupt it as Ctrl-C does, and see that it ends."""
+def running(
+    command: str, environment: dict[str, str], end: signal.Signals = signal.SIGINT
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command in the background, interrupt it as Ctrl-C does, and see that it ends.
+
+    What is not ours may ignore that where whoever runs the tests does, in the background of a script: `end` is for that.
+    """
     process = subprocess.Popen(
         command, shell=True, cwd=ROOT, env=environment, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -64,7 +69,7 @@ def running(command: str, environment: dict[str, str]) -> Iterator[subprocess.Po
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, end)
         output, _ = process.communicate(timeout=30)
         assert "Traceback" not in output, output
 
@@ -127,7 +132,7 @@ def test_services_are_adopted(tmp_path: Path) -> None:
     with running(f"exec env {ADOPT} --port 0 --ready-file {ready} --store {tmp_path / 'store'}", environment) as up:
         wait(ready.exists, up)
         where = {**environment, "NATS_URL": json.loads(ready.read_text())["nats"]}
-        with running("exec python -m tests.contract.strangers $NATS_URL", where) as strangers:
+        with running("exec python -m tests.contract.strangers $NATS_URL", where, signal.SIGTERM) as strangers:
             wait(lambda: len(found(where)) == 1, strangers, within=30.0)
             assert "claude-code" in run("agent-registry discover --capability prompt", where)
 
@@ -201,7 +206,7 @@ def test_the_lines_for_the_nats_command(registry: dict[str, str]) -> None:
         for line in lines:
             command = line.replace("nats ", f"{nats} ", 1)
             if line in STAY:
-                with running(command, registry) as sub:
+                with running(command, registry, signal.SIGTERM) as sub:
                     assert sub.stdout is not None
                     assert "Subscribing on registry.events.>" in sub.stdout.readline()
             else:
