@@ -60,7 +60,7 @@ def running(
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a command in the background, interrupt it as Ctrl-C does, and see that it ends.
 
-    What is not ours may ignore that where whoever runs the tests does, in the background of a script: `end` is for that.
+    What is not ours may ignore that where whoever runs the tests does, in the background of a script; hence `end`.
     """
     process = subprocess.Popen(
         command, shell=True, cwd=ROOT, env=environment, text=True, start_new_session=True,
