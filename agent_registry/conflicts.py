@@ -90,9 +90,12 @@ def set_rule(
         rule = {"remove": True}
     elif combine is None and not versions:
         raise CommandError("nothing to set: neither --combine nor --version", HELP, Exit.USAGE)
+    is_there = not remove or bool(ask(target, lambda registry: registry.conflicts(name)).rules)
     changed = ask(target, lambda registry: registry.set_conflict(name, **rule))
     if remove and not as_json:
-        screen().print(f"rule {name} is removed", markup=False)
+        screen().print(
+            f"rule {name} is removed" if is_there else f"rule {name} is not set: nothing to do", markup=False
+        )
         return
     _show(changed, as_json)
 

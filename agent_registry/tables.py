@@ -172,6 +172,9 @@ def agent_pairs(agent: AgentInfo) -> Table:
         ("claims", ", ".join(sorted(agent.claims)) or "-"),
         *((f"canary {name}", f"to topic {canary['topic']}") for name, canary in sorted(agent.canaries.items())),
     ]
+    if agent.adopted is not None:
+        rows.append(("adopted", f"{agent.adopted.protocol} service {agent.adopted.service}, which knows nothing of it"))
+        rows += [(f"endpoint {name}", subject) for name, subject in sorted(agent.adopted.endpoints.items())]
     if agent.suspicion:
         rows.append(("suspicion", number(agent.suspicion)))
     if agent.evidence is not None:

@@ -134,7 +134,9 @@ class Assignment:
             NotBegunError: If it is not there, or has too much to do, or is leaving.
             UnavailableError: If it does not answer in time; it may have begun then.
         """
-        agent_id = self.agent.agent_id
+        agent_id, refusal = self.agent.agent_id, self.agent.refusal(topic)
+        if refusal is not None:
+            raise NotBegunError(f"{agent_id}: {refusal}")
         own = {ASSIGNMENT_HEADER: self.assignment_id, TOKEN_HEADER: str(self.fencing_token)}
         headers = {**(outgoing_headers() or {}), **own}
         try:

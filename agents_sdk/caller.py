@@ -35,6 +35,9 @@ MAX_LISTINGS = 256
 CANDIDATES = 10
 """Agents to choose among."""
 
+NEARLY_EQUAL = 0.02
+"""Loads that differ by no more are the same: either agent is taken, as the registry shuffles those that it ranks so."""
+
 ASSUMED_CONCURRENCY = 16
 """Tasks that an agent is taken to do at once when it does not say."""
 
@@ -216,7 +219,7 @@ class Caller:
         if len(agents) == 1:
             return agents[0]
         one, other = self._rng.sample(agents, 2)
-        return one if self._load(one) <= self._load(other) else other
+        return one if self._load(one) <= self._load(other) + NEARLY_EQUAL else other
 
     def _load(self, agent: AgentInfo) -> float:
         """Return an agent's load as reported, and what we have sent it since."""
@@ -224,7 +227,9 @@ class Caller:
         return agent.load_factor + self._in_flight[agent.agent_id] / concurrency
 
     async def _attempt(self, agent: AgentInfo, call: _Call, within: float) -> _Answer | _Failure:
-        agent_id = agent.agent_id
+        agent_id, refusal = agent.agent_id, agent.refusal(call.topic)
+        if refusal is not None:
+            return _Failure(refusal)
         self._in_flight[agent_id] += 1
         try:
             reply = await self._connection.request(agent.topic(call.topic), call.body, within, outgoing_headers())

@@ -172,8 +172,10 @@ class Scatter:
             self._settle(asked, self._nobody(asked))
 
     async def _send(self, asked: _Asked) -> None:
-        subject = asked.agent.topic(self._question.topic)
+        subject, refusal = asked.agent.topic(self._question.topic), asked.agent.refusal(self._question.topic)
         try:
+            if refusal is not None:
+                raise UnavailableError(refusal)
             if not self._question.left:
                 raise UnavailableError(f"there was no time left within {self._question.within:g} s")
             reply = f"{self._inbox}.{asked.token}"

@@ -227,6 +227,13 @@ class AgentInfo:
             wire["adopted"] = self.adopted.model_dump(mode="json")
         return wire
 
+    def refusal(self, topic: str) -> str | None:
+        """Return why one of its topics cannot be asked by one request with one answer; None if it can."""
+        if self.adopted is None or (self.adopted.protocol, topic) != ("synadia", "prompt"):
+            return None
+        there = f"prompt it on {self.topic(topic)} with a client of the Synadia Agent Protocol"
+        return f"prompts are answered by a stream; {there}"
+
     def topic(self, name: str) -> str:
         """Return the subject on which one of its topics is reached."""
         served = {} if self.adopted is None else self.adopted.endpoints

@@ -31,6 +31,7 @@ def test_rules_are_set_shown_and_removed(do: Do, up: Up) -> None:
     document = do("conflicts", "--rule", "majors", "--json", *where).document
     assert [(rule["name"], rule["violation"]["agents"]) for rule in document["rules"]] == [("majors", ["ada", "bob"])]
     assert do("conflicts", "set", "majors", "--remove", *where).out == "rule majors is removed\n"
+    assert do("conflicts", "set", "majors", "--remove", *where).out == "rule majors is not set: nothing to do\n"
     assert do("conflicts", "set", "four-eyes", "--remove", "--json", *where).document["rules"] == []
 
 

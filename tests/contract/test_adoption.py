@@ -21,7 +21,7 @@ from nats.micro.request import Request
 from nats.micro.service import Service
 from synadia_ai.agents import Agents
 
-from agents_sdk import Agent, RegistryClient, ServiceQuery, Synadia
+from agents_sdk import Agent, NotBegunError, RegistryClient, ServiceQuery, Synadia, UnavailableError
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
@@ -256,6 +256,15 @@ async def test_strangers_of_both_kinds_are_killed(registry: Replica, nats_server
         assert known["health_subject"] == f"$SRV.PING.agents.{talker}"
         assert (known["heartbeat_interval"], known["adopted"]["protocol"]) == (1.0, "synadia")
         assert known["adopted"]["endpoints"]["prompt"] == "agents.prompt.claude-code.ada.main"
+        async with RegistryClient(nats_server.url) as client:
+            with pytest.raises(UnavailableError, match=r"prompt it on agents\.prompt\.claude-code\.ada\.main"):
+                await client.call("prompt", "prompt", {"prompt": "hello"}, timeout=0.5)
+            (answer,) = (await client.scatter("prompt", "prompt", {"prompt": "hello"}, deadline=0.5)).missing
+            assert "by a stream" in str(answer.error)
+            assignment = await client.assign(ServiceQuery(capabilities={"prompt"}))
+            with pytest.raises(NotBegunError, match="by a stream"):
+                await assignment.call("prompt", {"prompt": "hello"})
+            await assignment.release()
         agents = Agents(nc=nc)
         (seen,) = await agents.discover(timeout=5)
         assert seen.info.instance_id == talker

@@ -316,6 +316,13 @@ async def test_the_less_loaded_of_two_is_asked(caller: Fleet) -> None:
     assert caller.asked == {"idle": 20}
 
 
+async def test_nearly_equal_agents_are_both_asked(caller: Fleet) -> None:
+    """A load of nearly nothing is as good as none: an adopted service reports what it measured, others what they do."""
+    agents = [info("a"), info("b", 0.015)]
+    assert {caller.caller._choose(agents).agent_id for _ in range(100)} == {"a", "b"}
+    assert {caller.caller._choose([info("a"), info("b", 0.03)]).agent_id for _ in range(100)} == {"a"}
+
+
 async def test_load_is_spread_over_equals(caller: Fleet) -> None:
     await caller.serve()
     caller.agents = [info(name) for name in "abcd"]
