@@ -119,15 +119,13 @@ async def test_drained_it_stays_until_what_was_assigned_is_done(
 
 
 async def test_an_order_to_drain_that_was_lost_is_told_by_the_answer_to_a_beat(
-    client: RegistryClient, nc: Client, run: Start, monkeypatch: pytest.MonkeyPatch
+    client: RegistryClient, run: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The order itself is a plain message."""
+    """The order itself is a plain message; here it goes elsewhere, if it goes at all before the beat is answered."""
     monkeypatch.setattr(effector, "agent_topic", lambda agent_id, topic: f"lost.{agent_id}.{topic}")
-    lost = await nc.subscribe("lost.a.drain")
     process = run(heartbeat_interval=0.2)
     await process.serving()
     await client.drain_agent("a")
-    await lost.next_msg(10)
     assert await process.ended() == 0
     assert "a is told to drain\n" in process.stderr
     assert await client.get_agent_info("a") is None
