@@ -48,6 +48,22 @@ test("the better of two is asked, and a listing serves for a while", async () =>
   assert.deepEqual([asked, discovered()], [["a", "a"], 1]);
 });
 
+test("of two agents that are nearly equal either is asked", async () => {
+  const pair = (loads) => loads.map((load, n) => ({ agent_id: "ab"[n], load_factor: load, max_concurrency: 4 }));
+  const asks = async (drawn, ...loads) => {
+    const { call, asked } = calling({ a: reply(1), b: reply(2) }, { listings: () => pair(loads), random: () => drawn });
+    await call();
+    return asked;
+  };
+  for (const loads of [
+    [0.3, 0.32],
+    [0.32, 0.3],
+  ]) {
+    assert.deepEqual([await asks(0, ...loads), await asks(0.9, ...loads)], [["a"], ["b"]]);
+  }
+  assert.deepEqual([await asks(0, 0.3, 0.33), await asks(0.9, 0.3, 0.33)], [["a"], ["a"]]);
+});
+
 test("a service that was adopted is reached on its own subjects", () => {
   const adopted = { protocol: "micro", service: "quotes", endpoints: { quote: "quotes.get" } };
   assert.equal(topicOf({ agent_id: "a", adopted }, "quote"), "quotes.get");
