@@ -3,7 +3,7 @@
 import { type Connection, NoReplyError, NoRespondersError } from "./connection.js";
 import { AgentCallError, ClosedError, UnavailableError } from "./errors.js";
 import type { AgentInfo, Listing, ServiceQuery } from "./messages.js";
-import { encode, type Fields, topicOf } from "./protocol.js";
+import { encode, type Fields, refusalOf, topicOf } from "./protocol.js";
 import { answerIn, didNotBegin } from "./replies.js";
 import { Backoff } from "./retry.js";
 import { now, sleep } from "./time.js";
@@ -170,6 +170,8 @@ export class Caller {
 
   async #attempt(agent: AgentInfo, call: Call, within: number): Promise<Outcome> {
     const agentId = agent.agent_id;
+    const refusal = refusalOf(agent, call.topic);
+    if (refusal !== undefined) return { why: refusal, mayHaveBegun: false };
     this.#count(agentId, 1);
     try {
       const reply = await this.connection.request(topicOf(agent, call.topic), call.body, within);
