@@ -3,7 +3,7 @@
 import { type Connection, type Msg, NoReplyError, NoRespondersError } from "./connection.js";
 import { AgentCallError, NotBegunError, NotFoundError, UnavailableError } from "./errors.js";
 import type { AgentInfo, Grant } from "./messages.js";
-import { ASSIGNMENT_HEADER, encode, type Fields, TOKEN_HEADER, topicOf } from "./protocol.js";
+import { ASSIGNMENT_HEADER, encode, type Fields, TOKEN_HEADER, refusalOf, topicOf } from "./protocol.js";
 import { answerIn, didNotBegin } from "./replies.js";
 import type { Requester } from "./requester.js";
 import { now, sleep } from "./time.js";
@@ -71,6 +71,8 @@ export class Assignment {
    */
   async call(topic: string, payload: Fields = {}, { timeout = 5 }: { timeout?: number } = {}): Promise<unknown> {
     const agentId = this.agent.agent_id;
+    const refusal = refusalOf(this.agent, topic);
+    if (refusal !== undefined) throw new NotBegunError(`${agentId}: ${refusal}`);
     try {
       return answerIn(agentId, await this.#request(topicOf(this.agent, topic), encode(payload), timeout));
     } catch (error) {

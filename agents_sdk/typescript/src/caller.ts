@@ -3,7 +3,7 @@
 import { type Connection, NoReplyError, NoRespondersError } from "./connection.js";
 import { AgentCallError, ClosedError, UnavailableError } from "./errors.js";
 import type { AgentInfo, Listing, ServiceQuery } from "./messages.js";
-import { encode, type Fields, topicOf } from "./protocol.js";
+import { encode, type Fields, refusalOf, topicOf } from "./protocol.js";
 import { answerIn, didNotBegin } from "./replies.js";
 import { Backoff } from "./retry.js";
 import { now, sleep } from "./time.js";
@@ -19,6 +19,9 @@ const MAX_LISTINGS = 256;
 
 /** Tasks that an agent is taken to do at once when it does not say. */
 const ASSUMED_CONCURRENCY = 16;
+
+/** Loads that differ by no more are nearly equal, as in the registry's ranking: they are seconds old. */
+const NEARLY_EQUAL = 0.02;
 
 /** Seconds between two reports of the same agent; the registry asks it no more often because of them. */
 const REPORT_PAUSE = 1.0;
@@ -151,11 +154,12 @@ export class Caller {
     return undefined;
   }
 
+  /** Returns the one of two random agents that has less to do; either of them when they are nearly equal. */
   #choose(agents: readonly AgentInfo[]): AgentInfo {
     const first = Math.floor(this.random() * agents.length);
     const second = (first + 1 + Math.floor(this.random() * (agents.length - 1))) % agents.length;
     const [one, other] = [agents[first] as AgentInfo, agents[second] as AgentInfo];
-    return this.#load(one) <= this.#load(other) ? one : other;
+    return this.#load(one) <= this.#load(other) + NEARLY_EQUAL ? one : other;
   }
 
   /** Returns an agent's load as reported, and what we have sent it since. */
@@ -166,6 +170,8 @@ export class Caller {
 
   async #attempt(agent: AgentInfo, call: Call, within: number): Promise<Outcome> {
     const agentId = agent.agent_id;
+    const refusal = refusalOf(agent, call.topic);
+    if (refusal !== undefined) return { why: refusal, mayHaveBegun: false };
     this.#count(agentId, 1);
     try {
       const reply = await this.connection.request(topicOf(agent, call.topic), call.body, within);

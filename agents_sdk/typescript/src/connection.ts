@@ -100,6 +100,7 @@ export class Connection {
       try {
         await this.#dial();
       } catch (error) {
+        if (this.isClosed) throw this.#away();
         if (!(error instanceof UnavailableError)) throw error;
         const pause = backoff.next();
         if (now() + pause >= deadline) throw error;
@@ -246,7 +247,7 @@ export class Connection {
       try {
         await this.#dial();
       } catch (error) {
-        this.#quiet.warning(`${this.#called} to NATS is still lost: ${(error as Error).message}`);
+        if (!this.isClosed) this.#quiet.warning(`${this.#called} to NATS is still lost: ${(error as Error).message}`);
       }
     }
   }

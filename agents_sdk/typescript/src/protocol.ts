@@ -98,12 +98,22 @@ export function agentTopic(agentId: string, topic: string): string {
   return `agent.${agentId}.${topic}`;
 }
 
+/** An agent, as far as it says how it is asked. */
+interface Asked {
+  agent_id: string;
+  adopted?: { protocol: string; endpoints: Record<string, string> } | null;
+}
+
 /** Returns the subject on which one of an agent's topics is reached; a service that was adopted has its own. */
-export function topicOf(
-  agent: { agent_id: string; adopted?: { endpoints: Record<string, string> } | null },
-  topic: string,
-): string {
+export function topicOf(agent: Asked, topic: string): string {
   return agent.adopted?.endpoints[topic] ?? agentTopic(agent.agent_id, topic);
+}
+
+/** Returns why one of an agent's topics cannot be asked by one request with one answer; undefined if it can. */
+export function refusalOf(agent: Asked, topic: string): string | undefined {
+  if (agent.adopted?.protocol !== "synadia" || topic !== "prompt") return undefined;
+  const there = `prompt it on ${topicOf(agent, topic)} with a client of the Synadia Agent Protocol`;
+  return `prompts are answered by a stream; ${there}`;
 }
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true });

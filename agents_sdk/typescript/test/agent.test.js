@@ -90,7 +90,7 @@ test("an agent that was not started cannot be waited for, and stopping it is not
   await agent.stop();
 });
 
-test("an agent that waits for NATS can be stopped", async () => {
+test("an agent that waits for NATS can be stopped", async (t) => {
   const lines = [];
   let waits;
   const waiting = new Promise((resolve) => (waits = resolve));
@@ -99,6 +99,7 @@ test("an agent that waits for NATS can be stopped", async () => {
     if (line.startsWith("waiting for NATS")) waits();
   };
   const agent = new Agent({ ...trader, nats: "nats://127.0.0.1:1", log });
+  t.after(() => agent.stop());
   const started = agent.start();
   await waiting;
   await agent.stop();

@@ -15,12 +15,15 @@ afterEach(async () => {
 });
 
 /** A NATS server; `on` is called with each line, and says what is written back. */
-async function serve(on = () => "", port = 0) {
+async function serve(on = () => "", port = 0, info = `INFO ${JSON.stringify(INFO)}\r\n`) {
   const lines = [];
   const sockets = new Set();
+  let met;
+  const isMet = new Promise((resolve) => (met = resolve));
   const server = createServer((socket) => {
     sockets.add(socket);
-    socket.write(`INFO ${JSON.stringify(INFO)}\r\n`);
+    socket.write(info);
+    met();
     socket.on("error", () => undefined);
     socket.on("data", (data) => {
       for (const line of data.toString().split("\r\n").filter(Boolean)) {
@@ -37,6 +40,7 @@ async function serve(on = () => "", port = 0) {
   const served = {
     lines,
     close,
+    isMet,
     cut: () => sockets.forEach((socket) => socket.destroy()),
     port: server.address().port,
   };
@@ -171,4 +175,16 @@ test("closed, it stays closed", async () => {
   assert.ok(connection.isClosed);
   assert.throws(() => connection.publish("x", ""), ClosedError);
   await assert.rejects(connection.open(1), ClosedError);
+});
+
+test("closed while it waits for a server, it says no more of that", async () => {
+  const { port, isMet } = await serve(undefined, 0, ""); // which is silent
+  const lines = [];
+  const connection = new Connection({ servers: [`127.0.0.1:${port}`], timeout: 0.2 }, (_, line) => lines.push(line));
+  open.unshift(connection);
+  const ended = assert.rejects(connection.open(Infinity), ClosedError);
+  await isMet;
+  await connection.close();
+  await ended;
+  assert.deepEqual(lines, []);
 });
