@@ -166,8 +166,10 @@ test("the registry tells of itself", real, async () => {
 });
 
 test("how a capability is scaled is changed, told, and reset", real, async () => {
-  const isFree = ({ policy }) => policy.source === "default";
-  const { capability, policy } = (await registry.scaling()).capabilities.find(isFree);
+  const { capabilities } = await registry.capabilities();
+  const reports = await Promise.all(capabilities.map(({ name }) => registry.scaling(name)));
+  const ofEach = reports.flatMap((each) => each.capabilities);
+  const { capability, policy } = ofEach.find((each) => each.policy.source === "default");
   undo.push(() => registry.setScaling(capability, { reset: true }));
   const changed = await registry.setScaling(capability, { order_timeout: 1234 });
   assert.equal(changed.capabilities[0].policy.order_timeout, 1234);
