@@ -452,7 +452,9 @@ async def test_interrupted_and_run_again_it_does_the_rest(
     await first.wait()
     there = await last_revision(nc)
     assert 500 < there < total
-    assert await line.counts(backup) == {"restored": total - there, "there": there}
+    counts = await line.counts(backup)
+    assert counts["restored"] + counts["there"] == total
+    assert there <= counts["there"] < total, "what was on its way when it was killed may arrive after that"
     assert await last_revision(nc) == total
     await eventually(lambda: len(replica.state.agents) == total, within=30.0)
     events = payloads(await stored_events(nc, total))
