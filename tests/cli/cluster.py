@@ -70,13 +70,18 @@ class Cluster:
         client = await nats.connect(self.servers[0].url)
         for stream in streams:
             preferred = json.dumps({"placement": {"preferred": "n1"}}).encode()
-            await client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", preferred, timeout=5.0)
 
-            async def led(stream: str = stream) -> bool:
-                answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=5.0)
-                return bool(json.loads(answer.data).get("cluster", {}).get("leader") == "n1")
+            async def led(stream: str = stream, preferred: bytes = preferred) -> bool:
+                try:
+                    answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=1.0)
+                    leader = json.loads(answer.data).get("cluster", {}).get("leader")
+                    if leader not in (None, "", "n1"):
+                        await client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", preferred, timeout=1.0)
+                except nats.errors.TimeoutError:
+                    return False  # nobody leads it just now
+                return bool(leader == "n1")
 
-            await eventually(led)
+            await eventually(led, within=30.0)
         await client.close()
 
     async def kill(self) -> None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 WORKER = """
     import os, signal, sys, time
-    signal.signal(signal.SIGTERM, lambda *_: (print("told to end", flush=True), sys.exit(0)))
+    signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"told to end\\n"), sys.exit(0)))
     told = [os.environ["AGENT_REGISTRY_" + name] for name in ("AGENT_ID", "CAPABILITY")]
     print("up", *sys.argv[1:], *told, flush=True)
     while True: time.sleep(60)
