@@ -119,7 +119,13 @@ async def test_connections_that_end_at_any_node_are_heard_of(cluster: RunningClu
         await theirs.subscribe(subject, cb=answer)
         await settle(theirs)
         registration = {"agent_type": "trader", "capabilities": ["trading"], "health_subject": subject}
-        await told(theirs, f"registry.register.{agent_id}", registration)
+        receipt = await told(theirs, f"registry.register.{agent_id}", registration)
+
+        async def all_know(agent_id: str = agent_id, revision: int = receipt["revision"]) -> bool:
+            known = [await ask(nc, f"registry.replica.{one['replica']}.get.{agent_id}") for one in await everybody(nc)]
+            return all(answer.body.get("revision", 0) >= revision for answer in known)
+
+        await eventually(all_know)  # the end of a connection says nothing of an agent that is not known yet
         await theirs.close()
         assert (await until_status(nc, "offline", agent_id))["status_reason"] == "no_responders"
         await told(nc, f"registry.deregister.{agent_id}")
