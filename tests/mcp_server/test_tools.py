@@ -329,10 +329,11 @@ async def test_without_the_stream_recent_events_says_so(nc: NatsClient, here: Co
 async def test_those_who_wait_for_nats_wait_together() -> None:
     """A server that does not answer costs calls that come at the same time no more than one of them."""
     tried: list[asyncio.Task[None] | None] = []
+    all_wait = asyncio.Event()
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tried.append(asyncio.current_task())
-        await asyncio.sleep(0.2)
+        await all_wait.wait()
         writer.close()
         await writer.wait_closed()
 
@@ -340,14 +341,20 @@ async def test_those_who_wait_for_nats_wait_together() -> None:
         port = server.sockets[0].getsockname()[1]
         reach = Reach(Target.resolve(f"nats://127.0.0.1:{port}", None, None, "registry"))
         for attempt in (1, 2):
-            outcomes = await asyncio.gather(*(reach.open() for _ in range(4)), return_exceptions=True)
+            all_wait.clear()
+            calls = [asyncio.ensure_future(reach.open()) for _ in range(4)]
+            await eventually(lambda attempt=attempt: len(tried) == attempt)
+            all_wait.set()
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 4
             assert len(tried) == attempt
+        all_wait.clear()
         opening = asyncio.create_task(reach.open())
         await eventually(lambda: len(tried) == 3)
         await reach.close()
         with pytest.raises(asyncio.CancelledError):
             await opening
+        all_wait.set()
         await asyncio.gather(*filter(None, tried), return_exceptions=True)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -29,6 +27,7 @@ from agents_sdk.prompt_stream import read_prompt
 from registry.replica import Replica
 from registry.settings import Settings
 from registry.shell.embedded import NatsServer
+from tests import nats_cli
 from tests.conftest import eventually
 from tests.sdk.outage import Server, settle
 
@@ -703,9 +702,7 @@ async def test_the_least_permissions_are_enough(server: Server, caplog, response
 
 
 async def test_the_nats_command_prompts_it(make: MakeAgent, nats_server: NatsServer) -> None:
-    binary = os.environ.get("AGENT_REGISTRY_NATS_CLI") or shutil.which("nats")
-    if binary is None:
-        pytest.skip("there is no `nats` CLI: put it on PATH or name it in AGENT_REGISTRY_NATS_CLI")
+    binary = nats_cli.find()
 
     async def said(*words: str) -> str:
         process = await asyncio.create_subprocess_exec(
